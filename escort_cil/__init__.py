@@ -1,0 +1,1 @@
+"""Class-incremental learning with a memory that is a ``.escx`` file. Needs torch."""

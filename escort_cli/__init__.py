@@ -1,0 +1,1 @@
+"""The commands of ``escort``, one a module."""

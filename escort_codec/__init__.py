@@ -1,0 +1,1 @@
+"""The codec: edge-map prompts in a ``.escx`` file. Needs no torch."""

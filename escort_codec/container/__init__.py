@@ -1,0 +1,1 @@
+"""The container: many exemplars in one ``.escx`` file."""

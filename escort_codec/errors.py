@@ -1,0 +1,122 @@
+"""Every error that escort raises on purpose, in one tree.
+
+    EscortError                    exit code 1
+    ├── UsageError                 exit code 2: an option or argument that cannot be meant
+    │   └── UnknownNameError       no coding, regenerator, learner ... of that name
+    ├── LimitError                 a value above a cap of the format, on the way in
+    ├── SourceError                the data folder: missing, empty, unreadable
+    │   └── ImageError             one image file: not an image, damaged, too large
+    ├── FormatError                the .escx file; knows the chunk and the offset
+    │   ├── NotEscxError           the signature is missing or was damaged in transfer
+    │   ├── VersionError           a major version that this reader does not know
+    │   ├── IncompleteError        the end is missing: still being written, killed, or truncated
+    │   └── DamagedError           a checksum, length, bound or field is wrong
+    ├── CodingError                coded bits that are no edge map
+    ├── BusyError                  somebody else is writing this file
+    ├── OutputError                what was to be written cannot be, or would overwrite
+    ├── RegenerationError          one image could not be regenerated
+    │   └── ModelError             a model is missing or of the wrong kind
+    └── TrainingError              a run that cannot go on
+        └── ConfigError            exit code 2: a configuration that cannot be meant
+
+The message of each is one line: what, where, what to do.
+"""
+
+from __future__ import annotations
+
+
+class EscortError(Exception):
+    """The root of all errors of escort. ``exit_code`` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class UsageError(EscortError):
+    """An option or argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that its registry does not hold."""
+
+
+class LimitError(EscortError):
+    """A value above a cap of the format (see ``escort_codec.limits``), refused before it is written."""
+
+
+class SourceError(EscortError):
+    """The data folder cannot be used."""
+
+
+class ImageError(SourceError):
+    """One image file cannot be used. The message begins with its path."""
+
+
+class FormatError(EscortError):
+    """The ``.escx`` file is not what it should be.
+
+    ``chunk`` is the chunk's type (``"BLCK"``) or ``""``, ``offset`` the byte at which it begins or -1.
+    """
+
+    def __init__(self, message: str, *, chunk: str = "", offset: int = -1) -> None:
+        where = f" ({f'{chunk} chunk ' if chunk else ''}at byte {offset})" if offset >= 0 else ""
+        super().__init__(message + where)
+        self.chunk = chunk
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), self.chunk, self.offset)
+
+
+def _rebuild(kind: type[FormatError], message: str, chunk: str, offset: int) -> FormatError:
+    """Unpickles a FormatError without adding the place to its message twice."""
+    error = kind(message)
+    error.chunk, error.offset = chunk, offset
+    return error
+
+
+class NotEscxError(FormatError):
+    """The signature is missing or was damaged in transfer."""
+
+
+class VersionError(FormatError):
+    """The file's major version is not known to this reader."""
+
+
+class IncompleteError(FormatError):
+    """The end of the file is missing: it is being written, its writer was killed, or it was truncated."""
+
+
+class DamagedError(FormatError):
+    """A checksum, length, bound or field is wrong."""
+
+
+class CodingError(EscortError):
+    """The bits given to a coding are not an edge map's."""
+
+
+class BusyError(EscortError):
+    """Another process is writing this file."""
+
+
+class OutputError(EscortError):
+    """Something cannot be written, or would overwrite what is there."""
+
+
+class RegenerationError(EscortError):
+    """An image could not be regenerated."""
+
+
+class ModelError(RegenerationError):
+    """A model is missing, or of a kind that cannot be used."""
+
+
+class TrainingError(EscortError):
+    """A training run cannot go on."""
+
+
+class ConfigError(TrainingError):
+    """A configuration that cannot be meant."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""Regenerators: one prompt exemplar and one seed into one image."""

@@ -1,0 +1,84 @@
+"""What a regenerator is: one prompt exemplar and one seed into one image; and the registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escort_codec.errors import RegenerationError
+from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.registry import Registry
+
+RGBImage = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to make: a prompt exemplar and a seed. ``key`` is the caller's own, handed back untouched."""
+
+    exemplar: Exemplar
+    seed: int
+    key: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Regenerated:
+    """What became of a job: ``image`` is uint8 RGB of shape (*exemplar.size, 3), or None, and then ``error``
+    says why. ``recipe`` is the job's recipe with every value filled in that the regenerator used."""
+
+    job: Job
+    image: RGBImage | None
+    recipe: Recipe
+    error: RegenerationError | None = None
+
+
+class Regenerator(ABC):
+    """Turns prompt exemplars into images. Use as a context manager where it holds a model.
+
+    An image depends on the exemplar, the seed and the options alone: never on the other jobs, their order, the
+    batch or the number of processes (beyond what a backend's kernels do; each says so).
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def recipe(self, exemplar: Exemplar) -> Recipe:
+        """The exemplar's recipe with every value filled in that this regenerator would use. Loads no model."""
+
+    @abstractmethod
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        """One result for each job, in any order. A failed job is a result with an error; others go on."""
+
+    def image(self, exemplar: Exemplar, seed: int) -> RGBImage:
+        """One image, uint8 RGB (H, W, 3) of the source image's size; raises RegenerationError."""
+        (result,) = self.regenerate([Job(exemplar, seed)])
+        if result.image is None:
+            raise result.error or RegenerationError(f"{exemplar.key}: no image was made")
+        return result.image
+
+    def close(self) -> None:
+        """Gives back what the regenerator holds."""
+
+    def __enter__(self) -> Regenerator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user may choose for a regenerator; None leaves it to the exemplar's recipe or the preset.
+
+    A regenerator raises UsageError for an option that is set and that it has no use for (``refuse_unused``).
+    """
+
+    device: str | None = None
+
+
+regenerators: Registry[Callable[[Options], Regenerator]] = Registry("regenerator")
