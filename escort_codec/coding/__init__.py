@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from escort_codec.coding.base import Coding, EdgeMap, codings
 from escort_codec.coding.packed import Packed
+from escort_codec.coding.rle import RunLengths
 
 codings.add("packed", Packed())
+codings.add("rle", RunLengths())
 
 __all__ = ["Coding", "EdgeMap", "codings", "decode_edges", "encode_edges"]
 

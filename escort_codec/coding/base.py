@@ -25,6 +25,9 @@ class Coding(ABC):
     name: ClassVar[str]
     number: ClassVar[int]
 
+    def prepare(self) -> None:
+        """Compiles what the coding needs, or loads it from the cache: once, before workers are started."""
+
     @abstractmethod
     def encode(self, edges: EdgeMap) -> bytes:
         """The bits of ``edges``, bool of shape (H, W), C-contiguous; any H and W, 0 included."""
