@@ -9,7 +9,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def leading_zeros(typing_context: Any, value: Any) -> tuple[Signature, Any]:
     """Zeros above the highest 1 of an unsigned 64-bit integer; 64 for 0."""
 
@@ -19,7 +19,7 @@ def leading_zeros(typing_context: Any, value: Any) -> tuple[Signature, Any]:
     return nb.int64(nb.uint64), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def trailing_zeros(typing_context: Any, value: Any) -> tuple[Signature, Any]:
     """Zeros below the lowest 1 of an unsigned 64-bit integer; 64 for 0."""
 

@@ -32,7 +32,7 @@ WASTED: Final = 3
 @kernel(inline=True)
 def _parameter(total: int, count: int) -> int:
     """The least k with 8 * count * 2^k >= 5 * total."""
-    k = max(0, leading_zeros(np.uint64(8 * count)) - leading_zeros(np.uint64(5 * total)))
+    k: int = max(0, leading_zeros(np.uint64(8 * count)) - leading_zeros(np.uint64(5 * total)))
     return k + ((count << (k + 3)) < 5 * total)
 
 
@@ -43,13 +43,15 @@ def _run_end(words: NDArray[np.uint64], position: int, flip: np.uint64) -> int:
     offset = position & 63
     bits = (words[word] ^ flip) >> np.uint64(offset)
     if bits != 0:
-        return position + trailing_zeros(bits)
+        end: int = position + trailing_zeros(bits)
+        return end
     word += 1
     while word < words.size and words[word] == flip:
         word += 1
     if word == words.size:
         return word << 6
-    return (word << 6) + trailing_zeros(words[word] ^ flip)
+    end = (word << 6) + trailing_zeros(words[word] ^ flip)
+    return end
 
 
 @kernel(nb.int64(WORDS_IN, nb.int64, BYTES))
