@@ -43,15 +43,13 @@ def _run_end(words: NDArray[np.uint64], position: int, flip: np.uint64) -> int:
     offset = position & 63
     bits = (words[word] ^ flip) >> np.uint64(offset)
     if bits != 0:
-        end: int = position + trailing_zeros(bits)
-        return end
+        return position + int(trailing_zeros(bits))
     word += 1
     while word < words.size and words[word] == flip:
         word += 1
     if word == words.size:
         return word << 6
-    end = (word << 6) + trailing_zeros(words[word] ^ flip)
-    return end
+    return (word << 6) + int(trailing_zeros(words[word] ^ flip))
 
 
 @kernel(nb.int64(WORDS_IN, nb.int64, BYTES))
