@@ -1,0 +1,261 @@
+"""Decoded images: each is opened once, kept as uint8, and handed out in batches.
+
+An image is kept as a square of ``side`` pixels, planar (3, side, side). For training the whole image is squashed into
+the square and its aspect ratio is kept beside it, so that a box of the original is a box of the square. For evaluation
+(``short_side``) it is what the network sees: shorter side resized to ``short_side``, centre cropped to ``side``.
+
+Images lie densely in slots: the first ``cache_bytes // image_bytes`` slots in memory, the others in one temporary file
+that is memory-mapped. Dropping images closes the gaps, so that memory and file shrink, and what was in the file moves
+to memory.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from escort_codec.errors import ImageError, OutputError
+
+Source: TypeAlias = Path | bytes | NDArray[np.uint8]
+
+
+class ImageStore:
+    """Images by id, decoded once.
+
+    Args:
+        side: pixels of the square that each image is kept as.
+        short_side: None squashes the whole image into the square; a number resizes the shorter side to it (as
+            torchvision's ``Resize``, Pillow's antialiased bilinear filter) and keeps the centre square of ``side``.
+        cache_bytes: bytes of pixels kept in memory; None keeps all of them there.
+        folder: where the file with the rest is made; None means the system's temporary folder. The file has no name
+            once it is open (POSIX), so that a killed process leaves nothing behind.
+
+    All methods may be called from several threads. Ids count up from 0 and are never used twice.
+    """
+
+    def __init__(
+        self,
+        side: int,
+        *,
+        short_side: int | None = None,
+        cache_bytes: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        if side < 1:
+            raise ValueError(f"side is {side}; it must be at least 1 pixel")
+        if short_side is not None and short_side < side:
+            raise ValueError(f"short_side is {short_side}; a centre crop of {side} pixels needs at least {side}")
+        if cache_bytes is not None and cache_bytes < 0:
+            raise ValueError(f"cache_bytes is {cache_bytes}; it must not be negative")
+        self.side = side
+        self.short_side = short_side
+        self.image_bytes = 3 * side * side
+        self._memory_slots = None if cache_bytes is None else cache_bytes // self.image_bytes
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._file_lock = threading.Lock()
+        self._memory = np.empty((0, 3, side, side), np.uint8)
+        self._file: BinaryIO | None = None
+        self._mapped: NDArray[np.uint8] | None = None
+        self._slots: NDArray[np.int64] = np.empty(0, np.int64)  # by id; -1 is dropped
+        self._owners: NDArray[np.int64] = np.empty(0, np.int64)  # by slot: the id
+        self._aspects: NDArray[np.float32] = np.empty(0, np.float32)  # by id
+
+    def __len__(self) -> int:
+        """Images held now."""
+        return len(self._owners)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of pixels in memory: at most ``cache_bytes``."""
+        return self._memory.nbytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of pixels in the memory-mapped file."""
+        return 0 if self._mapped is None else self._mapped.nbytes
+
+    def add(
+        self, images: Sequence[Source], *, names: Sequence[str] | None = None, workers: int | None = None
+    ) -> Tensor:
+        """Decodes images in ``workers`` threads (None: one a core) and keeps them.
+
+        Each is a file, an image file's bytes, or RGB uint8 (H, W, 3). ``names`` are for messages about images that are
+        not files. Returns their ids, int64 (N,), in the given order. Where one image is bad none is kept:
+        raises ImageError naming it (the first of them), and OutputError where the file cannot take them.
+        """
+        workers = workers or os.cpu_count() or 1
+        with self._lock:
+            held, count = len(self), len(images)
+            self._resize(held + count)
+            try:
+                with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+                    tasks = [
+                        pool.submit(self._decode, image, held + i, names[i] if names else f"image {i} of {count}")
+                        for i, image in enumerate(images)
+                    ]
+                    try:
+                        aspects = [task.result() for task in tasks]
+                    except BaseException:
+                        pool.shutdown(cancel_futures=True)
+                        raise
+            except BaseException:
+                self._resize(held)
+                raise
+            ids = np.arange(len(self._slots), len(self._slots) + count)
+            self._slots = np.concatenate([self._slots, np.arange(held, held + count)])
+            self._owners = np.concatenate([self._owners, ids])
+            self._aspects = np.concatenate([self._aspects, np.asarray(aspects, np.float32)])
+            return torch.from_numpy(ids)
+
+    def batch(self, ids: Tensor, *, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
+        """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
+
+        A centre-cropped image's aspect ratio is 1. ``pin_memory`` puts them where a GPU can fetch them from while the
+        CPU goes on. Raises IndexError for an id that is unknown or was dropped.
+        """
+        wanted = ids.cpu().numpy()
+        pixels = torch.empty((len(wanted), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pin_memory)
+        with self._lock:
+            slots = self._slots_of(wanted)
+            self._gather(slots, pixels.numpy())
+            return pixels, torch.from_numpy(self._aspects[wanted])
+
+    def drop(self, ids: Tensor) -> None:
+        """Forgets images and frees their memory. Raises IndexError for an id that is unknown or was dropped."""
+        with self._lock:
+            gone = np.unique(ids.cpu().numpy())
+            slots = self._slots_of(gone)
+            kept = len(self) - len(slots)
+            keeps = np.ones(len(self), bool)
+            keeps[slots] = False
+            # As many live slots lie past the new end as there are gaps before it.
+            movers, gaps = kept + np.flatnonzero(keeps[kept:]), np.flatnonzero(~keeps[:kept])
+            step = max(1, (16 << 20) // self.image_bytes)
+            for i in range(0, len(gaps), step):
+                pixels = np.empty((len(gaps[i : i + step]), 3, self.side, self.side), np.uint8)
+                self._gather(movers[i : i + step], pixels)
+                for slot, image in zip(gaps[i : i + step], pixels, strict=True):
+                    self._put(int(slot), image)
+            self._owners[gaps] = self._owners[movers]
+            self._slots[self._owners[gaps]] = gaps
+            self._slots[gone] = -1
+            self._owners = self._owners[:kept].copy()
+            self._resize(kept)
+
+    def close(self) -> None:
+        """Frees memory and file; the store is empty after it."""
+        with self._lock:
+            self._slots[:] = -1
+            self._owners = self._owners[:0].copy()
+            self._resize(0)
+
+    def _slots_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        bad = (ids < 0) | (ids >= len(self._slots))
+        if not bad.any():
+            slots = self._slots[ids]
+            bad = slots < 0
+        if bad.any():
+            raise IndexError(f"image {ids[bad][0]} is not in the store: it was dropped or never added")
+        return slots
+
+    def _gather(self, slots: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Copies the images of ``slots`` (n,) to ``out`` (n, 3, side, side)."""
+        in_memory = slots < len(self._memory)
+        if in_memory.all():
+            # mode="clip" lets numpy write straight into out; the slots are valid.
+            np.take(self._memory, slots, axis=0, out=out, mode="clip")
+            return
+        assert self._mapped is not None
+        out[in_memory] = self._memory[slots[in_memory]]
+        out[~in_memory] = self._mapped[slots[~in_memory] - len(self._memory)]
+
+    def _put(self, slot: int, image: NDArray[np.uint8]) -> None:
+        """Keeps one planar image. Raises OutputError where the file cannot take it."""
+        if slot < len(self._memory):
+            self._memory[slot] = image
+            return
+        # Written, not assigned through the map: a full disk is then an error and not a SIGBUS.
+        with self._file_lock:
+            assert self._file is not None
+            try:
+                self._file.seek((slot - len(self._memory)) * self.image_bytes)
+                self._file.write(image.tobytes())
+            except OSError as exc:
+                raise self._output_error(exc) from exc
+
+    def _resize(self, count: int) -> None:
+        """Makes room for exactly ``count`` images: memory first, then the file."""
+        in_memory = count if self._memory_slots is None else min(count, self._memory_slots)
+        on_disk = count - in_memory
+        shape = (3, self.side, self.side)
+        if on_disk == 0:
+            self._mapped = None
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+        elif self._mapped is None or on_disk != len(self._mapped):
+            try:
+                if self._file is None:
+                    if self._folder is not None:
+                        self._folder.mkdir(parents=True, exist_ok=True)
+                    self._file = tempfile.TemporaryFile(buffering=0, prefix="images-", dir=self._folder)  # noqa: SIM115
+                # The map of before stays until there is a new one; nobody reads what is cut off.
+                self._file.truncate(on_disk * self.image_bytes)
+                self._mapped = np.memmap(self._file, np.uint8, "r", shape=(on_disk, *shape))
+            except OSError as exc:
+                raise self._output_error(exc) from exc
+        if in_memory != len(self._memory):
+            # In place (realloc), so that no second copy is ever needed. No view of it outlives the lock.
+            self._memory.resize((in_memory, *shape), refcheck=False)
+
+    def _output_error(self, exc: OSError) -> OutputError:
+        where = self._folder or tempfile.gettempdir()
+        return OutputError(f"{where}: decoded images cannot be kept there ({exc.strerror}); give more cache memory")
+
+    def _decode(self, image: Source, slot: int, name: str) -> float:
+        """Decodes one image into its slot; returns its aspect ratio."""
+        where = str(image) if isinstance(image, Path) else name
+        rgb = image if isinstance(image, np.ndarray) else _load(image, where)
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+            raise ImageError(f"{where}: an image is uint8 (H, W, 3), this is {rgb.dtype} {rgb.shape}")
+        height, width = int(rgb.shape[0]), int(rgb.shape[1])
+        if self.short_side is None:
+            square = _resized(rgb, self.side, self.side)
+            aspect = width / height
+        else:
+            short = min(height, width)
+            size = (self.short_side * width // short, self.short_side * height // short)
+            square = _resized(rgb, *size)
+            left, top = (round((extent - self.side) / 2) for extent in size)
+            square = square[top : top + self.side, left : left + self.side]
+            aspect = 1.0
+        self._put(slot, np.ascontiguousarray(square.transpose(2, 0, 1)))
+        return aspect
+
+
+def _load(image: Path | bytes, name: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    except (OSError, ValueError) as exc:
+        raise ImageError(f"{name}: not an image that can be read ({exc})") from exc
+
+
+def _resized(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
