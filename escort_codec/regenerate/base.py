@@ -45,6 +45,7 @@ class Regenerator(ABC):
     """
 
     name: ClassVar[str]
+    stopping: bool = False
 
     @abstractmethod
     def recipe(self, exemplar: Exemplar) -> Recipe:
@@ -60,6 +61,13 @@ class Regenerator(ABC):
         if result.image is None:
             raise result.error or RegenerationError(f"{exemplar.key}: no image was made")
         return result.image
+
+    def stop(self) -> None:
+        """Asks ``regenerate`` to end after the images in flight; jobs not yet begun get no result.
+
+        May be called from a signal handler or another thread.
+        """
+        self.stopping = True
 
     def close(self) -> None:
         """Gives back what the regenerator holds."""
@@ -79,6 +87,23 @@ class Options:
     """
 
     device: str | None = None
+
+    # A diffusion model's. Names and ranges are the recipe's; ``model`` and ``controlnet`` may end in ``@revision``.
+    prompt_suffix: str | None = None
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    control_strength: float | None = None
+    scheduler: str | None = None
+    resolution: int | None = None
+    use_hint: bool = False
+    hint_strength: float | None = None
+    fast: bool = False
+    model: str | None = None
+    controlnet: str | None = None
+    dtype: str | None = None
+    batch_size: int | None = None
+    compile: bool = False
 
 
 regenerators: Registry[Callable[[Options], Regenerator]] = Registry("regenerator")
