@@ -11,7 +11,6 @@ to memory.
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 import threading
@@ -23,10 +22,11 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from escort_codec.errors import ImageError, OutputError
+from escort_codec.source import load_rgb
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 
@@ -228,7 +228,7 @@ class ImageStore:
     def _decode(self, image: Source, slot: int, name: str) -> float:
         """Decodes one image into its slot; returns its aspect ratio."""
         where = str(image) if isinstance(image, Path) else name
-        rgb = image if isinstance(image, np.ndarray) else _load(image, where)
+        rgb = image if isinstance(image, np.ndarray) else load_rgb(image, name=where)
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise ImageError(f"{where}: an image is uint8 (H, W, 3), this is {rgb.dtype} {rgb.shape}")
         height, width = int(rgb.shape[0]), int(rgb.shape[1])
@@ -244,14 +244,6 @@ class ImageStore:
             aspect = 1.0
         self._put(slot, np.ascontiguousarray(square.transpose(2, 0, 1)))
         return aspect
-
-
-def _load(image: Path | bytes, name: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-    except (OSError, ValueError) as exc:
-        raise ImageError(f"{name}: not an image that can be read ({exc})") from exc
 
 
 def _resized(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
-from escort_cil.augment.operations import brightness
+from escort_cil.augment.operations import lit
+from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
 from escort_cil.store import ImageStore
 from escort_codec.registry import Registry
 
@@ -98,6 +99,7 @@ def _small(size: int) -> Transform:
 
 
 transforms: Registry[Callable[[int], Transform]] = Registry("transform preset")
+transforms.add("large", _large)
 transforms.add("small", _small)
 
 
@@ -108,6 +110,7 @@ class _Draws:
     places: Tensor  # "padded": int64 (B, 2) offsets; "resized": float32 (B, 4) boxes
     flips: Tensor  # bool (B,)
     factors: Tensor  # float32 (B,)
+    policy: PolicyDraws | None
 
 
 def augment(
@@ -130,8 +133,11 @@ def augment(
             )
         else:
             crops = crop_resized(pixels[piece], draws.places[piece], draws.flips[piece], transform.size)
-        lit = brightness(crops, draws.factors[piece])
-        _normalise(lit, transform, out[piece])
+        images = lit(crops, draws.factors[piece])
+        if draws.policy is not None:
+            images = images.to(torch.uint8)
+            apply_policy(images, draws.policy[piece])
+        _normalise(images, transform, out[piece])
     return out
 
 
@@ -170,4 +176,6 @@ def _draw(aspects: Tensor, transform: Transform, generator: torch.Generator, dev
         )
     flips = uniform(batch) < transform.flip
     factors = 1 + transform.brightness * (2 * uniform(batch) - 1)
-    return _Draws(*(v.to(device, non_blocking=True) for v in (places, flips, factors.clamp_min_(0))))
+    policy = draw_policy(uniform(batch, 5)) if transform.auto_augment else None
+    places, flips, factors = (v.to(device, non_blocking=True) for v in (places, flips, factors.clamp_min_(0)))
+    return _Draws(places, flips, factors, policy)

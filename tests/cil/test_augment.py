@@ -1,13 +1,17 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from escort_cil.augment import Transform, augment, normalise, transforms
 from escort_cil.augment import transform as transform_module
-from escort_cil.augment.crop import crop_offsets, crop_padded
+from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
 from escort_cil.augment.operations import brightness
+from escort_cil.augment.policy import IMAGENET_POLICY, apply_policy, draw_policy, image_operations
 from escort_codec.errors import UnknownNameError
 
 
@@ -143,3 +147,229 @@ def test_names_and_sizes_that_cannot_be_meant_are_refused() -> None:
         transforms.get("smal")
     with pytest.raises(ValueError, match="at least 1"):
         transforms.get("small")(0)
+
+
+SIGNED = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Color", "Contrast", "Brightness", "Sharpness"}
+GREY = (128, 128, 128)
+
+
+def by_pillow(name: str, image: Image.Image, m: float) -> Image.Image:
+    """The single operations, written with Pillow as the paper's code calls it."""
+    w, h = image.size
+    affine, bicubic = Image.Transform.AFFINE, Image.Resampling.BICUBIC
+    match name:
+        case "ShearX":
+            return image.transform((w, h), affine, (1, m, 0, 0, 1, 0), bicubic, fillcolor=GREY)
+        case "ShearY":
+            return image.transform((w, h), affine, (1, 0, 0, m, 1, 0), bicubic, fillcolor=GREY)
+        case "TranslateX":
+            return image.transform((w, h), affine, (1, 0, m * w, 0, 1, 0), fillcolor=GREY)
+        case "TranslateY":
+            return image.transform((w, h), affine, (1, 0, 0, 0, 1, m * h), fillcolor=GREY)
+        case "Rotate":
+            return image.rotate(m, fillcolor=GREY)
+        case "Color" | "Contrast" | "Brightness" | "Sharpness":
+            return getattr(ImageEnhance, name)(image).enhance(m)  # type: ignore[no-any-return]
+        case "Posterize":
+            return ImageOps.posterize(image, round(m))
+        case "Solarize":
+            return ImageOps.solarize(image, m)  # type: ignore[arg-type]
+        case "AutoContrast":
+            return ImageOps.autocontrast(image)
+        case "Equalize":
+            return ImageOps.equalize(image)
+        case "Invert":
+            return ImageOps.invert(image)
+    raise AssertionError(name)
+
+
+def awkward_images() -> Tensor:
+    """Photographs, noise, a narrow range, flat channels, and black: uint8 (8, 3, 37, 52)."""
+    smooth = photographs(3, 37, 52)
+    noise = torch.randint(0, 256, (1, 3, 37, 52), generator=generator(0), dtype=torch.uint8)
+    narrow = photographs(1, 37, 52, seed=1) // 9 + 100
+    flat_channel = photographs(1, 37, 52, seed=2)
+    flat_channel[:, 1] = 77
+    few = (photographs(1, 37, 52, seed=3) > 127).to(torch.uint8) * 200 + 3
+    return torch.cat([smooth, noise, narrow, flat_channel, few, torch.zeros(1, 3, 37, 52, dtype=torch.uint8)])
+
+
+@pytest.mark.parametrize("name", image_operations.names())
+def test_operations_are_pillows_at_every_level(name: str) -> None:
+    operation = image_operations.get(name)
+    assert operation.signed == (name in SIGNED)
+    images = awkward_images()
+    for level in range(10):
+        for sign in (-1.0, 1.0):
+            magnitudes = torch.full((len(images),), operation.magnitude(level, sign))
+            before = images.clone()
+            found = operation.apply(images, magnitudes)
+            assert torch.equal(images, before)
+            assert found.dtype == torch.uint8
+            for image, result in zip(images, found, strict=True):
+                expected = tensor(by_pillow(name, pillow(image), magnitudes[0].item()))
+                # To the bit, but for the values that lie on the border of two where a shear's float64 sums differ
+                # in their last digit.
+                difference = (result.int() - expected.int()).abs()
+                assert difference.max() <= (1 if name.startswith("Shear") else 0), (level, sign)
+                assert (difference > 0).float().mean() < 0.001
+
+
+def test_each_image_has_its_own_magnitude() -> None:
+    images = awkward_images()
+    order = torch.randperm(len(images), generator=generator(1))
+    for operation in image_operations:
+        magnitudes = torch.tensor([operation.magnitude(i, (-1.0) ** i) for i in range(len(images))])
+        together = operation.apply(images, magnitudes)
+        assert torch.equal(operation.apply(images[order], magnitudes[order]), together[order])
+        for i in range(len(images)):
+            assert torch.equal(operation.apply(images[i : i + 1], magnitudes[i : i + 1])[0], together[i])
+
+
+def test_the_policy_has_25_pairs_of_known_operations() -> None:
+    assert len(IMAGENET_POLICY) == 25
+    for pair in IMAGENET_POLICY:
+        for name, chance, level in pair:
+            assert name in image_operations
+            assert 0 <= chance <= 1
+            assert 0 <= level <= 9
+    # Table 9's pairs are 20 different ones.
+    assert len(set(IMAGENET_POLICY)) == 20
+
+
+def test_the_policy_is_drawn_as_its_table_says() -> None:
+    count = 100_000
+    draws = draw_policy(torch.rand(count, 5, generator=generator(2)))
+    names = image_operations.names()
+    for stage in (0, 1):
+        expected: dict[str | None, float] = dict.fromkeys([*names, None], 0.0)
+        for pair in IMAGENET_POLICY:
+            name, chance, _ = pair[stage]
+            expected[name] += chance / 25
+            expected[None] += (1 - chance) / 25
+        counts = torch.bincount(draws.operations[:, stage] + 1, minlength=len(names) + 1) / count
+        for index, share in enumerate(counts.tolist()):
+            assert share == pytest.approx(
+                expected[names[index - 1] if index else None], abs=0.008
+            )  # 5 standard deviations
+    turned = draws.magnitudes[draws.operations[:, 1] == names.index("Rotate"), 1]
+    assert {round(v, 3) for v in turned.tolist()} == {-30.0, round(-30 * 8 / 9, 3), round(30 * 8 / 9, 3), 30.0}
+    assert (turned > 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_images_go_through_their_own_policies_as_in_pillow() -> None:
+    images = photographs(200, 24, 24)
+    draws = draw_policy(torch.rand(200, 5, generator=generator(4)))
+    names = image_operations.names()
+    expected = []
+    for image, chosen, magnitudes in zip(images, draws.operations.tolist(), draws.magnitudes.tolist(), strict=True):
+        result = pillow(image)
+        for index, magnitude in zip(chosen, magnitudes, strict=True):
+            if index >= 0:
+                result = by_pillow(names[index], result, magnitude)
+        expected.append(tensor(result))
+    found = images.clone()
+    apply_policy(found, draws)
+    different = (found != torch.stack(expected)).flatten(1).any(1)
+    sheared = (draws.operations == names.index("ShearX")).any(1)
+    assert not (different & ~sheared).any()
+    assert 0 < int(sheared.sum()) < 20
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 1.5, 3.0])
+def test_boxes_are_of_the_areas_and_ratios_asked_for(aspect: float) -> None:
+    draws = torch.rand(4000, 2 * ATTEMPTS + 2, generator=generator(6))
+    left, top, width, height = crop_boxes(draws, torch.full((4000,), aspect), (0.08, 1.0), (3 / 4, 4 / 3)).unbind(1)
+    assert (torch.stack([left, top, width, height]) >= 0).all()
+    assert (left + width <= 1 + 1e-6).all()
+    assert (top + height <= 1 + 1e-6).all()
+    assert (width * height >= 0.08 - 1e-6).all()
+    ratios = width * aspect / height  # of the original's pixels
+    assert (ratios >= 3 / 4 - 1e-5).all()
+    assert (ratios <= 4 / 3 + 1e-5).all()
+    if aspect == 1.0:
+        assert ratios.log().mean().abs() < 0.01
+        # Small boxes always fit: their areas stay uniform.
+        areas = width * height
+        assert ((areas < 0.31).sum() / (areas < 0.54).sum()).item() == pytest.approx(0.5, abs=0.04)
+
+
+def test_boxes_are_torchvisions() -> None:
+    """RandomResizedCrop.get_params, step by step, on an image so large that whole pixels do not matter."""
+    draws = torch.rand(300, 2 * ATTEMPTS + 2, generator=generator(8)).double()
+    aspects = torch.linspace(0.3, 3, 300).double()
+    found = crop_boxes(draws, aspects, (0.5, 1.0), (3 / 4, 4 / 3))
+    fallbacks = 0
+    for numbers, aspect, box in zip(draws.tolist(), aspects.tolist(), found.tolist(), strict=True):
+        image_width, image_height = 1e6 * aspect, 1e6
+        for attempt in range(ATTEMPTS):
+            area = image_width * image_height * (0.5 + 0.5 * numbers[attempt])
+            ratio = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * numbers[ATTEMPTS + attempt])
+            width, height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+            if width <= image_width and height <= image_height:
+                left, top = (image_width - width) * numbers[-2], (image_height - height) * numbers[-1]
+                break
+        else:
+            fallbacks += 1
+            width, height = image_width, image_height
+            if aspect < 3 / 4:
+                height = image_width / (3 / 4)
+            elif aspect > 4 / 3:
+                width = image_height * (4 / 3)
+            left, top = (image_width - width) / 2, (image_height - height) / 2
+        expected = [left / image_width, top / image_height, width / image_width, height / image_height]
+        assert box == pytest.approx(expected, abs=1e-6)
+    assert 20 < fallbacks < 280
+
+
+@pytest.mark.parametrize(
+    ("aspect", "box"), [(4.0, [1 / 3, 0, 1 / 3, 1]), (0.25, [0, 1 / 3, 1, 1 / 3]), (1.2, [0, 0, 1, 1])]
+)
+def test_where_no_box_fits_the_largest_centred_one_is_taken(aspect: float, box: list[float]) -> None:
+    # Areas of all of the image and the widest ratio fit none of these images.
+    draws = torch.ones(1, 2 * ATTEMPTS + 2)
+    if aspect == 4.0 or aspect == 0.25:
+        draws[:, ATTEMPTS : 2 * ATTEMPTS] = 0.5
+    found = crop_boxes(draws, torch.tensor([aspect]), (0.08, 1.0), (3 / 4, 4 / 3))
+    assert found[0].tolist() == pytest.approx(box, abs=1e-6)
+
+
+def test_resized_crops_are_pillows_where_they_enlarge() -> None:
+    images = photographs(4, 64, 64)
+    boxes = torch.tensor([[0, 0, 1, 1], [0.1, 0.2, 0.5, 0.3], [0.61, 0.03, 0.39, 0.97], [0.25, 0.5, 0.5, 0.5]])
+    flips = torch.tensor([False, True, False, True])
+    found = crop_resized(images, boxes, flips, 64)
+    for image, box, flip, result in zip(images, boxes.tolist(), flips, found, strict=True):
+        left, top, width, height = (64 * v for v in box)
+        area = (left, top, left + width, top + height)
+        expected = tensor(pillow(image).resize((64, 64), Image.Resampling.BILINEAR, area))
+        difference = (result - (expected.flip(2) if flip else expected)).abs()
+        assert difference.max() <= 1  # Pillow rounds between its two passes
+        assert difference.mean() < 0.3
+
+
+def test_large_looks_like_a_resized_crop_of_the_original() -> None:
+    """The way through the stored square against Pillow's on the image itself, with the box that was drawn."""
+    transform = replace(transforms.get("large")(112), auto_augment=False, brightness=0.0, flip=0.0)
+    original = photographs(1, 150, 225)[0]
+    store = transform.training_store()
+    ids = store.add([original.permute(1, 2, 0).numpy()] * 30)
+    pixels, aspects = store.batch(ids)
+    found = restored(augment(pixels, aspects, transform, generator(7)), transform)
+    draws = torch.rand(30, 2 * ATTEMPTS + 2, generator=generator(7))
+    boxes = crop_boxes(draws, aspects, transform.scale, transform.ratio)
+    for box, result in zip(boxes.tolist(), found, strict=True):
+        left, top, width, height = box[0] * 225, box[1] * 150, box[2] * 225, box[3] * 150
+        area = (left, top, left + width, top + height)
+        expected = tensor(pillow(original).resize((112, 112), Image.Resampling.BILINEAR, area))
+        # Twice interpolated, and less antialiased where the box is large: a few grey levels of 255.
+        assert (result - expected).square().mean().sqrt() < 6
+
+
+def test_large_is_the_papers() -> None:
+    transform = transforms.get("large")(224)
+    assert (transform.stored_side, transform.short_side, transform.size) == (256, 256, 224)
+    assert transform.auto_augment
+    assert not transform.one_store
+    assert transform.evaluation_store().side == 224
+    assert transform.training_store().side == 256
