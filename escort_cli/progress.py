@@ -19,6 +19,9 @@ INTERVAL: Final = 5.0
 class Progress:
     """What ``progress`` hands out; safe to share between threads."""
 
+    def begin(self, total: int) -> None:
+        """Sets the number of items, where it was not known before."""
+
     def advance(self, n: int = 1) -> None:
         """Counts ``n`` more items as done."""
 
@@ -28,11 +31,11 @@ class Progress:
 
 
 @contextmanager
-def progress(what: str, total: int, *, unit: str = "images", quiet: bool = False) -> Iterator[Progress]:
+def progress(what: str, total: int | None = None, *, unit: str = "images", quiet: bool = False) -> Iterator[Progress]:
     """Shows ``what`` coming on from 0 to ``total`` items, with the rate and the time left.
 
-    ``with progress("decode", 800) as p: p.advance()``. ``quiet`` shows nothing, but ``say`` still speaks. A plain
-    line is written every five seconds, and one at the end.
+    ``with progress("decode", 800) as p: p.advance()``; a ``total`` of None is set later, by ``begin``. ``quiet``
+    shows nothing, but ``say`` still speaks. A plain line is written every five seconds, and one at the end.
     """
     if quiet:
         yield Progress()
@@ -78,10 +81,13 @@ def _bar() -> Bar:
 class _Shown(Progress):
     """On a terminal: rich's bar."""
 
-    def __init__(self, bar: Bar, what: str, total: int, unit: str) -> None:
+    def __init__(self, bar: Bar, what: str, total: int | None, unit: str) -> None:
         self._bar, self._unit, self._start, self._done = bar, unit, monotonic(), 0
         self._lock = threading.Lock()
         self._task = bar.add_task(what, total=total, rate="")
+
+    def begin(self, total: int) -> None:
+        self._bar.update(self._task, total=total)
 
     def advance(self, n: int = 1) -> None:
         with self._lock:
@@ -96,11 +102,14 @@ class _Shown(Progress):
 class _Plain(Progress):
     """Elsewhere: lines."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
+        self._what, self._total, self._unit = what, total or 0, unit
         self._lock = threading.Lock()
         self._start = self._said = monotonic()
         self._done = 0
+
+    def begin(self, total: int) -> None:
+        self._total = total
 
     def advance(self, n: int = 1) -> None:
         with self._lock:
@@ -114,8 +123,9 @@ class _Plain(Progress):
             self.say(f"{self._state(seconds)}, {format_time(left)} left")
 
     def finish(self) -> None:
-        """The last line."""
-        self.say(self._state(monotonic() - self._start))
+        """The last line; none where nothing was begun."""
+        if self._total:
+            self.say(self._state(monotonic() - self._start))
 
     def _state(self, seconds: float) -> str:
         rate = _rate(self._done, seconds, self._unit)

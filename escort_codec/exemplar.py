@@ -29,6 +29,16 @@ class EdgeSettings:
     blur: float = 0.0
     min_contour: int = 0
 
+    def to_map(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """For people: ``Canny 100/200``, and what else was done."""
+        blur = f", blur {self.blur:g}" if self.blur else ""
+        contour = f", contours of at least {self.min_contour}" if self.min_contour else ""
+        return f"Canny {self.low}/{self.high}{blur}{contour}"
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -95,6 +105,22 @@ class Recipe:
         return hashlib.sha256(msgpack.packb(dict(sorted(self.to_map().items())))).hexdigest()[:16]
 
 
+def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
+    """(coding, bits) of the shortest form of an edge map under ``coding`` and the codings of a lower number.
+
+    Of equally short forms the lowest number is taken. ``packed`` is not tried where its known length is beaten.
+    """
+    wanted = codings.get(coding)
+    best = wanted.name, wanted.encode(edges)
+    for simpler in sorted((c for c in codings if c.number < wanted.number), key=lambda c: -c.number):
+        if simpler.number == 0 and (edges.size + 7) // 8 > len(best[1]):
+            continue
+        bits = simpler.encode(edges)
+        if len(bits) <= len(best[1]):
+            best = simpler.name, bits
+    return best
+
+
 @dataclass(frozen=True, slots=True)
 class Exemplar:
     """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint) or a **real** image's file.
@@ -135,15 +161,12 @@ class Exemplar:
     ) -> Exemplar:
         """A prompt exemplar of an edge map (bool, (H, W)).
 
-        Coded with ``coding``; where packed bits are smaller, those are kept. ``size`` is the map's own shape if
-        left out, ``prompt`` the label.
+        Coded with ``coding``, or with one of a lower number (a simpler one) where that is smaller. ``size`` is the
+        map's own shape if left out, ``prompt`` the label.
         """
         edges = check_edges(edges)
         shape = (edges.shape[0], edges.shape[1])
-        payload = codings.get(coding).encode(edges)
-        if coding != "packed" and len(payload) > (edges.size + 7) // 8:
-            coding = "packed"
-            payload = codings.get(coding).encode(edges)
+        coding, payload = smallest(edges, coding)
         return cls(
             kind="prompt",
             label=label,

@@ -1,0 +1,183 @@
+"""The bytes of the frame: signature, version, chunks, trailer (spec sections "File", "Chunks" and "Trailer").
+
+    .- File -------------------------------------------------------------------.
+    | 89 45 53 58 0D 0A 1A 0A   |  01 00  |  00 00  |  chunk, chunk, ... TAIL   |
+    | signature, 8 bytes        |  major  |  minor  |                           |
+    '---------------------------------------------------------------------------'
+    .- Chunk -------------------------------------------------.
+    |  type, 4 letters  |  length, u32  |  payload  |  CRC-32  |    CRC over type, length and payload
+    '----------------------------------------------------------'
+    .- TAIL: the last 28 bytes ----------------------------------------------.
+    |  "TAIL"  |  16, u32  |  offset of INDX, u64  |  file length, u64  |  CRC  |
+    '-------------------------------------------------------------------------'
+
+Numbers are little-endian. A type whose first letter is small (ancillary) may be passed over by a reader that does
+not know it; any other unknown type is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+import zstandard
+
+from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, VersionError
+from escort_codec.limits import MAX_CHUNK
+
+SIGNATURE: Final = b"\x89ESX\r\n\x1a\n"
+MAJOR: Final = 1
+MINOR: Final = 0
+PREAMBLE: Final = SIGNATURE + struct.pack("<HH", MAJOR, MINOR)
+FRAME: Final = 12  # bytes of a chunk beside its payload
+TAIL_SIZE: Final = FRAME + 16
+
+HEAD: Final = b"HEAD"
+RECIPE: Final = b"RECP"
+BLOCK: Final = b"BLCK"
+INDEX: Final = b"INDX"
+TAIL: Final = b"TAIL"
+KNOWN: Final = frozenset({HEAD, RECIPE, BLOCK, INDEX, TAIL})
+
+_ZSTD_LEVEL: Final = 19
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkHead:
+    """A chunk's type, where it begins in the file, and the length of its payload in bytes."""
+
+    type: bytes
+    offset: int
+    length: int
+
+    @property
+    def name(self) -> str:
+        """The type as text, for messages."""
+        return self.type.decode("ascii", "replace")
+
+    @property
+    def end(self) -> int:
+        """The offset of the byte after the chunk."""
+        return self.offset + FRAME + self.length
+
+
+def check_preamble(data: bytes) -> None:
+    """Checks the file's first 12 bytes; raises NotEscxError (and says what damage it looks like) or VersionError."""
+    start = data[: len(SIGNATURE)]
+    if start != SIGNATURE[: len(start)] or not start:
+        if start[:1] == b"\x09" and start[1:4] == SIGNATURE[1:4]:
+            raise NotEscxError("the file lost its eighth bits: it was transferred as 7-bit text", offset=0)
+        if start[:4] == SIGNATURE[:4]:
+            raise NotEscxError("line ends were changed: the file was transferred as text, not binary", offset=0)
+        raise NotEscxError("not an .escx file", offset=0)
+    if len(data) < len(PREAMBLE):
+        raise IncompleteError("the file ends inside its first 12 bytes", offset=len(data))
+    major, minor = struct.unpack("<HH", data[len(SIGNATURE) : len(PREAMBLE)])
+    if major != MAJOR:
+        raise VersionError(f"version {major}.{minor} needs a newer escort (this one reads version {MAJOR})", offset=8)
+
+
+def make_chunk(type_: bytes, payload: bytes) -> bytes:
+    """A whole chunk; the payload has at most MAX_CHUNK bytes."""
+    if len(payload) > MAX_CHUNK:
+        raise ValueError(f"a {type_.decode()} chunk of {len(payload)} bytes is above the cap of {MAX_CHUNK}")
+    head = type_ + struct.pack("<I", len(payload))
+    return b"".join((head, payload, struct.pack("<I", zlib.crc32(payload, zlib.crc32(head)))))
+
+
+def read_chunk_head(data: bytes, offset: int) -> ChunkHead:
+    """Parses the first 8 bytes of a chunk that begins at ``offset`` of the file.
+
+    Raises IncompleteError for fewer bytes, DamagedError for a type that is not four letters or a length above the
+    cap: so nothing is allocated for a length that no writer writes.
+    """
+    if len(data) < 8:
+        raise IncompleteError("the file ends inside a chunk's first 8 bytes", offset=offset)
+    type_ = data[:4]
+    if not type_.isalpha():
+        raise DamagedError(f"no chunk begins here: its type would be {type_!r}", offset=offset)
+    (length,) = struct.unpack("<I", data[4:8])
+    if length > MAX_CHUNK:
+        raise DamagedError(
+            f"a chunk of {length} bytes is above the cap of {MAX_CHUNK}", chunk=type_.decode(), offset=offset
+        )
+    return ChunkHead(type_, offset, length)
+
+
+def check_chunk(head: ChunkHead, chunk: bytes) -> bytes:
+    """The payload of a whole chunk (all ``head.length + 12`` bytes); raises Incomplete- or DamagedError."""
+    if len(chunk) < head.length + FRAME:
+        raise IncompleteError("the file ends inside the chunk", chunk=head.name, offset=head.offset)
+    body = memoryview(chunk)[: head.length + 8]
+    (stored,) = struct.unpack("<I", chunk[head.length + 8 : head.length + FRAME])
+    if zlib.crc32(body) != stored:
+        raise DamagedError("the checksum is wrong: bytes were changed", chunk=head.name, offset=head.offset)
+    return chunk[8 : head.length + 8]
+
+
+def is_ancillary(type_: bytes) -> bool:
+    """Whether a reader that does not know the type may pass over the chunk."""
+    return bool(type_[0] & 0x20)
+
+
+def make_tail(index_offset: int, length: int) -> bytes:
+    """The trailer of a file of ``length`` bytes (the trailer counted) whose index begins at ``index_offset``."""
+    return make_chunk(TAIL, struct.pack("<QQ", index_offset, length))
+
+
+def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
+    """(offset of INDX, file length) from the trailer's 28 bytes, which begin at ``offset`` of the file.
+
+    Raises IncompleteError where no trailer stands there: the file is being written or was cut off.
+    """
+    if len(chunk) < TAIL_SIZE or chunk[:8] != TAIL + struct.pack("<I", 16):
+        raise IncompleteError(
+            "the file has no end: it is being written, or its writer was killed, or it was cut off"
+            " (`escort recover` saves all whole blocks)",
+            offset=max(offset, 0),
+        )
+    payload = check_chunk(ChunkHead(TAIL, offset, 16), chunk)
+    index_offset, length = struct.unpack("<QQ", payload)
+    return index_offset, length
+
+
+def pack_table(value: Any) -> bytes:
+    """A value as msgpack in one zstd frame that declares its size."""
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(msgpack.packb(value, use_bin_type=True))
+
+
+def unpack_table(data: bytes, cap: int, head: ChunkHead) -> Any:
+    """The inverse of ``pack_table``: at most ``cap`` bytes after decompression, by declared and by actual size.
+
+    Raises DamagedError for everything else that the bytes may be. No extension types, no map keys but text.
+    """
+    try:
+        params = zstandard.get_frame_parameters(data)
+        size = params.content_size
+        if size == zstandard.CONTENTSIZE_UNKNOWN or size > cap:
+            raise DamagedError(f"a table declares {size} bytes: the cap is {cap}", chunk=head.name, offset=head.offset)
+        if params.dict_id or params.window_size > max(cap, 1 << 10):
+            raise DamagedError("a table's zstd frame asks too much", chunk=head.name, offset=head.offset)
+        raw = zstandard.ZstdDecompressor(max_window_size=1 << 28).decompress(
+            data, max_output_size=cap, allow_extra_data=False
+        )
+    except zstandard.ZstdError as exc:
+        raise DamagedError(f"a table is no zstd frame: {exc}", chunk=head.name, offset=head.offset) from exc
+    if len(raw) != size:
+        raise DamagedError("a table is not of its declared size", chunk=head.name, offset=head.offset)
+    return unpack_msgpack(raw, head)
+
+
+def unpack_msgpack(raw: bytes, head: ChunkHead) -> Any:
+    """One msgpack value and nothing after it; raises DamagedError."""
+    try:
+        return msgpack.unpackb(raw, raw=False, strict_map_key=True, ext_hook=_no_extension, timestamp=0)
+    except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as exc:
+        raise DamagedError(f"a table is no msgpack: {exc}", chunk=head.name, offset=head.offset) from exc
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code} is not allowed")

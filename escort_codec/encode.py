@@ -1,0 +1,249 @@
+"""The pipeline of ``escort encode``: data folder -> edge maps, hints, prompts -> ``.escx``, in parallel."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from escort_codec.container import Writer
+from escort_codec.container.checks import label_fault, name_fault, text_fault
+from escort_codec.container.reader import Reader
+from escort_codec.container.sink import partial_path
+from escort_codec.edges import edge_map
+from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
+from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.hint import encode_hint
+from escort_codec.limits import MAX_EXEMPLARS, MAX_PIXELS, MAX_PROMPT
+from escort_codec.presets import check_preset
+from escort_codec.source import SourceImage, load_rgb, read_file, scan
+
+_AHEAD = 4  # images in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """What ``escort encode`` may be told.
+
+    ``hint`` is the colour hint's longer side in pixels, 0 for none. ``workers`` None means one a core. ``shard`` (k, n)
+    takes the k-th of n parts, 1 <= k <= n; merged in their order the parts equal the whole. ``max_pixels`` is the
+    cap for one image. ``resume`` goes on with what a killed run left.
+    """
+
+    split: str = "train"
+    preset: str = "hires"
+    settings: EdgeSettings = field(default_factory=EdgeSettings)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    hint: int = 32
+    hint_quality: int = 20
+    coding: str = "context"
+    workers: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    max_pixels: int = MAX_PIXELS
+    shard: tuple[int, int] | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+
+@dataclass(slots=True)
+class EncodeReport:
+    """What was done: sizes in bytes, and the files that were skipped, each with its reason.
+
+    ``source_bytes`` and ``pixel_bytes`` (24 bits a pixel) are those of the images encoded by this call.
+    """
+
+    exemplars: int = 0
+    resumed: int = 0
+    source_bytes: int = 0
+    pixel_bytes: int = 0
+    seconds: float = 0.0
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An exemplar and the size of the file it was made of."""
+
+    exemplar: Exemplar
+    source_bytes: int
+
+
+def encode_image(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> Encoded:
+    """One image file as a prompt exemplar; ``data`` are its bytes where they are at hand. Raises ImageError."""
+    data = read_file(image.path) if data is None else data
+    rgb = load_rgb(data, max_pixels=options.max_pixels, name=str(image.path))
+    exemplar = Exemplar.from_edges(
+        edge_map(rgb, options.preset, options.settings),
+        label=image.label,
+        name=image.name,
+        size=(rgb.shape[0], rgb.shape[1]),
+        prompt=image.label if image.caption is None else image.caption,
+        seeds=options.seeds,
+        hint=encode_hint(rgb, options.hint, options.hint_quality) if options.hint else None,
+        made=options.settings,
+        recipe=Recipe(preset=options.preset),
+        coding=options.coding,
+    )
+    return Encoded(exemplar, len(data))
+
+
+def encode_images(
+    images: Iterable[SourceImage], options: EncodeOptions
+) -> Iterator[tuple[SourceImage, Encoded | ImageError]]:
+    """Each image as an exemplar, or why not, in the order of ``images`` and with bounded memory.
+
+    Threads do the work: decoding, Canny, the coder and WebP all run outside Python's lock.
+    """
+    workers = options.workers or os.cpu_count() or 1
+    waiting: deque[tuple[SourceImage, Future[Encoded]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+
+    def result() -> tuple[SourceImage, Encoded | ImageError]:
+        image, future = waiting.popleft()
+        try:
+            return image, future.result()
+        except ImageError as exc:
+            return image, exc
+
+    try:
+        with _single_threaded_opencv():
+            for image in images:
+                waiting.append((image, pool.submit(encode_image, image, options)))
+                if len(waiting) >= _AHEAD * workers:
+                    yield result()
+            while waiting:
+                yield result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """OpenCV's own threads would compete with the workers."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def encode_folder(
+    data: str,
+    out: str | os.PathLike[str],
+    options: EncodeOptions | None = None,
+    *,
+    begin: Callable[[int], None] = lambda total: None,
+    step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> EncodeReport:
+    """Encodes a data folder into a new ``.escx`` file; the same bytes for any number of workers.
+
+    ``begin`` is told the number of images, ``step`` is called after each, ``say`` gets a line for each file skipped.
+    ``data`` is recorded as it is given. After an error or an interrupt there is no ``out``; with ``resume`` the part
+    that is done is kept beside it as ``<out>.partial`` and taken up by the next call with the same options.
+
+    Raises SourceError, ImageError, LimitError, OutputError, BusyError, UsageError.
+    """
+    options = options or EncodeOptions()
+    _check(options)
+    started = time.perf_counter()
+    report = EncodeReport()
+
+    def skip(fault: str) -> None:
+        report.skipped.append(fault)
+        say(f"skipped: {fault}")
+
+    images = _share(scan(data, options.split), options.shard)
+    usable = []
+    for image in images:
+        if fault := _fault(image):
+            if options.on_error == "raise":
+                raise LimitError(fault)
+            skip(fault)
+        else:
+            usable.append(image)
+    if len(usable) > MAX_EXEMPLARS:
+        raise LimitError(f"{data}: {len(usable)} images are above the cap of {MAX_EXEMPLARS} for one file: use --shard")
+    writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
+    try:
+        if len(writer):
+            last = _last(Path(out), data, options)
+            usable = [image for image in usable if image.key > last]
+            report.resumed = len(writer)
+        begin(len(usable))
+        for image, encoded in encode_images(usable, options):
+            if isinstance(encoded, ImageError):
+                if options.on_error == "raise":
+                    raise encoded
+                skip(str(encoded))
+            else:
+                try:
+                    writer.add(encoded.exemplar)
+                except LimitError as exc:
+                    raise LimitError(f"{image.path}: {exc}") from exc
+                report.source_bytes += encoded.source_bytes
+                height, width = encoded.exemplar.size
+                report.pixel_bytes += 3 * height * width
+            step()
+        if not len(writer):
+            raise SourceError(f"{data}: none of its {len(images)} files could be used")
+        writer.close()
+    except BaseException:
+        writer.abort(keep_partial=options.resume)
+        raise
+    report.exemplars = len(writer)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _check(options: EncodeOptions) -> None:
+    check_preset(options.preset)
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: at least one is needed")
+    if not 1 <= options.max_pixels <= MAX_PIXELS:
+        raise UsageError(f"--max-pixels {options.max_pixels}: the format takes 1 to {MAX_PIXELS} pixels")
+    if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
+        raise UsageError(f"--shard {options.shard[0]}/{options.shard[1]}: write 1/16 to 16/16")
+    settings = options.settings
+    if not 0 <= settings.low <= settings.high <= 0xFFFF:
+        raise UsageError(f"Canny's thresholds {settings.low} and {settings.high} must rise within 0 to 65535")
+
+
+def _share(images: list[SourceImage], shard: tuple[int, int] | None) -> list[SourceImage]:
+    """The k-th of n runs of the sorted list, as even as can be: merged in order they are the whole again."""
+    if shard is None:
+        return images
+    k, n = shard
+    return images[len(images) * (k - 1) // n : len(images) * k // n]
+
+
+def _fault(image: SourceImage) -> str | None:
+    """Why an image cannot be an exemplar, whatever is in the file: known before any work is done."""
+    fault = label_fault(image.label) or name_fault(image.name)
+    fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
+    return f"{str(image.path)!r}: {fault}" if fault else None
+
+
+def _last(out: Path, data: str, options: EncodeOptions) -> str:
+    """The key of the last exemplar that a killed run left; raises UsageError where its options were others."""
+    with Reader(partial_path(out), recover=True) as reader:
+        last = reader[-1]
+        same = (
+            reader.source == data
+            and last.recipe == Recipe(preset=options.preset)
+            and last.made == options.settings
+            and last.seeds == options.seeds
+            and (last.hint is not None) == bool(options.hint)
+        )
+    if not same:
+        raise UsageError(f"{partial_path(out)} was begun with other options: repeat those, or remove it")
+    return last.key
