@@ -18,12 +18,23 @@ import escort_codec
 
 # from escort_cli.decode import decode
 from escort_cli.encode import encode
+from escort_cli.extract import extract
 from escort_cli.inspect import inspect
+from escort_cli.merge import merge
 from escort_cli.recover import recover
+from escort_cli.split import split
 from escort_cli.verify import verify
 from escort_codec.errors import EscortError
 
-COMMANDS: tuple[Callable[..., None], ...] = (encode, inspect, verify, recover)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    encode,
+    inspect,
+    verify,
+    recover,
+    merge,
+    split,
+    extract,
+)
 
 app = typer.Typer(
     name="escort",

@@ -99,6 +99,15 @@ class Recipe:
             clean[key] = value
         return cls(**clean)
 
+    def differences(self, other: Recipe) -> str:
+        """The fields in which two recipes differ, for messages: ``preset: hires and lowres``."""
+        ours, theirs = self.to_map(), other.to_map()
+        return ", ".join(
+            f"{key}: {ours.get(key)} and {theirs.get(key)}"
+            for key in dict.fromkeys((*ours, *theirs))
+            if ours.get(key) != theirs.get(key)
+        )
+
     @property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of SHA-256 over the msgpack of ``to_map`` with sorted keys."""

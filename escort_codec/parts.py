@@ -1,0 +1,131 @@
+"""Many files into one and one into many: merge, split, extract. Payloads are copied, never decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+
+from escort_codec.container import Reader, Writer
+from escort_codec.errors import OutputError, UsageError
+from escort_codec.exemplar import Exemplar
+
+AnyPath = str | PathLike[str]
+
+
+def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False, overwrite: bool = False) -> int:
+    """Writes the exemplars of all ``files`` into the new file ``out``; returns their number.
+
+    Files whose names (``label/name``) do not overlap are taken in the order of their names, whatever the order of the
+    arguments: so the shards of one encoding give byte for byte what a single run gives. Others are taken as given.
+    Raises UsageError where their recipes differ, unless ``keep_recipes``; LimitError where a name is there twice.
+    """
+    if not files:
+        raise UsageError("merge needs at least one file")
+    with ExitStack() as stack:
+        readers = [stack.enter_context(Reader(path)) for path in files]
+        if any(Path(out).exists() and reader.path.samefile(out) for reader in readers):
+            raise UsageError(f"{out}: is one of the files to merge: choose another name")
+        recipes = {recipe: reader.path for reader in readers for recipe in reader.recipes}
+        if len(recipes) > 1 and not keep_recipes:
+            one, other, *_ = recipes
+            raise UsageError(
+                f"{recipes[one]} and {recipes[other]} have different recipes ({one.differences(other)}):"
+                " --keep-recipes keeps each exemplar's own"
+            )
+        sources = {reader.source for reader in readers}
+        with Writer(out, source=sources.pop() if len(sources) == 1 else "", overwrite=overwrite) as writer:
+            for reader in _ordered(readers):
+                for exemplar in reader:
+                    writer.add(exemplar)
+        return len(writer)
+
+
+def _ordered(readers: Sequence[Reader]) -> list[Reader]:
+    """By their smallest key where their key ranges are disjoint, else as given. Empty files come first."""
+
+    def span(reader: Reader) -> tuple[str, str]:
+        index = reader.state.index
+        return min(index.low, default=""), max(index.high, default="")
+
+    ordered = sorted(readers, key=span)
+    spans = [span(reader) for reader in ordered]
+    disjoint = all(spans[i][1] < spans[i + 1][0] for i in range(len(spans) - 1))
+    return ordered if disjoint else list(readers)
+
+
+def extract(
+    file: AnyPath,
+    out: AnyPath,
+    *,
+    labels: Iterable[str] = (),
+    names: Iterable[str] = (),
+    overwrite: bool = False,
+) -> int:
+    """Writes the exemplars of these classes, and those of these keys (``label/name``), into the new file ``out``.
+
+    The file's order is kept. Returns their number; raises UsageError for a class or key that is not there.
+    """
+    labels, names = set(labels), set(names)
+    with Reader(file) as reader:
+        _check_apart(reader, out)
+        if unknown := labels - set(reader.labels):
+            raise UsageError(f"{file}: holds no class {min(unknown)!r} (`escort inspect --classes` lists them)")
+        found = {number for label in labels for number in reader.of_label(label)}
+        for name in names:
+            try:
+                found.add(reader.find(name))
+            except KeyError as exc:
+                raise UsageError(f"{file}: holds no exemplar {name!r}") from exc
+        if not found:
+            raise UsageError("extract needs a class or a name")
+        _write((reader[number] for number in sorted(found)), out, reader.source, overwrite=overwrite)
+    return len(found)
+
+
+def split(
+    file: AnyPath, folder: AnyPath, *, parts: int | None = None, by_class: bool = False, overwrite: bool = False
+) -> list[Path]:
+    """Writes a file's exemplars into several new files in ``folder``, which is made if need be.
+
+    ``parts`` n gives ``<stem>-1-of-n.escx`` ..., runs as even as can be that ``merge`` puts together again;
+    ``by_class`` gives ``<stem>-<class>.escx``. Raises UsageError for neither or both, or more parts than exemplars.
+    """
+    if (parts is None) == (not by_class):
+        raise UsageError("split needs either a number of parts or --by-class")
+    folder, stem = Path(folder), Path(file).stem
+    with Reader(file) as reader:
+        shares: dict[Path, Callable[[], Iterable[Exemplar]]] = {}
+        if parts is not None:
+            if not 1 <= parts <= len(reader):
+                raise UsageError(f"{file}: {len(reader)} exemplars cannot be split into {parts} parts")
+            for k in range(parts):
+                run = range(len(reader) * k // parts, len(reader) * (k + 1) // parts)
+                shares[folder / f"{stem}-{k + 1}-of-{parts}.escx"] = lambda run=run: (reader[i] for i in run)  # type: ignore[misc]
+        else:
+            for label in reader.labels:
+                shares[folder / f"{stem}-{label}.escx"] = lambda label=label: (  # type: ignore[misc]
+                    reader[i] for i in reader.of_label(label)
+                )
+        if not overwrite and (there := next((path for path in shares if path.exists()), None)):
+            raise OutputError(f"{there} exists already: choose another folder, or overwrite it (--force)")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise OutputError(f"{folder}: cannot be made: {exc.strerror}") from exc
+        for path, exemplars in shares.items():
+            _check_apart(reader, path)
+            _write(exemplars(), path, reader.source, overwrite=overwrite)
+    return list(shares)
+
+
+def _check_apart(reader: Reader, out: AnyPath) -> None:
+    if Path(out).exists() and reader.path.samefile(out):
+        raise UsageError(f"{out}: is the file that is read: choose another name")
+
+
+def _write(exemplars: Iterable[Exemplar], out: AnyPath, source: str, *, overwrite: bool) -> None:
+    with Writer(out, source=source, overwrite=overwrite) as writer:
+        for exemplar in exemplars:
+            writer.add(exemplar)
