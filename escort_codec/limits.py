@@ -27,4 +27,5 @@ MAX_BLOCK_EXEMPLARS: Final = 1024
 MAX_TABLE: Final = 16 << 20  # bytes of a block's table, decompressed
 MAX_CHUNK: Final = 1 << 28  # bytes of a chunk's payload
 MAX_INDEX: Final = 1 << 28  # bytes of the index, decompressed
+MAX_INDEX_SEEDS: Final = 1 << 20  # seeds that the index names: all that any exemplar has
 MAX_EXEMPLARS: Final = (1 << 32) - 1

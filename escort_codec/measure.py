@@ -11,6 +11,7 @@ from escort_codec.coding import codings
 from escort_codec.container.block import PROMPT, Block
 from escort_codec.container.layout import pack_table
 from escort_codec.container.reader import Reader
+from escort_codec.limits import MAX_TABLE
 
 
 @dataclass(slots=True)
@@ -76,4 +77,4 @@ def measure(reader: Reader) -> Sizes:
 
 def _text_bytes(block: Block) -> int:
     """What a block's table would save without its texts."""
-    return max(0, int(block.table_bytes) - len(pack_table(block.table_without_texts())))
+    return max(0, int(block.table_bytes) - len(pack_table(block.table_without_texts(), MAX_TABLE)))

@@ -13,7 +13,7 @@ from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL_SIZE, make_chunk, make_tail
 from escort_codec.errors import LimitError
 from escort_codec.exemplar import Exemplar, Recipe
-from escort_codec.limits import MAX_EXEMPLARS, MAX_INDEX, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE
+from escort_codec.limits import MAX_EXEMPLARS, MAX_INDEX, MAX_INDEX_SEEDS, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE
 
 BLOCK_EXEMPLARS = 256
 BLOCK_BYTES = 1 << 20
@@ -30,6 +30,7 @@ class Assembler:
         self._pending_bytes = 0
         self._index_bytes = 0
         self._keys: set[int] = set()
+        self._seeds: set[int] = set()
         self._recipes: dict[Recipe, int] = {}
         self.index = Index()
         self.offset = 0
@@ -47,6 +48,7 @@ class Assembler:
         self.index = index
         self._recipes = {recipe: number for number, recipe in enumerate(recipes)}
         self._keys = {hash(key) for key in keys}
+        self._seeds = set(index.seeds)
         self._index_bytes = sum(
             self._index_cost(low, high, len(members))
             for low, high, members in zip(index.low, index.high, index.members, strict=True)
@@ -70,6 +72,10 @@ class Assembler:
         key = hash(exemplar.key)  # 64 bits: of a million names, two share one by chance once in 30 million files
         if exemplar.name and key in self._keys:
             raise LimitError(f"{exemplar.key}: there is an exemplar of that name already")
+        if not self._seeds.issuperset(exemplar.seeds):
+            self._seeds.update(exemplar.seeds)
+            if len(self._seeds) > MAX_INDEX_SEEDS:
+                raise LimitError(f"{exemplar.key}: a file holds no more than {MAX_INDEX_SEEDS} different seeds")
         number = self._recipe(exemplar.recipe)
         self._keys.add(key)
         self._pending.append((exemplar, number))

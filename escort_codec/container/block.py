@@ -138,7 +138,7 @@ def encode_block(exemplars: Sequence[Exemplar], recipes: Sequence[int]) -> bytes
         [[list(m) for m in makings], _pack_column(made)],
         _pack_column(recipes),
     ]
-    packed = pack_table(table)
+    packed = pack_table(table, MAX_TABLE)
     payloads = (part for e in exemplars for part in (e.payload, e.hint or b""))
     return b"".join((struct.pack("<I", len(packed)), packed, *payloads))
 

@@ -14,7 +14,7 @@ from escort_codec.container.checks import label_fault
 from escort_codec.container.layout import FRAME, PREAMBLE, ChunkHead, pack_table, unpack_table
 from escort_codec.errors import DamagedError
 from escort_codec.exemplar import Exemplar
-from escort_codec.limits import MAX_BLOCK_EXEMPLARS, MAX_CHUNK, MAX_EXEMPLARS, MAX_INDEX, MAX_RECIPES
+from escort_codec.limits import MAX_BLOCK_EXEMPLARS, MAX_CHUNK, MAX_EXEMPLARS, MAX_INDEX, MAX_INDEX_SEEDS, MAX_RECIPES
 
 COLUMNS = 9
 
@@ -83,7 +83,8 @@ class Index:
                 [[v for pair in members.items() for v in pair] for members in self.members],
                 [self.low, self.high],
                 pack_runs(sorted(self.seeds)),
-            ]
+            ],
+            MAX_INDEX,
         )
 
     @classmethod
@@ -137,7 +138,7 @@ class Index:
             index.starts.append(index.starts[-1] + count)
         if any(c == 0 for c in index.label_counts().values()):
             raise ValueError("it names a class that no block has")
-        index.seeds.update(unpack_runs(check_runs(seeds, 1 << 20)))
+        index.seeds.update(unpack_runs(check_runs(seeds, MAX_INDEX_SEEDS)))
         return index
 
     def check_block(self, number: int, block: Block, head: ChunkHead) -> None:

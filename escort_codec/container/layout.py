@@ -25,7 +25,7 @@ from typing import Any, Final
 import msgpack
 import zstandard
 
-from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, VersionError
+from escort_codec.errors import DamagedError, IncompleteError, LimitError, NotEscxError, VersionError
 from escort_codec.limits import MAX_CHUNK
 
 SIGNATURE: Final = b"\x89ESX\r\n\x1a\n"
@@ -144,9 +144,12 @@ def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
     return index_offset, length
 
 
-def pack_table(value: Any) -> bytes:
-    """A value as msgpack in one zstd frame that declares its size."""
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(msgpack.packb(value, use_bin_type=True))
+def pack_table(value: Any, cap: int) -> bytes:
+    """A value as msgpack in one zstd frame that declares its size; raises LimitError above ``cap`` bytes of msgpack."""
+    raw = msgpack.packb(value, use_bin_type=True)
+    if len(raw) > cap:
+        raise LimitError(f"a table of {len(raw)} bytes is above the cap of {cap}")
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw)
 
 
 def unpack_table(data: bytes, cap: int, head: ChunkHead) -> Any:

@@ -1,0 +1,100 @@
+"""How fast is `escort encode`, against the plain loop `Image.open -> cv2.Canny -> save BMP` in one thread?
+
+    python benchmarks/encode.py DATA [--repeats 5] [--out benchmarks/results/encode.json]
+
+All variants run in turn in one process, again and again; each ratio is that of two runs of one round, and the median
+over the rounds is quoted. DATA is a folder that `escort encode` takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import escort_codec
+from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.source import scan
+
+
+def plain_loop(data: str, folder: Path) -> None:
+    for number, image in enumerate(scan(data)):
+        with Image.open(image.path) as picture:
+            rgb = np.asarray(picture.convert("RGB"))
+        Image.fromarray(cv2.Canny(rgb, 100, 200)).save(folder / f"{number}.bmp")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    images = len(scan(options.data))
+
+    def encode(coding: str, workers: int) -> Callable[[Path], None]:
+        chosen = EncodeOptions(coding=coding, workers=workers, overwrite=True)
+        return lambda folder: void(encode_folder(options.data, folder / "out.escx", chosen))
+
+    def void(_: object) -> None:
+        pass
+
+    variants: dict[str, Callable[[Path], None]] = {"plain loop": lambda folder: plain_loop(options.data, folder)}
+    for coding in ("rle", "context"):
+        for workers in (1, 2):
+            variants[f"{coding}, {workers} worker{'s' * (workers > 1)}"] = encode(coding, workers)
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(options.repeats + 1):  # the first warms up caches and compiles
+            for name, run in variants.items():
+                started = time.perf_counter()
+                run(Path(folder))
+                if round_:
+                    rates[name].append(images / (time.perf_counter() - started))
+    rows = {
+        name: {
+            "images_per_second": round(statistics.median(values), 1),
+            "ratio_to_plain_loop": round(
+                statistics.median(a / b for a, b in zip(values, rates["plain loop"], strict=True)), 3
+            ),
+        }
+        for name, values in rates.items()
+    }
+    pairs = {
+        "rle, 2 workers / 1 worker": ("rle, 2 workers", "rle, 1 worker"),
+        "context / rle, 1 worker": ("context, 1 worker", "rle, 1 worker"),
+        "context / rle, 2 workers": ("context, 2 workers", "rle, 2 workers"),
+    }
+    ratios = {
+        name: round(statistics.median(x / y for x, y in zip(rates[a], rates[b], strict=True)), 3)
+        for name, (a, b) in pairs.items()
+    }
+    print(f"{images} images, {options.repeats} rounds")
+    for name, row in rows.items():
+        print(f"{name:20} {row['images_per_second']:8.1f} images/s {row['ratio_to_plain_loop']:6.2f} x plain loop")
+    for name, ratio in ratios.items():
+        print(f"{name:28} {ratio:6.2f}")
+    if options.out:
+        result = {
+            "command": f"python benchmarks/encode.py DATA --repeats {options.repeats}",
+            "images": images,
+            "escort": escort_codec.__version__,
+            "opencv": cv2.__version__,
+            "python": platform.python_version(),
+            "variants": rows,
+            "ratios": ratios,
+        }
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
