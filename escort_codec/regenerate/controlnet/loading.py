@@ -1,0 +1,223 @@
+"""Loading: the base model and its ControlNet into one of diffusers' pipelines, by the model's class."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import diffusers
+import torch
+import transformers
+from diffusers import ControlNetModel
+
+from escort_codec.errors import ModelError
+from escort_codec.regenerate.controlnet.models import (
+    INDEX,
+    Family,
+    ModelChoice,
+    default_controlnet,
+    family_of,
+    family_of_index,
+    first_line,
+    single_file_config,
+)
+from escort_codec.regenerate.controlnet.presets import guess_scales
+
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class PaperControlNet(ControlNetModel):  # type: ignore[misc]  # diffusers has no types
+    """diffusers' ControlNet with the paper's scales in guess mode: see ``presets.guess_scales``."""
+
+    def forward(self, *args: Any, conditioning_scale: float = 1.0, guess_mode: bool = False, **kwargs: Any) -> Any:
+        """As diffusers', which calls it with ``return_dict=False``: (down residuals, middle residual)."""
+        if not guess_mode:
+            return super().forward(*args, conditioning_scale=conditioning_scale, guess_mode=False, **kwargs)
+        down, mid = super().forward(
+            *args, conditioning_scale=1.0, guess_mode=False, **(kwargs | {"return_dict": False})
+        )
+        scales = guess_scales(len(down) + 1, conditioning_scale)
+        return [residual * scale for residual, scale in zip(down, scales, strict=False)], mid * scales[-1]
+
+
+class Loaded:
+    """A model on its device. ``pipeline`` makes images of noise, ``image_to_image`` of hints, with the same weights."""
+
+    def __init__(self, pipeline: Any, family: Family, dtype: torch.dtype, device: torch.device) -> None:
+        self.pipeline = pipeline
+        self.family = family
+        self.dtype = dtype
+        self.device = device
+        self.trained = dict(pipeline.scheduler.config)
+        self.compiled = False
+        self._image_to_image: Any = None
+        self._place()
+
+    @property
+    def xl(self) -> bool:
+        """Whether it is Stable Diffusion XL."""
+        return self.family == "sdxl"
+
+    @property
+    def image_to_image(self) -> Any:
+        """The pipeline that starts from an image, made of the first one's parts: nothing is loaded again."""
+        if self._image_to_image is None:
+            if self.xl:
+                kind, extra = diffusers.StableDiffusionXLControlNetImg2ImgPipeline, {"add_watermarker": False}
+            else:
+                kind = diffusers.StableDiffusionControlNetImg2ImgPipeline
+                extra = {"requires_safety_checker": False}
+            with quiet_libraries():
+                self._image_to_image = kind(**self.pipeline.components, **extra)
+            self._image_to_image.set_progress_bar_config(disable=True)
+        return self._image_to_image
+
+    def compile(self, backend: str = "inductor") -> None:
+        """Compiles the networks in place, for fixed shapes: each size and batch size is compiled when first met."""
+        for network in (self.pipeline.unet, self.pipeline.controlnet, self.pipeline.vae.decoder):
+            network.compile(backend=backend, dynamic=False)
+        self.compiled = True
+
+    @contextmanager
+    def in_fp32(self) -> Iterator[None]:
+        """Computes in fp32 inside, not compiled, with the same weights; half precision's values come back exactly."""
+        dtype, compiled = self.dtype, self.compiled
+        try:
+            self.dtype, self.compiled = torch.float32, False
+            self._place()
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        finally:
+            self.dtype, self.compiled = dtype, compiled
+            self._place()
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self.pipeline = self._image_to_image = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _place(self) -> None:
+        pipeline = self.pipeline
+        for part in (pipeline.unet, pipeline.controlnet, pipeline.vae, pipeline.text_encoder):
+            part.to(device=self.device, dtype=self.dtype)
+        if self.xl:
+            pipeline.text_encoder_2.to(device=self.device, dtype=self.dtype)
+        if self.dtype == torch.float16 and pipeline.vae.config.force_upcast and self.xl:
+            pipeline.vae.to(dtype=torch.float32)  # XL's first VAE overflows in fp16
+        if self.device.type == "cuda":
+            for part in (pipeline.unet, pipeline.controlnet, pipeline.vae):
+                part.to(memory_format=torch.channels_last)
+
+
+def load(choice: ModelChoice, device: torch.device) -> Loaded:
+    """Loads the weights that ``choice`` names; raises ModelError, one line that says what was looked for and how to
+    get it, where they are not here or are of another kind. The safety checker is left out."""
+    dtype = DTYPES[choice.dtype]
+    with quiet_libraries():
+        family = _family(choice.model, choice.model_revision)
+        name, revision = choice.controlnet, choice.controlnet_revision
+        if name is None:
+            name, revision = default_controlnet(choice.model, family), None
+        controlnet = _load_controlnet(name, revision, dtype)
+        pipeline = _load_pipeline(choice.model, choice.model_revision, family, controlnet, dtype)
+        pipeline.set_progress_bar_config(disable=True)
+        try:
+            return Loaded(pipeline, family, dtype, device)
+        except (RuntimeError, AssertionError) as exc:
+            raise ModelError(f"the model cannot be put on {device}: {first_line(exc)}") from exc
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps diffusers and transformers from logging, warning and drawing bars while something of theirs is made."""
+    shown = [(library.utils.logging, library.utils.logging.get_verbosity()) for library in (diffusers, transformers)]
+    bars = [log for log, _ in shown if log.is_progress_bar_enabled()]
+    try:
+        for log, _ in shown:
+            log.set_verbosity_error()
+        for log in bars:
+            log.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, verbosity in shown:
+            log.set_verbosity(verbosity)
+        for log in bars:
+            log.enable_progress_bar()
+
+
+def _family(name: str, revision: str | None) -> Family:
+    """The model's class; the Hub is asked for ``model_index.json`` alone."""
+    known = family_of(name, revision)
+    if known is not None:
+        return known
+    if Path(name).is_dir():
+        raise ModelError(f"the folder {name} holds no model: it has no {INDEX} (diffusers' save_pretrained writes one)")
+    from huggingface_hub import hf_hub_download
+
+    with _as_model_error("model", name, revision, "--model"):
+        index = hf_hub_download(name, INDEX, revision=revision)
+    return family_of_index(Path(index), name)
+
+
+def _load_controlnet(name: str, revision: str | None, dtype: torch.dtype) -> Any:
+    with _as_model_error("ControlNet", name, revision, "--controlnet"):
+        if Path(name).is_file():
+            folder = single_file_config(Path(name))
+            place = {"config": folder, "subfolder": "controlnet"} if folder else {}
+            return PaperControlNet.from_single_file(name, dtype=dtype, **place)
+        return PaperControlNet.from_pretrained(name, revision=revision, dtype=dtype)
+
+
+def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: Any, dtype: torch.dtype) -> Any:
+    extra: dict[str, Any]
+    if family == "sdxl":
+        kind, extra = diffusers.StableDiffusionXLControlNetPipeline, {"add_watermarker": False}
+    else:
+        kind = diffusers.StableDiffusionControlNetPipeline
+        extra = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
+    with _as_model_error("model", name, revision, "--model"):
+        if Path(name).is_file():
+            folder = single_file_config(Path(name))
+            place = {"config": folder} if folder else {}
+            return kind.from_single_file(name, controlnet=controlnet, dtype=dtype, **extra, **place)
+        return kind.from_pretrained(name, revision=revision, controlnet=controlnet, dtype=dtype, **extra)
+
+
+@contextmanager
+def _as_model_error(what: str, name: str, revision: str | None, option: str) -> Iterator[None]:
+    """Turns whatever the libraries raise into one line: what was looked for, where, and how to get it."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as exc:  # the libraries raise OSError, ValueError, HTTP errors and more
+        if Path(name).exists():
+            raise ModelError(f"the {what} {name} cannot be loaded: {first_line(exc)}") from exc
+        raise ModelError(_missing(what, name, revision, option, exc)) from exc
+
+
+def _missing(what: str, name: str, revision: str | None, option: str, exc: Exception) -> str:
+    from huggingface_hub import constants
+
+    at = f" at revision {revision}" if revision else ""
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
+        return f"the {what} {name} was not found: no such folder or file; {option} takes one, or a Hub id as org/name"
+    asked = (
+        "the Hub was not asked as HF_HUB_OFFLINE is set"
+        if constants.is_offline_mode()
+        else f"the Hub did not give it ({first_line(exc)})"
+    )
+    get = f"huggingface-cli download {name}" + (f" --revision {revision}" if revision else "")
+    return (
+        f"the {what} {name}{at} was not found: no folder or file of that name, not in the cache "
+        f"{constants.HF_HUB_CACHE}, and {asked}; get it with '{get}' ('hf download' in newer versions), "
+        f"or name a folder with {option}"
+    )

@@ -1,0 +1,182 @@
+"""The regenerator: jobs in, images out, in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escort_codec.errors import ModelError, RegenerationError
+from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.regenerate.base import Job, Options, Regenerated, Regenerator
+from escort_codec.regenerate.controlnet.batching import Groups, is_out_of_memory
+from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_line, pin
+from escort_codec.regenerate.controlnet.pictures import Picture, prepare
+from escort_codec.regenerate.controlnet.presets import to_source_size
+from escort_codec.regenerate.controlnet.session import Session, in_words
+from escort_codec.regenerate.controlnet.settings import Resolved, Settings, check_options, resolve, with_pins
+
+log = logging.getLogger(__name__)
+
+THREADS: Final = 4  # decode edge maps and resize images while the device goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job on its way: what it is made with, and its picture being prepared."""
+
+    job: Job
+    resolved: Resolved
+    picture: Future[Picture]
+
+
+class ControlNetRegenerator(Regenerator):
+    """Stable Diffusion with a Canny ControlNet, as in the paper.
+
+    Nothing is loaded before the first job, and the weights stay until ``close``. Jobs are gathered into batches by
+    generation size. The starting noise of an image depends on its seed and size alone, to the bit; the image beyond
+    that on the kernels that the device picks for the batch's shape (``docs/regeneration.md``).
+    Raises UsageError for options that cannot be meant.
+    """
+
+    name: ClassVar[str] = "controlnet"
+
+    def __init__(self, options: Options) -> None:
+        check_options(options)
+        self.options = options
+        self.session = Session(options)
+        self._pins: dict[ModelChoice, Pins] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def recipe(self, exemplar: Exemplar) -> Recipe:
+        """See the base class. A Hub model's revision is filled in where its files are in the local cache."""
+        return self._filled(self._resolve(exemplar))
+
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        """See the base class. Raises ModelError where the model cannot be loaded."""
+        groups: Groups[Settings, Prepared] = Groups(self.session.batch_size)
+        for job in jobs:
+            if self.stopping:
+                return
+            try:
+                resolved = self._resolve(job.exemplar)
+            except RegenerationError as exc:
+                yield Regenerated(job, None, job.exemplar.recipe, exc)
+                continue
+            prepared = Prepared(job, resolved, self._threads.submit(prepare, job, resolved))
+            for settings, batch in groups.add(resolved.settings, prepared):
+                yield from self._make(settings, batch)
+        for settings, batch in groups.rest():
+            if self.stopping:
+                return
+            yield from self._make(settings, batch)
+
+    def close(self) -> None:
+        """Gives back the weights and the device's memory."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        self.session.close()
+
+    @property
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="controlnet")
+        return self._pool
+
+    def _resolve(self, exemplar: Exemplar) -> Resolved:
+        return resolve(exemplar, self.options, self.session.default_dtype)
+
+    def _filled(self, resolved: Resolved) -> Recipe:
+        """The recipe with its models."""
+        choice = resolved.settings.choice
+        if choice not in self._pins:
+            try:
+                self._pins[choice] = pin(choice)
+            except ModelError:  # it says so in full when it is loaded
+                self._pins[choice] = Pins(choice.model_revision, choice.controlnet, choice.controlnet_revision)
+        return with_pins(resolved.recipe, choice, self._pins[choice])
+
+    def _make(self, settings: Settings, batch: list[Prepared]) -> Iterator[Regenerated]:
+        """The results of one group's jobs, in as many batches as memory asks for."""
+        ready: list[tuple[Prepared, Picture]] = []
+        for prepared in batch:
+            try:
+                ready.append((prepared, prepared.picture.result()))
+            except RegenerationError as exc:
+                yield Regenerated(prepared.job, None, self._filled(prepared.resolved), exc)
+        if not ready:
+            return
+        if self.session.load(settings.choice):
+            self._pins.pop(settings.choice, None)  # a Hub model's commit is known now
+        self.session.measure(settings, ready[0][1])
+        while ready and not self.stopping:
+            count = self.session.batch_size(settings)
+            part, ready = ready[:count], ready[count:]
+            made, failure = self._try(settings, [picture for _, picture in part])
+            if made is not None:
+                yield from self._finish(settings, part, *made)
+            elif failure:
+                yield from (self._failed(prepared, failure) for prepared, _ in part)
+            else:
+                self.session.free()
+                half = self.session.sizes.ran_out(settings.size, len(part))
+                if half:
+                    size = in_words(settings.size)
+                    log.warning("out of memory at %d images of %s: going on with %d", len(part), size, half)
+                    ready = part + ready
+                else:
+                    yield self._failed(part[0][0], self._too_large(settings))
+
+    def _try(
+        self, settings: Settings, pictures: list[Picture]
+    ) -> tuple[tuple[NDArray[np.uint8], list[bool]] | None, str]:
+        """A batch's images and what went wrong. Neither: memory ran out (by now nothing holds the batch's tensors)."""
+        try:
+            return self.session.run(settings, pictures), ""
+        except (RuntimeError, ValueError, MemoryError) as exc:
+            return None, "" if is_out_of_memory(exc) else f"{type(exc).__name__}: {first_line(exc)}"
+
+    def _finish(
+        self, settings: Settings, part: list[tuple[Prepared, Picture]], images: NDArray[np.uint8], finite: list[bool]
+    ) -> Iterator[Regenerated]:
+        """A batch's results at the source images' sizes. Those not finite are made again in fp32, one by one."""
+        sized = [
+            self._threads.submit(to_source_size, image, prepared.job.exemplar.size) if good else None
+            for (prepared, _), image, good in zip(part, images, finite, strict=True)
+        ]
+        for (prepared, picture), image in zip(part, sized, strict=True):
+            if image is None:
+                yield self._again_in_fp32(settings, prepared, picture)
+            else:
+                yield Regenerated(prepared.job, image.result(), self._filled(prepared.resolved))
+
+    def _again_in_fp32(self, settings: Settings, prepared: Prepared, picture: Picture) -> Regenerated:
+        dtype, job = settings.choice.dtype, prepared.job
+        if dtype == "fp32":
+            return self._failed(prepared, "the model gave values that are not finite")
+        try:
+            images, finite = self.session.run_in_fp32(settings, picture)
+        except (RuntimeError, ValueError, MemoryError) as exc:
+            return self._failed(prepared, f"not finite in {dtype}, and in fp32: {first_line(exc)}")
+        if not finite[0]:
+            return self._failed(prepared, f"the model gave values that are not finite, in {dtype} and in fp32")
+        log.warning("%s, seed %d: not finite in %s, made again in fp32", job.exemplar.key, job.seed, dtype)
+        recipe = replace(self._filled(prepared.resolved), dtype="fp32")
+        return Regenerated(job, to_source_size(images[0], job.exemplar.size), recipe)
+
+    def _too_large(self, settings: Settings) -> str:
+        return (
+            f"one image of {in_words(settings.size)} does not fit into the memory of {self.session.device}; "
+            "a smaller --resolution or --dtype bf16 needs less"
+        )
+
+    def _failed(self, prepared: Prepared, why: str) -> Regenerated:
+        job = prepared.job
+        error = RegenerationError(f"{job.exemplar.key}, seed {job.seed}: {why}")
+        return Regenerated(job, None, self._filled(prepared.resolved), error)
