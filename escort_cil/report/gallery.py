@@ -1,0 +1,194 @@
+"""What a memory file holds: bytes by class, and pictures of a few exemplars, as data that lives in the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escort_cil.report.tables import size_text
+from escort_codec.coding.base import EdgeMap
+from escort_codec.container import Reader
+from escort_codec.errors import EscortError
+from escort_codec.exemplar import Exemplar
+from escort_codec.hint import decode_hint
+from escort_codec.regenerate.base import Job, Regenerator
+from escort_codec.source import load_rgb
+
+THUMBNAIL: Final = 224  # pixels of a photograph's longer side
+MAX_MAP_SIDE: Final = 512  # pixels of an edge map's longer side
+SEEDS: Final = 3  # shown of each prompt
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a data URI of ``width`` x ``height`` pixels, or, with an empty ``uri``, why there is none."""
+
+    uri: str
+    caption: str
+    alt: str
+    width: int = 0
+    height: int = 0
+    pixelated: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One exemplar of the gallery."""
+
+    title: str
+    kind: str
+    facts: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass
+class Holding:
+    """What a memory holds of one class: exemplars, and bytes of image files, edge maps and hints."""
+
+    real: int = 0
+    prompts: int = 0
+    real_bytes: int = 0
+    edge_bytes: int = 0
+    hint_bytes: int = 0
+    positions: list[int] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        """All its payload's bytes."""
+        return self.real_bytes + self.edge_bytes + self.hint_bytes
+
+
+def holdings(reader: Reader) -> dict[str, Holding]:
+    """By class, in the order of first appearance."""
+    found: dict[str, Holding] = {}
+    for position, exemplar in enumerate(reader):
+        holding = found.setdefault(exemplar.label, Holding())
+        holding.positions.append(position)
+        if exemplar.kind == "real":
+            holding.real += 1
+            holding.real_bytes += len(exemplar.payload)
+        else:
+            holding.prompts += 1
+            holding.edge_bytes += len(exemplar.payload)
+            holding.hint_bytes += len(exemplar.hint or b"")
+    return found
+
+
+def gallery(path: Path, count: int, regenerator: Regenerator) -> list[Entry]:
+    """``count`` exemplars of a memory file, real ones and prompts by turns, spread over its classes.
+
+    Raises EscortError where the file cannot be read; an image that cannot be shown becomes a picture that says why.
+    """
+    with Reader(path) as reader:
+        chosen = [reader[position] for position in _choose(reader, count)]
+    return [_real(exemplar) if exemplar.kind == "real" else _prompt(exemplar, regenerator) for exemplar in chosen]
+
+
+def _choose(reader: Reader, count: int) -> list[int]:
+    """Positions, half of each kind where both are there: each kind's first of classes that lie evenly apart."""
+    firsts: dict[str, dict[str, int]] = {"real": {}, "prompt": {}}
+    kinds: dict[str, list[int]] = {"real": [], "prompt": []}
+    for position, exemplar in enumerate(reader):
+        kinds[exemplar.kind].append(position)
+        firsts[exemplar.kind].setdefault(exemplar.label, position)
+    share = {kind: min(len(positions), count // 2) for kind, positions in kinds.items()}
+    share["prompt"] = min(len(kinds["prompt"]), count - share["real"])
+    share["real"] = min(len(kinds["real"]), count - share["prompt"])
+    chosen: list[int] = []
+    for kind in ("prompt", "real"):
+        pool = list(firsts[kind].values())
+        pool = pool if len(pool) >= share[kind] else kinds[kind]
+        chosen += [pool[i * len(pool) // share[kind]] for i in range(share[kind])]
+    return chosen
+
+
+def _real(exemplar: Exemplar) -> Entry:
+    height, width = exemplar.size
+    try:
+        picture = _photograph(load_rgb(exemplar.image), "image kept", f"{exemplar.label}: the image that is kept")
+    except EscortError as exc:
+        picture = Picture("", "image kept", f"not shown: {exc}")
+    facts = f"{size_text(len(exemplar.payload))}; {width} × {height} pixels"
+    return Entry(exemplar.key, "real", facts, (picture,))
+
+
+def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> Entry:
+    label = exemplar.label
+    pictures = []
+    try:
+        pictures.append(_edge_map(exemplar.edges, label, size_text(len(exemplar.payload))))
+    except EscortError as exc:
+        pictures.append(Picture("", "edge map", f"not shown: {exc}"))
+    if exemplar.hint is not None:
+        try:
+            hint = decode_hint(exemplar.hint)
+            caption = f"hint, {size_text(len(exemplar.hint))}"
+            pictures.append(_picture(hint, caption, f"{label}: the colour hint", "PNG", pixelated=True))
+        except EscortError as exc:
+            pictures.append(Picture("", "hint", f"not shown: {exc}"))
+    seeds = exemplar.seeds[:SEEDS] or tuple(range(SEEDS))
+    results = list(regenerator.regenerate([Job(exemplar, seed, key=seed) for seed in seeds]))
+    for result in sorted(results, key=lambda result: seeds.index(result.job.seed)):
+        caption = f"seed {result.job.seed}"
+        if result.image is None:
+            pictures.append(Picture("", caption, f"not regenerated: {result.error}"))
+        else:
+            pictures.append(_photograph(result.image, caption, f"{label}: regenerated with {caption}"))
+    parts = [f"{size_text(len(exemplar.payload) + len(exemplar.hint or b''))} in all"]
+    parts.append(f"map {exemplar.map_shape[1]} × {exemplar.map_shape[0]} in coding {exemplar.coding}")
+    if exemplar.prompt != exemplar.label:
+        parts.append(f"prompt “{exemplar.prompt}”")
+    return Entry(exemplar.key, "prompt", "; ".join(parts), tuple(pictures))
+
+
+def _photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> Picture:
+    import cv2
+
+    height, width = rgb.shape[:2]
+    scale = THUMBNAIL / max(height, width)
+    if scale < 1:
+        shape = (max(1, round(width * scale)), max(1, round(height * scale)))
+        rgb = np.asarray(cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return _picture(rgb, caption, alt, "WEBP", pixelated=max(rgb.shape[:2]) < 64)
+
+
+def _edge_map(edges: EdgeMap, label: str, size: str) -> Picture:
+    """Edges dark on light; a large map is reduced so that no edge is lost."""
+    step = -(-max(*edges.shape, 1) // MAX_MAP_SIDE)
+    if step > 1:
+        padded = np.pad(edges, [(0, -side % step) for side in edges.shape])
+        height, width = (side // step for side in padded.shape)
+        edges = np.asarray(padded.reshape(height, step, width, step).any(axis=(1, 3)), dtype=np.bool_)
+    if not edges.size:
+        return Picture("", "edge map", "not shown: it has no pixels")
+    return _picture(~edges, f"edge map, {size}", f"{label}: the edge map", "PNG", pixelated=max(edges.shape) < 64)
+
+
+def _picture(pixels: NDArray[np.uint8] | EdgeMap, caption: str, alt: str, format_: str, *, pixelated: bool) -> Picture:
+    from PIL import Image
+
+    file = io.BytesIO()
+    if format_ == "PNG":
+        Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    else:
+        Image.fromarray(pixels).save(file, "WEBP", quality=80, method=4)
+    text = base64.b64encode(file.getvalue()).decode("ascii")
+    uri = f"data:image/{format_.lower()};base64,{text}"
+    return Picture(uri, caption, alt, pixels.shape[1], pixels.shape[0], pixelated)
+
+
+def parts_by_class(held: dict[str, Holding], labels: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """("image files" | "edge maps" | "hints", bytes by class of ``labels``)."""
+    rows = [held.get(label, Holding()) for label in labels]
+    return [
+        ("image files", [row.real_bytes for row in rows]),
+        ("edge maps", [row.edge_bytes for row in rows]),
+        ("hints", [row.hint_bytes for row in rows]),
+    ]

@@ -1,0 +1,420 @@
+"""The report: runs found and gathered, figures over seeds, and a page that is whole, safe and the same each time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from escort_cil.report import write_report
+from escort_cil.report.gallery import _edge_map, gallery
+from escort_cil.report.plots import styles
+from escort_cil.report.runs import find_runs, group_runs, read_run
+from escort_cil.report.svg import Names, clean
+from escort_cil.report.tables import figure, size_text
+from escort_codec.container import Writer
+from escort_codec.errors import OutputError, TrainingError, UnknownNameError, UsageError
+from escort_codec.exemplar import Exemplar
+from escort_codec.regenerate.base import Job, Regenerated, Regenerator
+from tests.cil.run_folders import exemplars, write_run
+
+LABELS = ("ant", "bee", "cat", "dog", "eel")
+HOSTILE = (
+    "<script>alert(1)",
+    '"><img src=x onerror=alert(2)>',
+    "$x^{2$ & {{ 7*7 }}",
+    "猫\u202ex",
+    "</svg></table>",
+)
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes and text; fails on an end tag that closes nothing."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def page_of(runs: Iterable[Path], out: Path, *, pictures: int = 2) -> str:
+    write_report(list(runs), out, pictures=pictures)
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods in two orders each, groups of 2, 1 and 2 classes."""
+    root = tmp_path_factory.mktemp("runs")
+    for method, skill in (("icarl", 0.8), ("der", 0.95)):
+        for seed in (1993, 1994):
+            order = LABELS if seed == 1993 else LABELS[::-1]
+            config = {"method": method, "budget": 20000, "seed": seed, "command": f"escort train DATA --seed {seed}"}
+            write_run(root / method / str(seed), order, (2, 1, 2), config, skill=skill, seed=seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page_of([runs], tmp_path_factory.mktemp("page") / "report.html")
+
+
+# Runs
+
+
+def test_runs_are_found_beneath_a_folder_and_none_twice(runs: Path) -> None:
+    found = find_runs([runs / "icarl", runs, runs / "icarl" / "1993"])
+    assert [path.relative_to(runs).as_posix() for path in found] == ["icarl/1993", "icarl/1994", "der/1993", "der/1994"]
+
+
+def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"nowhere: there is no such folder"):
+        find_runs([tmp_path / "nowhere"])
+    with pytest.raises(TrainingError, match=r"no metrics\.jsonl in it or beneath it"):
+        find_runs([tmp_path])
+
+
+def test_seeds_are_gathered_and_groups_named_by_what_differs(runs: Path) -> None:
+    groups = group_runs([read_run(path) for path in find_runs([runs])])
+    assert [(group.name, len(group.runs)) for group in groups] == [("der", 2), ("icarl", 2)]
+    assert groups[0].differing == {"method": "der"}
+    (alone,) = group_runs([read_run(runs / "icarl" / "1993")])
+    assert alone.name == "icarl"
+
+
+def test_budgets_and_options_that_differ_are_named_and_equal_ones_are_not(tmp_path: Path) -> None:
+    for n, (budget, options) in enumerate([(20000, {}), (40000, {}), (40000, {"temperature": 3.0})]):
+        config = {"method": "wa", "budget": budget, "method_options": options, "data": "DATA", "cache": str(n)}
+        write_run(tmp_path / str(n), LABELS, (5,), config)
+    groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
+    assert [group.name for group in groups] == [
+        "budget 20 kB",
+        "budget 40 kB",
+        "budget 40 kB, temperature 3.0",
+    ]
+
+
+def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_run(tmp_path / name, LABELS, (5,), {"method": "wa", "seed": 1})
+    groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
+    assert [(group.name, len(group.runs)) for group in groups] == [("first", 1), ("second", 1)]
+
+
+def test_mean_and_deviation_by_phase_are_over_the_seeds_that_reached_it(runs: Path, tmp_path: Path) -> None:
+    first, second = (read_run(runs / "icarl" / seed) for seed in ("1993", "1994"))
+    (group,) = group_runs([first, second])
+    for phase, (classes, mean, deviation) in enumerate(group.by_phase("top1")):
+        a, b = (run.records[phase]["top1"] for run in (first, second))
+        assert classes == (2, 3, 5)[phase]
+        assert mean == pytest.approx((a + b) / 2)
+        assert deviation == pytest.approx(abs(a - b) / math.sqrt(2))
+    (tmp_path / "config.json").write_text(json.dumps(dict(second.config)))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(second.records[0]) + "\n")
+    (group,) = group_runs([first, read_run(tmp_path)])
+    assert group.by_phase("top1")[2][1] == first.records[2]["top1"]
+    assert math.isnan(group.by_phase("top1")[2][2])
+    assert group.by_phase("forgetting")[0][1] != group.by_phase("forgetting")[0][1]  # NaN: nothing to forget
+
+
+def test_a_line_cut_short_is_left_out_and_said(runs: Path, tmp_path: Path) -> None:
+    whole = (runs / "icarl" / "1993" / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(whole[:-20])
+    run = read_run(tmp_path)
+    assert len(run.records) == 2
+    assert any("incomplete" in notice for notice in run.notices)
+    assert any("config.json is missing" in notice for notice in run.notices)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("metrics.jsonl", "", "is empty"),
+        ("metrics.jsonl", "{}\n", "line 1 does not say how many classes"),
+        ("metrics.jsonl", '{"classes": 2}\n{"classes": \n{"classes": 4}\n', "is not JSON, line 2"),
+        ("metrics.jsonl", "[1]\n", "line 1"),
+        ("config.json", "[]", "is not a configuration"),
+        ("config.json", "{", "is not JSON"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(runs: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text((runs / "icarl" / "1993" / "metrics.jsonl").read_text())
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TrainingError, match=f"{re.escape(name)}.*{message}"):
+        read_run(tmp_path)
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TrainingError, match="is not UTF-8 text"):
+        read_run(tmp_path)
+
+
+# The page
+
+
+def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
+    elements = Elements(page)
+    for tag, attributes in elements.found:
+        for key in ("src", "href"):
+            assert attributes.get(key, "#").startswith(("#", "data:")), (tag, attributes)
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "@import" not in page
+    urls = set(re.findall(r"url\((.)", page))
+    assert urls <= {"#"}
+
+
+def test_the_policy_allows_the_pages_own_script_alone(page: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [a["content"] for a in Elements(page).all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page: str) -> None:
+    elements = Elements(page)
+    ids = Counter(attributes["id"] for _, attributes in elements.found if "id" in attributes)
+    assert [key for key, count in ids.items() if count > 1] == []
+    for _, attributes in elements.found:
+        named = attributes.get("aria-labelledby", "").split()
+        linked = [attributes["href"][1:]] if attributes.get("href", "").startswith("#") else []
+        assert set(named + linked) <= set(ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+
+
+def test_every_plot_and_picture_has_a_text_alternative(page: str) -> None:
+    elements = Elements(page)
+    plots = [attributes for attributes in elements.all("svg") if attributes.get("class") == "plot"]
+    assert len(plots) == 6 + 4 * 3  # six that compare, three a run
+    descriptions = re.findall(r'<desc id="([^"]*)">([^<]*)</desc>', page)
+    assert len(descriptions) == len(plots)
+    texts = dict(descriptions)
+    assert re.search(r"icarl: [\d.]+ at 2 classes, [\d.]+ at 3 classes, [\d.]+ at 5 classes", texts["top1-0-desc"])
+    assert "Most often confused" in texts["g0r0-confusion-desc"]
+    assert all(attributes["alt"] for attributes in elements.all("img"))
+
+
+def test_plots_take_their_colours_and_font_from_the_page(page: str) -> None:
+    plots = re.findall(r"<svg class=\"plot\".*?</svg>", page, re.DOTALL)
+    for plot in plots:
+        assert not re.search(r"(fill|stroke): *#", plot)
+        assert "DejaVu" not in plot
+    assert "var(--s0)" in plots[0]
+    assert "currentColor" in plots[0]
+
+
+def test_figures_of_the_table_are_those_of_the_runs(runs: Path, page: str) -> None:
+    values = [
+        json.loads((runs / "icarl" / seed / "metrics.jsonl").read_text().splitlines()[-1]) for seed in ("1993", "1994")
+    ]
+    mean = sum(value["average_incremental_accuracy"] for value in values) / 2
+    table = page[page.index('id="table-results"') : page.index("</table>")]
+    row = next(row for row in table.split("<tr>") if "<bdi>icarl</bdi>" in row)
+    assert f">{mean:.1f} <small>" in row
+    assert f'data-sort="{mean}"' in row
+
+
+def test_the_same_runs_give_the_same_page(runs: Path, page: str, tmp_path: Path) -> None:
+    assert page_of([runs], tmp_path / "again.html") == page
+
+
+def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    labels = [label for label in HOSTILE if "/" not in label]
+    config = {
+        "method": HOSTILE[0],
+        HOSTILE[1]: HOSTILE[2],
+        "command": "escort </code><script>alert(3)</script> \x07\x9b",
+    }
+    write_run(tmp_path / "runs" / "one", labels, (2, 2), config)
+    write_run(tmp_path / "runs" / "<b>", HOSTILE, (2, 3), {**config, "method": HOSTILE[4]}, real=0, prompts=0)
+    page = page_of([tmp_path], tmp_path / "report.html", pictures=8)
+    elements = Elements(page)
+    assert len(elements.all("script")) == 1
+    assert elements.all("b") == []
+    assert len(elements.all("img")) > 4
+    assert all(attributes["src"].startswith("data:image/") for attributes in elements.all("img"))
+    assert not any("onerror" in attributes for _, attributes in elements.found)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", page)
+    text = "".join(elements.texts)
+    for name in (*HOSTILE, "escort </code><script>alert(3)</script> \ufffd\ufffd"):
+        assert name in text  # as it is: through neither matplotlib's mathematics nor the template
+
+
+def test_a_run_without_memory_or_counts_still_has_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", LABELS, (5,), {"method": "finetune"}, real=0, prompts=0)
+    (run / "confusion.npz").unlink()
+    page = page_of([run], tmp_path / "report.html")
+    assert "The run keeps no memory file." in page
+    assert "no confusion matrix" in page
+    assert "Forgetting" not in page  # one phase: there is nothing to forget
+
+
+def test_a_damaged_memory_is_named_on_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", LABELS, (5,), {"method": "wa"})
+    data = (run / "memory.escx").read_bytes()
+    (run / "memory.escx").write_bytes(data[: len(data) // 2])
+    page = page_of([run], tmp_path / "report.html")
+    assert "memory.escx cannot be read" in page
+
+
+def test_each_view_has_its_own_curve_and_rows(tmp_path: Path) -> None:
+    views = ("real", "regenerated", "both")
+    run = write_run(tmp_path / "run", LABELS, (2, 3), {"method": "wa"}, views=views)
+    page = page_of([run], tmp_path / "report.html", pictures=0)
+    assert "Evaluation views" in page
+    assert all(f'id="top1-{n}-desc"' in page for n in range(3))
+    last = read_run(run).records[-1]
+    assert f'data-sort="{last["views"]["both"]["top1"]}"' in page
+
+
+def test_many_classes_and_groups_are_told_apart(tmp_path: Path) -> None:
+    labels = [f"class {c} of many" for c in range(40)]
+    for n in range(12):
+        write_run(tmp_path / f"run{n}", labels, (20, 20), {"method": f"m{n}"}, real=0, prompts=0)
+    groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
+    drawn = [(style.colour, style.dash[0], style.marker) for style in styles(groups)]
+    assert len(set(drawn)) == 12
+    assert "Classes stand in the class order." in page_of([tmp_path], tmp_path / "report.html")
+
+
+def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path) -> None:
+    for method in ("icarl", "wa"):
+        for budget in (1000, 2000):
+            config = {"method": method, "budget": budget}
+            write_run(tmp_path / f"{method}{budget}", LABELS, (5,), config, real=0, prompts=0)
+    icarl, icarl2, wa, wa2 = styles(group_runs([read_run(path) for path in find_runs([tmp_path])]))
+    assert icarl.colour == icarl2.colour != wa.colour == wa2.colour
+    assert icarl.dash == wa.dash != icarl2.dash == wa2.dash
+
+
+# Writing
+
+
+def test_what_cannot_be_written_leaves_nothing(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        write_report([runs], tmp_path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_report([runs], tmp_path / "missing" / "report.html", pictures=0)
+    with pytest.raises(UsageError, match="0 to 200"):
+        write_report([runs], tmp_path / "report.html", pictures=-1)
+    with pytest.raises(UnknownNameError, match="harmonic"):
+        write_report([runs], tmp_path / "report.html", regenerator="harmonics")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Pictures and words
+
+
+class Failing(Regenerator):
+    """Says what it was asked for, makes seed 0 red, and fails on every other."""
+
+    name = "failing"
+
+    def recipe(self, exemplar: Exemplar) -> object:  # type: ignore[override]
+        return exemplar.recipe
+
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        from escort_codec.errors import RegenerationError
+
+        for job in reversed(list(jobs)):
+            red = np.zeros((*job.exemplar.size, 3), np.uint8)
+            red[..., 0] = 255
+            error = RegenerationError("no <colour> left")
+            bad = job.seed != 0
+            yield Regenerated(job, None if bad else red, job.exemplar.recipe, error if bad else None)
+
+
+def decoded(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_gallery_shows_what_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "memory.escx"
+    with Writer(path) as writer:
+        for exemplar in exemplars(LABELS, real=1, prompts=3):
+            writer.add(exemplar)
+    shown = gallery(path, 6, Failing())
+    assert [entry.kind for entry in shown] == ["prompt"] * 3 + ["real"] * 3
+    assert len({entry.title.partition("/")[0] for entry in shown[:3]}) == 3
+    edges, hint, made, failed = shown[0].pictures
+    with Writer(tmp_path / "again.escx") as writer:
+        writer.add(exemplars(LABELS, 1, 3)[1])
+    assert (np.array(decoded(edges.uri)) == ~exemplars(LABELS, 1, 3)[1].edges).all()
+    assert decoded(hint.uri).size == (hint.width, hint.height) == (32, 24)
+    assert made.caption == "seed 0"
+    red = np.array(decoded(made.uri).convert("RGB")).reshape(-1, 3).mean(axis=0)
+    assert red[0] > 240
+    assert red[1] < 15
+    assert failed.uri == ""
+    assert failed.alt == "not regenerated: no <colour> left"
+    assert decoded(shown[3].pictures[0].uri).size == (80, 60)
+
+
+def test_gallery_has_no_more_than_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "memory.escx"
+    with Writer(path) as writer:
+        for exemplar in exemplars(LABELS[:2], real=3, prompts=0):
+            writer.add(exemplar)
+    assert [entry.kind for entry in gallery(path, 4, Failing())] == ["real"] * 4
+    assert len(gallery(path, 20, Failing())) == 6
+
+
+def test_no_edge_of_a_large_map_is_lost() -> None:
+    edges = np.zeros((1030, 2050), bool)
+    edges[517, 3] = edges[1029, 2049] = True
+    picture = _edge_map(edges, "cat", "9 B")
+    shown = np.array(decoded(picture.uri))
+    assert (picture.width, picture.height) == (410, 206)
+    assert sorted(map(tuple, np.argwhere(~shown).tolist())) == [(103, 0), (205, 409)]
+
+
+def test_names_are_held_at_their_length_and_cut_at_the_width() -> None:
+    names = Names(width=6)
+    tokens = [names.hold(name) for name in ("$x$", "abcdefgh", "\x00")]
+    assert [names.restore(token) for token in tokens] == ["$x$", "abcde…", "\ufffd"]
+    assert len(set(tokens)) == 3
+    assert names.restore("12") == "12"
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [size_text(n) for n in (0, 999, 1000, 20480, 999_400, 999_600, 2e6, 3.5e9, 4e12)] == [
+        *("0 B", "999 B", "1.00 kB", "20.5 kB", "999 kB", "1.00 MB", "2.00 MB", "3.50 GB", "4000 GB")
+    ]
+    assert size_text(20000, short=True) == "20 kB"
+    assert figure(math.nan).text == "–"
+    assert figure(12345.678).text == "12\u202f345.7"
+    assert figure(50, deviation=1.25).note == "± 1.2"
+    assert clean("a\nb\ud800") == "a\ufffdb\ufffd"
