@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.errors import RegenerationError
+from escort_codec.errors import RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar, Recipe
 from escort_codec.registry import Registry
 
@@ -72,7 +72,7 @@ class Regenerator(ABC):
     def close(self) -> None:
         """Gives back what the regenerator holds."""
 
-    def __enter__(self) -> Regenerator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -87,6 +87,7 @@ class Options:
     """
 
     device: str | None = None
+    workers: int | None = None  # threads that make or save images; None: one a core
 
     # A diffusion model's. Names and ranges are the recipe's; ``model`` and ``controlnet`` may end in ``@revision``.
     prompt_suffix: str | None = None
@@ -104,6 +105,14 @@ class Options:
     dtype: str | None = None
     batch_size: int | None = None
     compile: bool = False
+
+
+def refuse_unused(options: Options, name: str, *, used: tuple[str, ...]) -> None:
+    """Raises UsageError where an option is set that is not in ``used``: regenerator ``name`` has no use for it."""
+    for option in fields(options):
+        if option.name not in used and getattr(options, option.name) != option.default:
+            flag = "--" + option.name.replace("_", "-")
+            raise UsageError(f"{flag} means nothing to the {name} regenerator: leave it out or choose another")
 
 
 regenerators: Registry[Callable[[Options], Regenerator]] = Registry("regenerator")
