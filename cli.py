@@ -22,6 +22,7 @@ from escort_cli.extract import extract
 from escort_cli.inspect import inspect
 from escort_cli.merge import merge
 from escort_cli.recover import recover
+from escort_cli.report import report
 from escort_cli.split import split
 from escort_cli.verify import verify
 from escort_codec.errors import EscortError
@@ -34,6 +35,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     merge,
     split,
     extract,
+    report,
 )
 
 app = typer.Typer(
