@@ -1,0 +1,171 @@
+"""Copies of images: regenerated from prompts, or reduced. Regenerated ones are kept in a cache, which is not memory:
+they can be made again from the prompts at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escort_cil.policy import Maker, RealKind
+from escort_cil.store import Source
+from escort_codec.errors import OutputError, RegenerationError
+from escort_codec.exemplar import Exemplar
+from escort_codec.regenerate.base import Job, Regenerated, Regenerator
+from escort_codec.source import SourceImage
+
+QUALITY: Final = 95  # of the cache's JPEG files
+
+
+class CopyCache:
+    """Regenerated images as files in ``folder``, found by what they were made of; what is missing is made.
+
+    The name of a file is a hash over the prompt, the seed, the regenerator and its whole recipe, so that one folder
+    can serve many runs. ``given`` finds an image that was made before, elsewhere; None where there is none.
+    """
+
+    def __init__(
+        self, folder: Path, regenerator: Regenerator, given: Callable[[Exemplar, int], Path | None] | None = None
+    ) -> None:
+        self.folder = folder
+        self.regenerator = regenerator
+        self._given = given
+        self.made = 0
+
+    def paths(
+        self, exemplars: Sequence[Exemplar], seeds: Sequence[int], step: Callable[[], None] = lambda: None
+    ) -> list[list[Path]]:
+        """The images of prompts, one list an exemplar, in the order of ``seeds``; ``step`` is called for each made.
+
+        Raises RegenerationError where one cannot be made, OutputError where the folder cannot take it.
+        """
+        places = [[self._place(exemplar, seed) for seed in seeds] for exemplar in exemplars]
+        missing = [
+            Job(exemplar, seed, place)
+            for exemplar, row in zip(exemplars, places, strict=True)
+            for seed, place in zip(seeds, row, strict=True)
+            if not place.exists()
+        ]
+        if missing:
+            self._make(missing, step)
+        return places
+
+    def _place(self, exemplar: Exemplar, seed: int) -> Path:
+        if self._given is not None and (path := self._given(exemplar, seed)) is not None:
+            return path
+        digest = hashlib.sha256()
+        for part in (
+            self.regenerator.name,
+            self.regenerator.recipe(exemplar).digest,
+            exemplar.coding,
+            repr((exemplar.map_shape, exemplar.size, seed)),
+            exemplar.prompt,
+        ):
+            digest.update(part.encode() + b"\0")
+        digest.update(hashlib.sha256(exemplar.payload).digest() + hashlib.sha256(exemplar.hint or b"").digest())
+        name = digest.hexdigest()[:32]
+        return self.folder / name[:2] / f"{name}.jpg"
+
+    def _make(self, jobs: list[Job], step: Callable[[], None]) -> None:
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="copies") as pool:
+            for _ in pool.map(_save, self._results(jobs)):
+                self.made += 1
+                step()
+
+    def _results(self, jobs: list[Job]) -> Iterator[Regenerated]:
+        for result in self.regenerator.regenerate(jobs):
+            if result.image is None:
+                raise result.error or RegenerationError(f"{result.job.exemplar.key}: no image was made")
+            yield result
+
+
+def _save(result: Regenerated) -> None:
+    """Writes an image beside its place and puts it there in one step."""
+    place: Path = result.job.key
+    assert result.image is not None
+    beside = place.with_suffix(f".{os.getpid()}.partial")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(_jpeg(result.image))
+        beside.replace(place)
+    except OSError as exc:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"{place}: a regenerated image cannot be written: {exc.strerror or exc}") from exc
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+class Copier:
+    """The copies of an image under a policy: its prompt regenerated with each seed, its reduced self, or both.
+
+    Where only whole image files are kept, the copies are regenerated ones: every policy can be trained with the same
+    augmentation. Of both kinds, each is as likely to be drawn as the other.
+    """
+
+    def __init__(
+        self,
+        maker: Maker,
+        cache: CopyCache,
+        seeds: Sequence[int],
+        *,
+        prompts: bool,
+        reals: RealKind | None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """``prompts``: prompts are kept; ``reals``: what real exemplars are, None where none are kept."""
+        self._maker = maker
+        self._cache = cache
+        self._seeds = tuple(seeds)
+        self._reduces = reals is not None and reals.side is not None
+        self._regenerates = prompts or not self._reduces
+        self._say = say
+
+    def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
+        """The copies of images, one list an image; ``seeds`` None means all."""
+        seeds = self._seeds if seeds is None else seeds
+        copies: list[list[Source]] = [[] for _ in images]
+        if self._regenerates:
+            for row, paths in zip(copies, self._paths(self._maker.prompts(images), seeds), strict=True):
+                row += paths
+        if self._reduces:
+            times = len(seeds) if self._regenerates else 1
+            for row, data in zip(copies, self._maker.reduced(images), strict=True):
+                row += [data] * times
+        return copies
+
+    def of_exemplars(self, exemplars: Sequence[Exemplar], *, reals: bool) -> list[list[Source]]:
+        """The copies of remembered exemplars: a prompt's images, and with ``reals`` those of whole image files too.
+
+        A reduced image is a copy itself and has none.
+        """
+        copies: list[list[Source]] = [[] for _ in exemplars]
+        prompts = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "prompt"]
+        chosen = [exemplars[i] for i in prompts]
+        if reals and not self._reduces:
+            wanted = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "real"]
+            chosen += self._maker.prompts_of([exemplars[i] for i in wanted])
+            prompts += wanted
+        for i, paths in zip(prompts, self._paths(chosen, self._seeds), strict=True):
+            copies[i] += paths
+        return copies
+
+    def _paths(self, exemplars: Sequence[Exemplar], seeds: Sequence[int]) -> list[list[Path]]:
+        before = self._cache.made
+        paths = self._cache.paths(exemplars, seeds)
+        if made := self._cache.made - before:
+            self._say(f"{made} images regenerated ({self._cache.regenerator.name})")
+        return paths

@@ -1,0 +1,43 @@
+"""MEMO, memory-efficient expandable model (Zhou et al. 2023): only the last stage is new each phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from escort_cil.learners.der import DerHyperparameters, Expanding
+from escort_cil.networks import GrowingNet, SharedStagesNet
+
+
+@dataclass(frozen=True, slots=True)
+class MemoHyperparameters(DerHyperparameters):
+    """``train_base``: the shared stages go on training after the first phase."""
+
+    train_base: bool = True
+
+
+class Memo(Expanding):
+    """A last stage a phase, started from the one before, on shared stages that go on training."""
+
+    name = "memo"
+    hyperparameters = MemoHyperparameters
+    config: MemoHyperparameters
+
+    def make_network(self) -> GrowingNet:
+        """Shared stages and a list of last stages."""
+        return SharedStagesNet(self.backbone)
+
+    def freeze(self) -> None:
+        """Old last stages are not trained, nor the shared ones where ``train_base`` is off."""
+        super().freeze()
+        if self.phase and not self.config.train_base:
+            self._shared().shared.requires_grad_(False)
+
+    def train_mode(self) -> None:
+        """What is frozen stays in evaluation mode."""
+        super().train_mode()
+        if self.phase and not self.config.train_base:
+            self._shared().shared.eval()
+
+    def _shared(self) -> SharedStagesNet:
+        assert isinstance(self.network, SharedStagesNet)
+        return self.network

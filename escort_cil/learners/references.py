@@ -1,0 +1,61 @@
+"""What methods are compared with: no memory, plain replay, and all data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from escort_cil.learners.base import Hyperparameters, Learner
+from escort_cil.networks import Output
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneHyperparameters(Hyperparameters):
+    """PyCIL's later phases."""
+
+    epochs: int = 80
+    milestones: tuple[int, ...] = (40, 70)
+
+
+class Finetune(Learner):
+    """Trains on the new classes alone and keeps nothing: the lower reference.
+
+    As in PyCIL the new classes' logits alone enter the loss, so that the old ones' weights are not pushed down.
+    """
+
+    name = "finetune"
+    hyperparameters = FinetuneHyperparameters
+    uses_memory = False
+
+    def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy over the new classes."""
+        return F.cross_entropy(output.logits[:, self.known :], targets - self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayHyperparameters(Hyperparameters):
+    """PyCIL's later phases."""
+
+    epochs: int = 70
+    milestones: tuple[int, ...] = (30, 50)
+
+
+class Replay(Learner):
+    """Plain cross-entropy on the new classes' images and the memory."""
+
+    name = "replay"
+    hyperparameters = ReplayHyperparameters
+
+
+class Joint(Learner):
+    """A new network each phase, trained on all images of all classes so far: the upper bound.
+
+    The only learner that opens images of earlier phases again.
+    """
+
+    name = "joint"
+    uses_memory = False
+    sees_all = True
+    starts_afresh = True

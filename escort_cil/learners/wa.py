@@ -1,0 +1,45 @@
+"""WA, weight aligning (Zhao et al. 2020): distillation, and new weight vectors scaled to the old ones' mean norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from escort_cil.learners.base import Hyperparameters, Learner, distillation
+from escort_cil.networks import Output
+
+
+@dataclass(frozen=True, slots=True)
+class WaHyperparameters(Hyperparameters):
+    """``temperature`` softens both sides of the distillation."""
+
+    milestones: tuple[int, ...] = (60, 100, 140)
+    temperature: float = 2.0
+
+
+class Wa(Learner):
+    """Loss: (1 - k) cross-entropy + k distillation, k = old classes / all classes."""
+
+    name = "wa"
+    hyperparameters = WaHyperparameters
+    config: WaHyperparameters
+
+    def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
+        """See the class."""
+        loss = F.cross_entropy(output.logits, targets)
+        if self.old_network is None:
+            return loss
+        k = self.known / self.total
+        old = distillation(output.logits[:, : self.known], self.old_logits(images), self.config.temperature)
+        return (1 - k) * loss + k * old
+
+    def end_training(self) -> None:
+        """Aligns the new classes' weights."""
+        if self.known:
+            self.net.head.align(self.total - self.known)
+
+    def end_phase(self) -> None:
+        """Keeps the network to distil from."""
+        self.keep_old_network()

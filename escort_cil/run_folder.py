@@ -1,0 +1,107 @@
+"""The run folder: ``config.json``, ``metrics.jsonl``, ``confusion.npz``, ``memory.escx``, ``model.safetensors``,
+``log.txt``, and while a run goes on ``checkpoint/``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import escort_codec
+from escort_cil.checkpoint import FOLDER as CHECKPOINT
+from escort_cil.config import TrainConfig
+from escort_cil.confusion import FILE_NAME
+from escort_cil.memory.contents import write_whole
+from escort_codec.errors import ConfigError, OutputError, TrainingError
+
+CONFIG: Final = "config.json"
+METRICS: Final = "metrics.jsonl"
+CONFUSION: Final = FILE_NAME
+MEMORY: Final = "memory.escx"
+MODEL: Final = "model.safetensors"
+LOG: Final = "log.txt"
+CACHE: Final = "cache"
+
+# What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
+FREE: Final = frozenset(
+    ["device", "cache", "cache_memory", "workers", "checkpoint_every", "track", "command", "version"]
+)
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self / CONFIG).exists() or (self / METRICS).exists()
+
+    def begin(self, *, force: bool) -> None:
+        """Makes the folder for a new run. Raises OutputError where there is one already, unless ``force``."""
+        if self.exists and not force:
+            raise OutputError(f"{self.path}: holds a run already: --resume it, --force to replace it, or another --out")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (CONFIG, METRICS, CONFUSION, MEMORY, MODEL, LOG):
+                (self / name).unlink(missing_ok=True)
+            shutil.rmtree(self / CHECKPOINT, ignore_errors=True)
+        except OSError as exc:
+            raise OutputError(f"{self.path}: cannot be made a run folder: {exc.strerror or exc}") from exc
+
+    def write_config(self, values: Mapping[str, Any], command: Sequence[str]) -> None:
+        """Writes config.json: the configuration as it is resolved, the version, and the command line."""
+        whole = {"version": escort_codec.__version__, "command": list(command), **values}
+        write_whole(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """What config.json holds. Raises TrainingError where it is missing or no configuration."""
+        try:
+            values = json.loads((self / CONFIG).read_text("utf-8"))
+        except FileNotFoundError as exc:
+            raise TrainingError(f"{self.path}: is no run folder: it has no {CONFIG}") from exc
+        except (OSError, ValueError) as exc:
+            raise TrainingError(f"{self / CONFIG}: cannot be read: {exc}") from exc
+        if not isinstance(values, dict):
+            raise TrainingError(f"{self / CONFIG}: is no configuration")
+        return values
+
+    def train_config(self) -> TrainConfig:
+        """The configuration of the run."""
+        values = self.read_config()
+        return TrainConfig.from_map({key: value for key, value in values.items() if key not in ("version", "command")})
+
+    def check_config(self, values: Mapping[str, Any]) -> None:
+        """Raises ConfigError, which shows the difference, where the run has another configuration than ``values``."""
+        held = self.read_config()
+        wanted = json.loads(json.dumps(values))
+        keys = sorted((set(held) | set(wanted)) - FREE)
+        differing = [key for key in keys if held.get(key) != wanted.get(key)]
+        if differing:
+            shown = "; ".join(f"{key} was {held.get(key)!r}, is {wanted.get(key)!r}" for key in differing)
+            raise ConfigError(f"{self.path}: was begun with another configuration: {shown}")
+
+    def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Writes metrics.jsonl, a line a phase."""
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        write_whole(self / METRICS, "".join(lines).encode())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, none where there is no such file."""
+        if not (self / METRICS).exists():
+            return []
+        return [json.loads(line) for line in (self / METRICS).read_text("utf-8").splitlines() if line.strip()]
+
+    def log(self, line: str) -> None:
+        """Adds a line with the time to log.txt."""
+        with (self / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
