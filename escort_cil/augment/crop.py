@@ -57,12 +57,27 @@ def crop_resized(images: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Ten
     Bilinear, as Pillow does it where it enlarges; the stored square is at most 8/7 of ``size`` in the presets, so that
     its antialiasing hardly differs either. Returns float32 of integers in 0..255.
     """
-    steps = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5) / size
+    batch, channels, height, width = images.shape
+    steps = (torch.arange(size, device=images.device) + 0.5) / size
     columns = torch.where(flips[:, None], 1 - steps, steps)
-    # grid_sample's coordinates: -1 and 1 are the image's outer borders.
-    x = (boxes[:, 0:1] + boxes[:, 2:3] * columns) * 2 - 1
-    y = (boxes[:, 1:2] + boxes[:, 3:4] * steps) * 2 - 1
-    shape = (len(images), size, size)
-    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1)
-    sampled = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled.add_(0.5).floor_()
+    top, bottom, down = _between(boxes[:, 1:2] + boxes[:, 3:4] * steps, height)
+    left, right, along = _between(boxes[:, 0:1] + boxes[:, 2:3] * columns, width)
+
+    # Rows first, as whole rows of all channels of all images; then the columns of each image.
+    rows = images.reshape(-1, width)
+    first = torch.arange(0, len(rows), height, device=images.device).view(batch, channels, 1)
+    upper = rows.index_select(0, (first + top[:, None]).flatten()).float()
+    lower = rows.index_select(0, (first + bottom[:, None]).flatten()).float()
+    weights = down[:, None].expand(-1, channels, -1).reshape(-1, 1)
+    resized = upper.lerp_(lower, weights).view(batch, channels, size, width)
+    shape = (batch, channels, size, size)
+    before = torch.gather(resized, 3, left[:, None, None].expand(shape))
+    after = torch.gather(resized, 3, right[:, None, None].expand(shape))
+    return before.lerp_(after, along[:, None, None]).add_(0.5).floor_()
+
+
+def _between(places: Tensor, extent: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two pixels around ``places`` (fractions of ``extent`` pixels), and how far each is from the first."""
+    pixels = (places * extent - 0.5).clamp_(0, extent - 1)
+    first = pixels.long()
+    return first, (first + 1).clamp_(max=extent - 1), pixels - first

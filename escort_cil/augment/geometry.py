@@ -7,7 +7,10 @@ and what comes from outside is grey (128).
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from escort_cil.augment.operations import cut_off
 
 FILL = 128
 
@@ -16,21 +19,22 @@ def shear_x(images: Tensor, shears: Tensor) -> Tensor:
     """Row y (of pixels' centres) is moved to the left by ``shear * y``."""
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device) + 0.5
-    columns = torch.arange(width, device=images.device) + 0.5
-    # Where each pixel's centre comes from; a row's pixels all lie equally between two pixels of the image.
+    columns = torch.arange(width, device=images.device)
+    # Where each pixel's centre comes from. All pixels of a row lie equally between two pixels of the image.
     shift = shears.double()[:, None] * rows
-    source = columns + shift[:, :, None]
-    first = torch.floor(source - 0.5).long()
-    part = (source - 0.5 - first)[:, None]
+    whole = torch.floor(shift)
+    part = (shift - whole)[:, None, :, None]
+    first = whole.long()[:, :, None] + columns
     taps = []
     for i in (-1, 0, 1, 2):
-        index = (first + i).clamp_(0, width - 1)[:, None].expand(-1, 3, -1, -1)
-        taps.append(torch.gather(images, 3, index).double())
+        index = (first + i).clamp_(0, width - 1)[:, None]
+        taps.append(torch.gather(images, 3, index.expand(-1, 3, -1, -1)).double())
     a, b, c, d = taps
     # Pillow's cubic: Keys' with a = -1.
     result = b + part * (c - a + part * (2 * (a - b) + c - d + part * (b - a + d - c)))
+    source = shift[:, :, None] + (columns + 0.5)
     outside = ((source < 0) | (source >= width))[:, None]
-    return result.clamp_(0, 255).to(torch.uint8).masked_fill_(outside, FILL)
+    return cut_off(result).masked_fill_(outside, FILL)
 
 
 def shear_y(images: Tensor, shears: Tensor) -> Tensor:
@@ -71,9 +75,10 @@ def _nearest(images: Tensor, xs: tuple[Tensor, Tensor, Tensor], ys: tuple[Tensor
     x = _fixed_line(xs, height, width)
     y = _fixed_line(ys, height, width)
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
-    index = (y * width + x).masked_fill_(outside, 0).view(-1, 1, height * width).long()
-    found = torch.gather(images.flatten(2), 2, index.expand(-1, 3, -1)).view_as(images)
-    return found.masked_fill_(outside[:, None], FILL)
+    # The fill is one more pixel behind the image's last.
+    index = y.mul_(width).add_(x).masked_fill_(outside, height * width).flatten(1).long()
+    pixels = F.pad(images.flatten(2), (0, 1), value=FILL)
+    return torch.gather(pixels, 2, index[:, None].expand(-1, 3, -1)).view_as(images)
 
 
 def _fixed_line(terms: tuple[Tensor, Tensor, Tensor], height: int, width: int) -> Tensor:

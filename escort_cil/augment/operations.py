@@ -12,12 +12,12 @@ from torch import Tensor
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
     """``ImageEnhance.Brightness``: blends with black. 0 is black, 1 changes nothing."""
-    return lit(images, factors).to(torch.uint8)
+    return cut_off(images * factors.view(-1, 1, 1, 1))
 
 
-def lit(images: Tensor, factors: Tensor) -> Tensor:
-    """``brightness`` of uint8 or of float32 integers, as float32."""
-    return (images * factors.view(-1, 1, 1, 1)).clamp_(0, 255).floor_()
+def cut_off(values: Tensor) -> Tensor:
+    """Float32 cut off to uint8, in place. By way of int16: that takes a CPU a fifth of the time."""
+    return values.clamp_(0, 255).to(torch.int16).to(torch.uint8)
 
 
 def color(images: Tensor, factors: Tensor) -> Tensor:
@@ -27,8 +27,10 @@ def color(images: Tensor, factors: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """``ImageEnhance.Contrast``: blends with the image's mean grey, rounded to an integer."""
-    mean = _grey(images).mean((1, 2, 3), dtype=torch.float64)
-    return _blend((mean + 0.5).floor_().float().view(-1, 1, 1, 1), images, factors)
+    mean = (_grey(images).mean((1, 2, 3), dtype=torch.float64) + 0.5).floor_().float().view(-1, 1, 1)
+    values = torch.arange(256, device=images.device, dtype=torch.float32)
+    table = (values - mean).mul_(factors.view(-1, 1, 1)).add_(mean).clamp_(0, 255)
+    return _look_up(table, images)
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
@@ -49,8 +51,8 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
     """``ImageOps.solarize``: inverts the values at or above the threshold (0..256)."""
-    least = thresholds.ceil().to(torch.int16).view(-1, 1, 1, 1)
-    return torch.where(images >= least, ~images, images)
+    values = torch.arange(256, device=images.device)
+    return _look_up(torch.where(values < thresholds.view(-1, 1, 1), values, 255 - values), images)
 
 
 def invert(images: Tensor, magnitudes: Tensor) -> Tensor:
@@ -69,21 +71,26 @@ def autocontrast(images: Tensor, magnitudes: Tensor) -> Tensor:
 
 def equalize(images: Tensor, magnitudes: Tensor) -> Tensor:
     """``ImageOps.equalize``: gives each channel a flat histogram; has no magnitude. A channel of one value stays."""
-    batch, channels = images.shape[:2]
-    place = torch.arange(batch * channels, device=images.device).view(batch, channels, 1) * 256
-    histogram = torch.bincount((images.flatten(2) + place).flatten(), minlength=batch * channels * 256)
-    histogram = histogram.view(batch, channels, 256)
+    index = _table_index(images)
+    histogram = torch.bincount(index, minlength=256 * len(images) * 3).view(-1, 3, 256)
     values = torch.arange(256, device=images.device).expand_as(histogram)
     highest = torch.where(histogram > 0, values, 0).amax(2, keepdim=True)
     step = (histogram.sum(2, keepdim=True) - histogram.gather(2, highest)) // 255
     below = histogram.cumsum(2) - histogram
     table = torch.where(step > 0, ((below + step // 2) // step.clamp_min(1)).clamp_(max=255), values)
-    return _look_up(table, images)
+    return _look_up(table, images, index)
 
 
-def _look_up(table: Tensor, images: Tensor) -> Tensor:
-    """Replaces the values of each channel by ``table`` (B, 3, 256), cut off to integers."""
-    return torch.gather(table.to(torch.uint8), 2, images.flatten(2).long()).view_as(images)
+def _look_up(tables: Tensor, images: Tensor, index: Tensor | None = None) -> Tensor:
+    """Replaces the values of each channel by those of ``tables`` (B, 3 or 1, 256), cut off to integers."""
+    tables = tables.to(torch.uint8).expand(-1, 3, -1).flatten()
+    return tables.index_select(0, _table_index(images) if index is None else index).view_as(images)
+
+
+def _table_index(images: Tensor) -> Tensor:
+    """Each value's place, int32 (B * 3 * H * W,), in a flat table of 256 values for each channel of each image."""
+    first = torch.arange(0, len(images) * 3 * 256, 256, device=images.device, dtype=torch.int32)
+    return (images.flatten(2) + first.view(-1, 3, 1)).flatten()
 
 
 def _grey(images: Tensor) -> Tensor:
@@ -94,5 +101,4 @@ def _grey(images: Tensor) -> Tensor:
 
 def _blend(others: Tensor, images: Tensor, factors: Tensor) -> Tensor:
     """``Image.blend``: other + factor * (image - other), cut off to an integer in 0..255."""
-    blended = (images - others).mul_(factors.view(-1, 1, 1, 1)).add_(others)
-    return blended.clamp_(0, 255).to(torch.uint8)
+    return cut_off(images.float().sub_(others).mul_(factors.view(-1, 1, 1, 1)).add_(others))

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
-from escort_cil.augment.operations import lit
+from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
 from escort_cil.store import ImageStore
 from escort_codec.registry import Registry
 
-# A CPU goes through a batch in pieces of about this many bytes of float32: they stay in the cache, and the allocator
-# hands the same memory out again instead of asking the system for new pages.
-_PIECE_BYTES = 8 << 20
+# A CPU works on pieces of about this many bytes of float32: they stay in its cache, and the allocator hands the same
+# memory out again instead of asking the system for new pages.
+_PIECE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -112,54 +112,65 @@ class _Draws:
     factors: Tensor  # float32 (B,)
     policy: PolicyDraws | None
 
+    def of(self, part: slice) -> _Draws:
+        """The draws of some of the images."""
+        policy = None if self.policy is None else self.policy[part]
+        return _Draws(self.places[part], self.flips[part], self.factors[part], policy)
+
 
 def augment(
-    pixels: Tensor, aspects: Tensor, transform: Transform, generator: torch.Generator, *, out: Tensor | None = None
+    pixels: Tensor,
+    aspects: Tensor,
+    transform: Transform,
+    generator: torch.Generator,
+    *,
+    part: slice | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Training images for the network.
 
     ``pixels`` is uint8 (B, 3, stored_side, stored_side) on any device and ``aspects`` (B,) the original images' width /
     height, as ``ImageStore.batch`` gives them. Returns float32 (B, 3, size, size) on the same device, normalised;
     into ``out`` where it is given. ``generator`` may be on another device: one on the CPU gives the same transforms
-    on every device. The numbers that it is asked for depend on B alone.
+    on every device. The numbers that it is asked for depend on B alone. With ``part``, ``aspects`` are those of the
+    whole batch and ``pixels`` only that part of it, which is transformed as it would be among the others.
     """
     draws = _draw(aspects, transform, generator, pixels.device)
-    if out is None:
-        out = pixels.new_empty((len(pixels), 3, transform.size, transform.size), dtype=torch.float32)
-    for piece in _pieces(pixels, transform.size):
+    if part is not None:
+        draws = draws.of(part)
+    images = pixels.new_empty((len(pixels), 3, transform.size, transform.size))
+    step = _step(images)
+    for i in range(0, len(images), step):
+        piece = slice(i, i + step)
         if transform.crop == "padded":
             crops = crop_padded(
                 pixels[piece], draws.places[piece], draws.flips[piece], transform.padding, transform.size
             )
         else:
             crops = crop_resized(pixels[piece], draws.places[piece], draws.flips[piece], transform.size)
-        images = lit(crops, draws.factors[piece])
-        if draws.policy is not None:
-            images = images.to(torch.uint8)
-            apply_policy(images, draws.policy[piece])
-        _normalise(images, transform, out[piece])
-    return out
+        images[piece] = brightness(crops, draws.factors[piece])
+    if draws.policy is not None:
+        images = apply_policy(images, draws.policy, step)
+    return normalise(images, transform, out=out)
 
 
 def normalise(pixels: Tensor, transform: Transform, *, out: Tensor | None = None) -> Tensor:
     """Evaluation images for the network: uint8 (B, 3, size, size) to float32 (x / 255 - mean) / std."""
     if out is None:
         out = torch.empty_like(pixels, dtype=torch.float32)
-    for piece in _pieces(pixels, transform.size):
-        _normalise(pixels[piece], transform, out[piece])
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
+    scale, shift = (v.to(out.device, torch.float32) for v in (1 / (255 * std), -mean / std))
+    step = _step(pixels)
+    for i in range(0, len(pixels), step):
+        out[i : i + step] = pixels[i : i + step].float().mul_(scale).add_(shift)
     return out
 
 
-def _normalise(pixels: Tensor, transform: Transform, out: Tensor) -> None:
-    scale = 1 / (255 * torch.tensor(transform.std, dtype=torch.float64))
-    shift = -torch.tensor(transform.mean, dtype=torch.float64) / torch.tensor(transform.std, dtype=torch.float64)
-    scale, shift = (v.to(out.device, torch.float32).view(1, 3, 1, 1) for v in (scale, shift))
-    torch.addcmul(shift, pixels.float(), scale, out=out)
-
-
-def _pieces(pixels: Tensor, size: int) -> list[slice]:
-    count = len(pixels) if pixels.device.type != "cpu" else max(1, _PIECE_BYTES // (12 * size * size))
-    return [slice(i, i + count) for i in range(0, len(pixels), max(1, count))]
+def _step(images: Tensor) -> int:
+    """How many images are worked on at once."""
+    if images.device.type != "cpu":
+        return max(1, len(images))
+    return max(1, _PIECE_BYTES // (4 * images[:1].numel() or 1))
 
 
 def _draw(aspects: Tensor, transform: Transform, generator: torch.Generator, device: torch.device) -> _Draws:
