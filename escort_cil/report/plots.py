@@ -65,7 +65,7 @@ def styles(groups: Sequence[Group]) -> list[Style]:
 
     Where that would take more dashes than there are, or the groups differ in one option alone, each has a colour.
     """
-    values = [next(iter(group.differing.values()), "") for group in groups]
+    values = [group.kind for group in groups]
     colours = list(dict.fromkeys(values))
     dashes = [values[:n].count(value) for n, value in enumerate(values)]
     if len(colours) == 1 or max(dashes, default=0) >= len(DASHES):

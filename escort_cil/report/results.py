@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from escort_cil.report.plots import Plot, against_bytes, curves, styles
@@ -11,9 +11,9 @@ from escort_cil.report.runs import Group, number
 from escort_cil.report.tables import Cell, Column, Table, figure, size, word
 
 VIEW_NAMES = {
-    "real": "the images as they are",
-    "regenerated": "the images' regenerated selves",
-    "both": "the mean of both softmax outputs",
+    "real": "images as they are",
+    "regenerated": "images regenerated",
+    "both": "mean of both softmax outputs",
 }
 
 
@@ -64,8 +64,14 @@ def results_table(groups: Sequence[Group]) -> Table:
     """One row a group: what is left after the last phase, means over the seeds with one standard deviation."""
     known = {key: [group.last(key)[0] for group in groups] for key in _FIGURES}
     present = {key: column for key, column in _FIGURES.items() if not all(map(math.isnan, known[key]))}
+    seen = [tuple(dict.fromkeys(run.main_view for run in group.runs)) for group in groups]
     rows = tuple(
-        (word(group.name), figure(len(group.runs), 0), *(_cell(group, key) for key in present)) for group in groups
+        (
+            word(group.name, f"view {' and '.join(seen[n])}" if seen[n] != ("real",) else ""),
+            figure(len(group.runs), 0),
+            *(_cell(group, key) for key in present),
+        )
+        for n, group in enumerate(groups)
     )
     return Table("After the last phase", (_RUN, _SEEDS, *present.values()), rows)
 
@@ -85,7 +91,7 @@ def views_table(groups: Sequence[Group]) -> Table | None:
     rows = tuple(
         (word(group.name), word(view, VIEW_NAMES.get(view, "")), *(_cell(group, key, view) for key in keys))
         for group in groups
-        for view in group.views
+        for view in _in_order(group.views)
     )
     view_column = Column("View", "what the network was shown", numeric=False)
     return Table("Evaluation views", (_RUN, view_column, *(_FIGURES[key] for key in keys)), rows)
@@ -137,7 +143,7 @@ def bands_note(groups: Sequence[Group]) -> str:
 
 def comparison_plots(groups: Sequence[Group]) -> list[Plot]:
     """Accuracy by phase (each view; nearest mean where there is one), forgetting, old and new, accuracy by bytes."""
-    views = list(dict.fromkeys(view for group in groups for view in group.views))
+    views = _in_order(view for group in groups for view in group.views)
     plots: list[Plot | None] = []
     for n, view in enumerate(views):
         shown = f": {VIEW_NAMES.get(view, view)}" if len(views) > 1 else ""
@@ -167,3 +173,9 @@ def _count(number_: int, noun: str) -> str:
 
 def _span(values: Sequence[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def _in_order(views: Iterable[str]) -> list[str]:
+    """Each view once, those that are known in their order first."""
+    found = dict.fromkeys(views)
+    return [view for view in VIEW_NAMES if view in found] + [view for view in found if view not in VIEW_NAMES]

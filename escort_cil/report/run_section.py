@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from escort_cil.report.gallery import Entry, Holding, gallery, holdings, parts_by_class
@@ -83,16 +85,11 @@ def section(run: Run, group: str, key: str, pictures: int, regenerator: Regenera
 
 
 def command_line(config: Mapping[str, Any]) -> str:
-    """The command that made the run, empty where the configuration does not tell."""
-    for key in ("command_line", "command", "argv"):
-        value = config.get(key)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, list):
-            import shlex
-
-            return shlex.join(str(part) for part in value)
-    return ""
+    """The command that made the run, as it would be typed; empty where the configuration does not tell."""
+    command = config.get("command")
+    if not isinstance(command, list) or not command:
+        return command if isinstance(command, str) else ""
+    return shlex.join([PurePath(str(command[0])).name, *(str(part) for part in command[1:])])
 
 
 def _memory_text(held: Mapping[str, Holding], bytes_: int) -> str:

@@ -58,6 +58,12 @@ class Run:
         return tuple(views) if isinstance(views, Mapping) and views else ("real",)
 
     @property
+    def main_view(self) -> str:
+        """The view of the figures outside ``views``."""
+        view = self.records[-1].get("view", "real")
+        return view if isinstance(view, str) else "real"
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The class names in class order; numbers where the configuration does not tell."""
         count = int(number(self.records[-1], "classes"))
@@ -77,11 +83,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration, apart from their seeds."""
+    """Runs of one configuration, apart from their seeds.
+
+    ``differing`` are its values of all options in which the groups differ, those that its name is made of first;
+    ``kind`` is the first of them: the method where methods are compared.
+    """
 
     name: str
     runs: tuple[Run, ...]
     differing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The value of the first option that differs, ``""`` where none does."""
+        return next(iter(self.differing.values()), "")
 
     def last(self, key: str, view: str | None = None) -> tuple[float, float]:
         """Mean and deviation over the seeds of a figure after the last phase."""
@@ -237,17 +252,33 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     configs = [without(group[0].config, SEED_KEYS, PLACE_KEYS) for group in members]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
-    names = [", ".join(filter(None, (_named(key, config.get(key)) for key in differing))) for config in configs]
+    telling = _telling(configs, differing)
+    names = [", ".join(filter(None, (_named(key, config.get(key)) for key in telling))) for config in configs]
     if not differing and len(members) == 1:
         names = [_plain_name(members[0][0])]
     groups = []
-    for position, group in enumerate(members):
-        name = names[position] or ("default" if differing else "")
-        if names.count(names[position]) > 1 or not name:
-            name = f"{name} ({group[0].name})" if name else group[0].name
-        known = {key: configs[position].get(key, "not set") for key in differing}
-        groups.append(Group(name, tuple(group), known))
+    for group, name, config in zip(members, names, configs, strict=True):
+        own = name or ("default" if differing else "")
+        if names.count(name) > 1 or not own:
+            own = f"{own} ({group[0].name})" if own else group[0].name
+        known = {key: config.get(key, "not set") for key in dict.fromkeys((*telling, *differing))}
+        groups.append(Group(own, tuple(group), known))
     return groups
+
+
+def _telling(configs: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
+    """Of the options that differ those that tell the groups apart: each splits what the ones before it do not.
+
+    What a method brings along, such as its milestones, is not repeated beside the method.
+    """
+    chosen: list[str] = []
+    apart = 1
+    for key in differing:
+        now = len({tuple(config.get(one) for one in (*chosen, key)) for config in configs})
+        if now > apart:
+            chosen.append(key)
+            apart = now
+    return chosen
 
 
 def _seeds(run: Run) -> tuple[tuple[str, str], ...]:

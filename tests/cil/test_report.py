@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from escort_cil.report.plots import styles
 from escort_cil.report.runs import find_runs, group_runs, read_run
 from escort_cil.report.svg import Names, clean
 from escort_cil.report.tables import figure, size_text
-from escort_codec.container import Writer
+from escort_codec.container import Reader, Writer
 from escort_codec.errors import OutputError, TrainingError, UnknownNameError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator
@@ -126,6 +127,22 @@ def test_budgets_and_options_that_differ_are_named_and_equal_ones_are_not(tmp_pa
         "budget 40 kB",
         "budget 40 kB, temperature 3.0",
     ]
+
+
+def test_what_a_method_brings_along_is_listed_but_not_named(tmp_path: Path) -> None:
+    brought: dict[str, dict[str, object]] = {"icarl": {"temperature": 2.0}, "wa": {"temperature": 3.0, "align": True}}
+    for method, options in brought.items():
+        for budget in (1000, 2000):
+            config = {"method": method, "method_options": options, "budget": budget, "version": method}
+            write_run(tmp_path / f"{method}{budget}", LABELS, (5,), config, real=0, prompts=0)
+    groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
+    assert [group.name for group in groups] == [
+        *("icarl, budget 1 kB", "icarl, budget 2 kB", "wa, budget 1 kB", "wa, budget 2 kB")
+    ]
+    assert list(groups[2].differing.items()) == [
+        *(("method", "wa"), ("budget", "1000"), ("method_options.temperature", "3.0"), ("method_options.align", "true"))
+    ]
+    assert groups[0].differing["method_options.align"] == "not set"
 
 
 def test_the_same_run_twice_is_no_second_seed(tmp_path: Path) -> None:
@@ -318,6 +335,56 @@ def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path)
     icarl, icarl2, wa, wa2 = styles(group_runs([read_run(path) for path in find_runs([tmp_path])]))
     assert icarl.colour == icarl2.colour != wa.colour == wa2.colour
     assert icarl.dash == wa.dash != icarl2.dash == wa2.dash
+
+
+# Runs that were trained
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs of the trainer on drawn pictures, an epoch a phase at 16 pixels. Takes some seconds, and is the proof
+    that the page reads what training writes."""
+    from escort_cil.config import TrainConfig
+    from escort_cil.trainer import train
+    from escort_codec.drawn import draw_dataset
+
+    root = tmp_path_factory.mktemp("trained")
+    draw_dataset(root / "data", classes=5, train=6, test=3, size=40)
+    small = TrainConfig(
+        data=str(root / "data"), increment=2, backbone="resnet10", image_size=16, epochs=1, batch_size=16, workers=1
+    )
+    kept = replace(small, method="wa", budget=8000, mix="real=0.5,prompt=0.5", coding="rle", eval_views="both")
+    for seed in (1, 2):
+        command = ["/somewhere/bin/escort", "train", str(root / "data"), "--seed", str(seed)]
+        train(kept.with_seed(seed), out=root / "runs" / f"wa-{seed}", command=command)
+    train(replace(small, method="finetune"), out=root / "runs" / "finetune", command=["escort", "train"])
+    return root / "runs"
+
+
+def test_trained_runs_are_read_whole(trained: Path, tmp_path: Path) -> None:
+    groups = write_report([trained], tmp_path / "report.html", pictures=4)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [(group.name, len(group.runs)) for group in groups] == [("finetune", 1), ("wa", 2)]
+    assert [run.notices for group in groups for run in group.runs] == [(), (), ()]
+    assert '<p class="notice">' not in page
+    runs = groups[1].runs
+    assert set(runs[0].labels) == {path.name for path in (trained.parent / "data" / "train").iterdir()}
+    assert groups[1].last("memory_bytes")[0] == sum((run.path / "memory.escx").stat().st_size for run in runs) / 2
+    for run in runs:
+        assert run.figures is not None
+        shown = run.figures.to_record()
+        assert {key: run.records[-1][key] for key in shown if not key.startswith("memory")} == {
+            key: value for key, value in shown.items() if not key.startswith("memory")
+        }
+        held = [run.records[-1][f"memory_{kind}_by_class"] for kind in ("real", "prompt")]
+        assert sum(map(sum, held)) == len(Reader(run.path / "memory.escx"))
+    assert f"<code>escort train {trained.parent / 'data'} --seed 1</code>" in page
+    assert "Evaluation views" in page
+    elements = Elements(page)
+    assert {attributes["alt"].split(": ")[1] for attributes in elements.all("img")} >= {
+        *("the image that is kept", "the edge map", "the colour hint", "regenerated with seed 0")
+    }
+    assert all(decoded(attributes["src"]).size[0] > 0 for attributes in elements.all("img"))
 
 
 # Writing
