@@ -24,6 +24,7 @@ from escort_cli.merge import merge
 from escort_cli.recover import recover
 from escort_cli.report import report
 from escort_cli.split import split
+from escort_cli.train import train
 from escort_cli.verify import verify
 from escort_codec.errors import EscortError
 
@@ -35,6 +36,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     merge,
     split,
     extract,
+    train,
     report,
 )
 

@@ -42,6 +42,7 @@ class TrainConfig:
     increment: int = 0  # a fifth of the classes, rounded up
     seed: int = 1993  # of the class order
     model_seed: int = 1  # of weights, batches, augmentation, selection
+    shuffle: bool = True  # off: the classes come in the order of their names
     class_order: tuple[str, ...] = ()  # drawn with ``seed``
     memory_only: bool = False  # the images of the phase are not trained on, only what is remembered of them
 
@@ -200,7 +201,6 @@ def _check(config: TrainConfig) -> None:
         if not right:
             raise ConfigError(message)
 
-    need(bool(config.data or config.prompts), "no data: give the folder DATA, or --memory FILE.escx that records it")
     need(0 < config.holdout < 1, f"holdout {config.holdout}: a share between 0 and 1")
     need(config.init_cls >= 0 and config.increment >= 0, "--init-cls and --increment count classes: at least 1")
     need(config.image_size >= 8, f"--image-size {config.image_size}: at least 8 pixels")

@@ -23,13 +23,13 @@ def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
     return tuple(ordered[i] for i in np.random.RandomState(seed).permutation(len(ordered)))
 
 
-def read_class_order(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
-    """A class order from a file with one label a line; raises ConfigError where the labels are not the data's."""
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels of a class order's file, one a line; raises ConfigError where it cannot be read."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: the class order cannot be read: {exc}") from exc
-    return check_class_order([line.strip() for line in lines if line.strip()], labels, str(path))
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def check_class_order(order: Sequence[str], labels: Sequence[str], where: str) -> tuple[str, ...]:

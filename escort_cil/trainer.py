@@ -381,7 +381,8 @@ def _data_folder(config: TrainConfig, prompts: Reader | None) -> str:
     """The data folder: as given, else as the file of prompts records it."""
     if config.data:
         return config.data
-    assert prompts is not None  # the configuration has one of the two
+    if prompts is None:
+        raise ConfigError("no data: give the folder DATA, or --memory FILE.escx, which records it")
     if not prompts.source:
         raise ConfigError(f"{config.prompts}: does not say which folder it was made of: give DATA")
     if not Path(prompts.source).is_dir():
@@ -399,6 +400,8 @@ def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None) -> Tra
         check_class_order(config.class_order, labels, "the class order")
         if config.class_order
         else class_order(labels, config.seed)
+        if config.shuffle
+        else tuple(sorted(labels))
     )
     increment = config.increment or config.init_cls or max(1, -(-len(labels) // 5))
     if config.memory_only and not config.init_cls:

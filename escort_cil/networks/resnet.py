@@ -81,19 +81,16 @@ def resnet(
 ) -> Backbone:
     """A residual network of four stages with ``blocks`` blocks each, the first of ``width`` planes.
 
-    The stem is ImageNet's (7 x 7, stride 2, max pooling), or with ``small_stem`` one 3 x 3 convolution of stride 2
-    for images of 64 pixels or so.
+    The stem is ImageNet's (7 x 7, stride 2, max pooling); with ``small_stem``, for images of 64 pixels or so, its
+    convolution is 3 x 3.
     """
-    stem: list[nn.Module]
-    if small_stem:
-        stem = [nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    else:
-        stem = [
-            nn.Conv2d(3, width, 7, 2, 3, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, 1),
-        ]
+    kernel = 3 if small_stem else 7
+    stem = [
+        nn.Conv2d(3, width, kernel, 2, kernel // 2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    ]
     planes = width
     stages: list[nn.Module] = []
     for i, count in enumerate(blocks):

@@ -1,0 +1,91 @@
+"""From what was typed to runs: the configuration of a command, and a run for each class order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from escort_cil.config import TrainConfig
+from escort_cil.config_file import FileConfig, read_config_file
+from escort_cil.events import Report, Said, silent
+from escort_cil.learners.base import unknown
+from escort_cil.run_folder import RunFolder
+from escort_cil.trainer import RunResult, train
+from escort_codec.errors import ConfigError, UsageError
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as a map; a value is JSON where it can be, else text. Raises UsageError."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {setting}: write KEY=VALUE, such as method.temperature=2")
+        try:
+            found[key.strip()] = json.loads(text)
+        except ValueError:
+            found[key.strip()] = text
+    return found
+
+
+def configure(
+    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    resume: Path | None = None,
+    seeds: Sequence[int] = (),
+) -> tuple[TrainConfig, tuple[int, ...], tuple[str, ...]]:
+    """The configuration, the order seeds and lines to say: ``given`` beats ``settings`` beat the file or the run.
+
+    ``method.X`` and ``regenerator.X`` in ``settings`` are the method's and the regenerator's options. Raises
+    ConfigError.
+    """
+    notes: tuple[str, ...] = ()
+    values: dict[str, Any] = {}
+    if resume is not None:
+        values = RunFolder(resume).train_config().to_map()
+    if file is not None:
+        read: FileConfig = read_config_file(file)
+        values |= read.values
+        notes, seeds = read.notes, tuple(seeds) or read.seeds
+    known = {field.name: field for field in fields(TrainConfig)}
+    for key, value in settings.items():
+        part, dot, option = key.partition(".")
+        if dot and part in ("method", "regenerator"):
+            values[f"{part}_options"] = {**values.get(f"{part}_options", {}), option: value}
+        elif key in known:
+            values[key] = value
+        else:
+            raise ConfigError(unknown(f"--set {key}", key, {**known, "method.": None, "regenerator.": None}))
+    values |= given
+    if seeds:
+        values["seed"] = seeds[0]
+    config = TrainConfig.from_map(values)
+    config.hyperparameters()
+    config.make_regenerator_options()
+    return config, tuple(seeds) or (config.seed,), notes
+
+
+def train_seeds(
+    config: TrainConfig,
+    seeds: Sequence[int],
+    *,
+    out: Path | None = None,
+    report: Report = silent,
+    force: bool = False,
+    resume: bool = False,
+) -> list[RunResult]:
+    """A run for each class order. Several go into folders ``seed<N>`` of ``out``, or are named by their seeds."""
+    results = []
+    for seed in seeds:
+        each = config.with_seed(seed)
+        place = out
+        if len(seeds) > 1:
+            place = out / f"seed{seed}" if out is not None else None
+            report(Said(f"class order {seed}"))
+        results.append(train(each, out=place, report=report, force=force, resume=resume))
+    return results
