@@ -127,6 +127,7 @@ def load(choice: ModelChoice, device: torch.device) -> Loaded:
         controlnet = _load_controlnet(name, revision, dtype)
         pipeline = _load_pipeline(choice.model, choice.model_revision, family, controlnet, dtype)
         pipeline.set_progress_bar_config(disable=True)
+        _check_pair(pipeline.unet, controlnet, choice.model, name)
         try:
             return Loaded(pipeline, family, dtype, device)
         except (RuntimeError, AssertionError) as exc:
@@ -189,6 +190,16 @@ def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: 
             place = {"config": folder} if folder else {}
             return kind.from_single_file(name, controlnet=controlnet, dtype=dtype, **extra, **place)
         return kind.from_pretrained(name, revision=revision, controlnet=controlnet, dtype=dtype, **extra)
+
+
+def _check_pair(unet: Any, controlnet: Any, model: str, name: str) -> None:
+    """Raises ModelError where the ControlNet was made for another kind of model than the one at hand."""
+    for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type"):
+        if unet.config[key] != controlnet.config[key]:
+            raise ModelError(
+                f"the ControlNet {name} is not for {model}: its {key} is {controlnet.config[key]}, the model's "
+                f"{unet.config[key]}; choose one made for this kind of model with --controlnet"
+            )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -188,7 +189,7 @@ def _keys(path: Path) -> tuple[str, ...]:
                 return tuple(json.loads(stream.read(length)))
         import torch
 
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         while "state_dict" in weights:
             weights = weights["state_dict"]
         return tuple(weights)
