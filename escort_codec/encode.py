@@ -10,22 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 
-from escort_codec.container import Writer
+from escort_codec.container import Writer, pack
 from escort_codec.container.checks import label_fault, name_fault, text_fault
 from escort_codec.container.reader import Reader
-from escort_codec.container.sink import partial_path
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_PIXELS, MAX_PROMPT
 from escort_codec.presets import check_preset
-from escort_codec.source import SourceImage, load_rgb, read_file, scan
+from escort_codec.source import SourceImage, image_size, load_rgb, read_file, scan
 
+T = TypeVar("T")
 _AHEAD = 4  # images in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
 
 
@@ -102,11 +102,19 @@ def encode_images(
 
     Threads do the work: decoding, Canny, the coder and WebP all run outside Python's lock.
     """
-    workers = options.workers or os.cpu_count() or 1
-    waiting: deque[tuple[SourceImage, Future[Encoded]]] = deque()
+    with _single_threaded_opencv():
+        yield from _in_order(images, lambda image: encode_image(image, options), options.workers)
+
+
+def _in_order(
+    images: Iterable[SourceImage], work: Callable[[SourceImage], T], workers: int | None
+) -> Iterator[tuple[SourceImage, T | ImageError]]:
+    """What ``work`` makes of each image, or its ImageError, in their order; threads are a few images ahead."""
+    workers = workers or os.cpu_count() or 1
+    waiting: deque[tuple[SourceImage, Future[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
-    def result() -> tuple[SourceImage, Encoded | ImageError]:
+    def result() -> tuple[SourceImage, T | ImageError]:
         image, future = waiting.popleft()
         try:
             return image, future.result()
@@ -114,13 +122,12 @@ def encode_images(
             return image, exc
 
     try:
-        with _single_threaded_opencv():
-            for image in images:
-                waiting.append((image, pool.submit(encode_image, image, options)))
-                if len(waiting) >= _AHEAD * workers:
-                    yield result()
-            while waiting:
+        for image in images:
+            waiting.append((image, pool.submit(work, image)))
+            if len(waiting) >= _AHEAD * workers:
                 yield result()
+        while waiting:
+            yield result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -176,9 +183,10 @@ def encode_folder(
     writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
     try:
         if len(writer):
-            last = _last(Path(out), data, options)
-            usable = [image for image in usable if image.key > last]
+            usable = _remaining(usable, writer.partial, data, options)
             report.resumed = len(writer)
+        if options.on_error == "raise":
+            _check_images(usable, options)
         begin(len(usable))
         for image, encoded in encode_images(usable, options):
             if isinstance(encoded, ImageError):
@@ -233,17 +241,31 @@ def _fault(image: SourceImage) -> str | None:
     return f"{str(image.path)!r}: {fault}" if fault else None
 
 
-def _last(out: Path, data: str, options: EncodeOptions) -> str:
-    """The key of the last exemplar that a killed run left; raises UsageError where its options were others."""
-    with Reader(partial_path(out), recover=True) as reader:
-        last = reader[-1]
-        same = (
-            reader.source == data
-            and last.recipe == Recipe(preset=options.preset)
-            and last.made == options.settings
-            and last.seeds == options.seeds
-            and (last.hint is not None) == bool(options.hint)
-        )
+def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
+    """Raises the ImageError of the first file that is no image or too large, by the files' heads: before work is lost.
+
+    What is wrong further on in a file shows only when it is decoded.
+    """
+    for _, size in _in_order(images, lambda i: image_size(i.path, max_pixels=options.max_pixels), options.workers):
+        if isinstance(size, ImageError):
+            raise size
+
+
+def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:
+    """The images that are not in what a killed run left; raises UsageError where that was another DATA or options.
+
+    The last exemplar is made again and compared: whatever option differs shows in it.
+    """
+    by_key = {image.key: image for image in images}
+    with Reader(partial, recover=True) as reader:
+        done = {block.key(row) for block in reader.blocks() for row in range(len(block))}
+        last, source = reader[-1], reader.source
+    same = source == data and done <= by_key.keys()
+    if same:
+        try:
+            same = pack([encode_image(by_key[last.key], options).exemplar]) == pack([last])
+        except ImageError:
+            same = False
     if not same:
-        raise UsageError(f"{partial_path(out)} was begun with other options: repeat those, or remove it")
-    return last.key
+        raise UsageError(f"{partial} was begun with other options or another DATA: repeat those, or remove it")
+    return [image for image in images if image.key not in done]

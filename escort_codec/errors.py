@@ -56,7 +56,8 @@ class ImageError(SourceError):
 class FormatError(EscortError):
     """The ``.escx`` file is not what it should be.
 
-    ``chunk`` is the chunk's type (``"BLCK"``) or ``""``, ``offset`` the byte at which it begins or -1.
+    ``chunk`` is the chunk's type (``"BLCK"``) or ``""``, ``offset`` the byte at which it begins or -1, ``path`` the
+    file or ``""``. ``fault`` is the message without the path.
     """
 
     def __init__(self, message: str, *, chunk: str = "", offset: int = -1) -> None:
@@ -64,15 +65,24 @@ class FormatError(EscortError):
         super().__init__(message + where)
         self.chunk = chunk
         self.offset = offset
+        self.path = ""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, and where in the file."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.fault}" if self.path else self.fault
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), str(self), self.chunk, self.offset)
+        return _rebuild, (type(self), self.fault, self.chunk, self.offset, self.path)
 
 
-def _rebuild(kind: type[FormatError], message: str, chunk: str, offset: int) -> FormatError:
+def _rebuild(kind: type[FormatError], fault: str, chunk: str, offset: int, path: str) -> FormatError:
     """Unpickles a FormatError without adding the place to its message twice."""
-    error = kind(message)
-    error.chunk, error.offset = chunk, offset
+    error = kind(fault)
+    error.chunk, error.offset, error.path = chunk, offset, path
     return error
 
 

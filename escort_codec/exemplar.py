@@ -66,6 +66,12 @@ class Recipe:
     extra: tuple[tuple[str, str], ...] = ()
     """Further facts as sorted (key, text) pairs, such as library versions."""
 
+    def __post_init__(self) -> None:
+        for name in ("guidance", "control_strength", "hint_strength"):
+            if isinstance(value := getattr(self, name), int):  # 7 is meant as 7.0, and stored as such
+                object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "extra", tuple(sorted(self.extra)))
+
     def to_map(self) -> dict[str, Any]:
         """Only what is set, with ``extra`` as a map: what the file and the manifest hold."""
         values = {k: v for k, v in asdict(self).items() if v is not None and k != "extra"}
@@ -92,7 +98,7 @@ class Recipe:
                 if "str" in kind
                 else isinstance(value, int) and not isinstance(value, bool)
                 if "int" in kind
-                else isinstance(value, float)
+                else isinstance(value, int | float) and not isinstance(value, bool)
             )
             if not right:
                 raise LimitError(f"a recipe's {key!r} cannot be {value!r}")
@@ -182,7 +188,7 @@ class Exemplar:
             name=name,
             size=size or shape,
             prompt=label if prompt is None else prompt,
-            seeds=seeds,
+            seeds=tuple(int(seed) for seed in seeds),
             payload=payload,
             coding=coding,
             map_shape=shape,
@@ -210,7 +216,7 @@ class Exemplar:
             name=name,
             size=size,
             prompt=label if prompt is None else prompt,
-            seeds=seeds,
+            seeds=tuple(int(seed) for seed in seeds),
             payload=data,
             recipe=recipe or Recipe(),
         )

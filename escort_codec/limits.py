@@ -14,6 +14,8 @@ MAX_PROMPT: Final = 8192
 MAX_SOURCE: Final = 4096  # the data folder as it was typed
 MAX_RECIPE: Final = 16 * 1024  # one recipe's msgpack
 MAX_RECIPES: Final = 65_536  # recipes in one file
+MAX_RECIPE_BYTES: Final = 4 << 20  # all recipes of one file together
+MAX_HEAD: Final = 64 * 1024  # bytes of the HEAD chunk's payload
 
 MAX_SIDE: Final = 65_535  # pixels
 MAX_PIXELS: Final = 1 << 26  # pixels of one image or edge map: 67 Mpixel
@@ -26,6 +28,7 @@ MAX_PAYLOAD: Final = 1 << 26  # bytes of one exemplar: coded map and hint, or th
 MAX_BLOCK_EXEMPLARS: Final = 1024
 MAX_TABLE: Final = 16 << 20  # bytes of a block's table, decompressed
 MAX_CHUNK: Final = 1 << 28  # bytes of a chunk's payload
-MAX_INDEX: Final = 1 << 28  # bytes of the index, decompressed
+MAX_INDEX: Final = 1 << 26  # bytes of the index, decompressed
+MAX_LABELS: Final = 1 << 20  # class names in one file
 MAX_INDEX_SEEDS: Final = 1 << 20  # seeds that the index names: all that any exemplar has
 MAX_EXEMPLARS: Final = (1 << 32) - 1

@@ -9,8 +9,8 @@ import numpy as np
 
 from escort_codec.coding import codings
 from escort_codec.container.block import PROMPT, Block
-from escort_codec.container.layout import pack_table
 from escort_codec.container.reader import Reader
+from escort_codec.container.table import pack_table
 from escort_codec.limits import MAX_TABLE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,11 +164,22 @@ def _read_metadata(file: Path) -> dict[Path, str]:
     return captions
 
 
+def check_file(path: Path) -> None:
+    """Raises ImageError for what is no plain file (a pipe would never end), or is above the cap of one exemplar."""
+    try:
+        status = path.stat()
+    except OSError as exc:
+        raise ImageError(f"{path}: cannot be read: {exc.strerror}") from exc
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path}: is not a plain file")
+    if status.st_size > MAX_PAYLOAD:
+        raise ImageError(f"{path}: is above the cap of {MAX_PAYLOAD} bytes for one image file")
+
+
 def read_file(path: Path) -> bytes:
     """A file's bytes; raises ImageError where it cannot be read or is above the cap of one exemplar."""
+    check_file(path)
     try:
-        if path.stat().st_size > MAX_PAYLOAD:
-            raise ImageError(f"{path}: is above the cap of {MAX_PAYLOAD} bytes for one image file")
         return path.read_bytes()
     except OSError as exc:
         raise ImageError(f"{path}: cannot be read: {exc.strerror}") from exc
@@ -189,7 +201,7 @@ def load_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = 
 
 def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[int, int]:
     """(height, width) of an image file as shown (EXIF orientation respected); only its header is read."""
-    with _opened(source, max_pixels, name) as image:
+    with _opened(source, max_pixels, name, head_only=True) as image:
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except Exception as exc:
@@ -198,12 +210,17 @@ def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
         return (width, height) if turned else (height, width)
 
 
-def _opened(source: Path | bytes, max_pixels: int, name: str) -> Image.Image:
+def _opened(source: Path | bytes, max_pixels: int, name: str, *, head_only: bool = False) -> Image.Image:
     from PIL import Image
 
-    data = read_file(source) if isinstance(source, Path) else source
+    file: Path | io.BytesIO
+    if isinstance(source, Path) and head_only:
+        check_file(source)
+        file = source
+    else:
+        file = io.BytesIO(read_file(source) if isinstance(source, Path) else source)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except Exception as exc:  # Pillow raises many kinds for damaged files
         raise _image_error(source, name, exc) from exc
     width, height = image.size
@@ -234,5 +251,9 @@ def _image_error(source: Path | bytes, name: str, exc: Exception) -> ImageError:
 
     if isinstance(exc, ImageError):
         return exc
-    why = "is not an image" if isinstance(exc, UnidentifiedImageError) else f"is damaged: {exc}"
+    why = f"is damaged: {exc}"
+    if isinstance(exc, UnidentifiedImageError):
+        why = "is not an image"
+    elif isinstance(exc, OSError) and exc.strerror:
+        why = f"cannot be read: {exc.strerror}"
     return ImageError(f"{name or _where(source)}: {why}")

@@ -7,11 +7,14 @@ DamagedError.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 
-from escort_codec.exemplar import Exemplar
+from escort_codec.coding import codings
+from escort_codec.errors import EscortError
+from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.hint import hint_size
 from escort_codec.limits import (
-    MAX_HINT,
     MAX_LABEL,
     MAX_NAME,
     MAX_PAYLOAD,
@@ -74,6 +77,8 @@ def size_fault(what: str, height: int, width: int) -> str | None:
 
 def seeds_fault(seeds: tuple[int, ...]) -> str | None:
     """Why these seeds cannot be recorded: they must rise strictly, and keep to the caps."""
+    if not isinstance(seeds, tuple) or not all(type(v) is int for v in seeds):
+        return f"seeds must be a tuple of integers, not {seeds!r:.80}"
     if len(seeds) > MAX_SEEDS:
         return f"{len(seeds)} seeds are above the cap of {MAX_SEEDS}"
     if seeds and (seeds[0] < 0 or seeds[-1] > MAX_SEED):
@@ -83,8 +88,40 @@ def seeds_fault(seeds: tuple[int, ...]) -> str | None:
     return None
 
 
+def type_fault(exemplar: Exemplar) -> str | None:
+    """Whether a field is of a type that it cannot have: what would fail only when its block is written."""
+    for what, value, kind in (
+        ("the class name", exemplar.label, str),
+        ("the name", exemplar.name, str),
+        ("the prompt", exemplar.prompt, str),
+        ("the payload", exemplar.payload, bytes),
+        ("the hint", exemplar.hint or b"", bytes),
+        ("the recipe", exemplar.recipe, Recipe),
+    ):
+        if not isinstance(value, kind):
+            return f"{what} is a {type(value).__name__}, not {kind.__name__}"
+    if not all(isinstance(v, tuple) and len(v) == 2 for v in (exemplar.size, exemplar.map_shape)) or not all(
+        type(v) is int for v in (*exemplar.size, *exemplar.map_shape)
+    ):
+        return f"sizes are (height, width) in integers, not {exemplar.size!r} and {exemplar.map_shape!r}"
+    if exemplar.kind not in ("prompt", "real"):
+        return f"its kind is {exemplar.kind!r}, not prompt or real"
+    return None
+
+
+def settings_fault(made: EdgeSettings) -> str | None:
+    """Why a prompt's settings cannot be stored."""
+    if not all(type(v) is int for v in (made.low, made.high, made.min_contour)) or not math.isfinite(made.blur):
+        return f"settings must be integers, and the blur a finite number, not {made}"
+    if not all(0 <= v <= 0xFFFF for v in (made.low, made.high, round(made.blur * 100), made.min_contour)):
+        return "a threshold, blur or contour length is outside 0 to 65535"
+    return None
+
+
 def exemplar_fault(exemplar: Exemplar) -> str | None:
     """Why an exemplar cannot be written."""
+    if fault := type_fault(exemplar):
+        return f"{exemplar.label!r:.300}/{exemplar.name!r:.300}: {fault}"
     faults = [
         label_fault(exemplar.label),
         name_fault(exemplar.name),
@@ -93,19 +130,16 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
         size_fault("an edge map", *exemplar.map_shape),
         seeds_fault(exemplar.seeds),
     ]
-    hint = exemplar.hint
-    if hint is not None and not 0 < len(hint) <= MAX_HINT:
-        faults.append(f"a hint has 1 to {MAX_HINT} bytes, not {len(hint)}")
+    hint, made = exemplar.hint, exemplar.made
     if len(exemplar.payload) + len(hint or b"") > MAX_PAYLOAD:
         faults.append(f"{len(exemplar.payload)} bytes are above the cap of {MAX_PAYLOAD} for one exemplar")
-    made = exemplar.made
     if exemplar.kind == "prompt":
         if 0 in exemplar.map_shape and exemplar.map_shape != exemplar.size:
             faults.append("an empty edge map must be of its image's size")
-        if made is None:
-            faults.append("a prompt must say how its edge map was made")
-        elif not all(0 <= v <= 0xFFFF for v in (made.low, made.high, round(made.blur * 100), made.min_contour)):
-            faults.append("a threshold, blur or contour length is outside 0 to 65535")
+        if exemplar.coding not in codings:
+            faults.append(f"there is no coding {exemplar.coding!r}")
+        faults.append("a prompt must say how its edge map was made" if made is None else settings_fault(made))
+        faults.append(None if hint is None else _hint_fault(hint))
     else:
         if made is not None or hint is not None or exemplar.coding or exemplar.map_shape != (0, 0):
             faults.append("a real exemplar has no edge map, no hint and no coding")
@@ -113,3 +147,11 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
             faults.append("a real exemplar's image file is empty")
     fault = next((f for f in faults if f), None)
     return f"{exemplar.label}/{exemplar.name}: {fault}" if fault else None
+
+
+def _hint_fault(hint: bytes) -> str | None:
+    try:
+        hint_size(hint)
+    except EscortError as exc:
+        return str(exc)
+    return None

@@ -6,24 +6,38 @@ INDX payload: zstd(msgpack array) of ten values, in the order of ``Index.pack``'
 from __future__ import annotations
 
 import bisect
+from array import array
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
-from escort_codec.container.block import Block, check_runs, pack_runs, unpack_runs
+from escort_codec.container.block import Block
 from escort_codec.container.checks import label_fault
-from escort_codec.container.layout import FRAME, PREAMBLE, ChunkHead, pack_table, unpack_table
+from escort_codec.container.columns import check_runs, pack_runs, unpack_runs
+from escort_codec.container.layout import FRAME, PREAMBLE, ChunkHead
+from escort_codec.container.table import TABLE_ERRORS, Table, decompress, pack_table
 from escort_codec.errors import DamagedError
-from escort_codec.exemplar import Exemplar
-from escort_codec.limits import MAX_BLOCK_EXEMPLARS, MAX_CHUNK, MAX_EXEMPLARS, MAX_INDEX, MAX_INDEX_SEEDS, MAX_RECIPES
+from escort_codec.limits import (
+    MAX_BLOCK_EXEMPLARS,
+    MAX_CHUNK,
+    MAX_EXEMPLARS,
+    MAX_INDEX,
+    MAX_INDEX_SEEDS,
+    MAX_LABEL,
+    MAX_LABELS,
+    MAX_NAME,
+    MAX_RECIPES,
+    MAX_SEED,
+)
 
-COLUMNS = 9
+COLUMNS: Final = 9
+_MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, but not without end
 
 
 @dataclass(slots=True)
 class Index:
     """Offsets are bytes from the file's start, lengths those of payloads; lists run parallel over the blocks.
 
-    ``members[b]`` maps a label's number to its count in block b; ``low[b]`` and ``high[b]`` are the smallest and
+    ``members[b]`` is [label's number, its count in block b, ...]; ``low[b]`` and ``high[b]`` are the smallest and
     largest key (``label/name``, by code point) in block b, so that a name is found without a list of all names.
     """
 
@@ -32,7 +46,7 @@ class Index:
     lengths: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
-    members: list[dict[int, int]] = field(default_factory=list)
+    members: list[array[int]] = field(default_factory=list)
     low: list[str] = field(default_factory=list)
     high: list[str] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
@@ -52,7 +66,7 @@ class Index:
             number = self.labels.setdefault(label, len(self.labels))
             members[number] = members.get(number, 0) + 1
             self.seeds.update(seeds)
-        self.members.append(members)
+        self.members.append(_flat(members))
         self.low.append(min(key for _, key, _ in rows))
         self.high.append(max(key for _, key, _ in rows))
         self.starts.append(self.starts[-1] + len(rows))
@@ -66,12 +80,17 @@ class Index:
         """Exemplars of each label, in the order of first appearance."""
         counts = [0] * len(self.labels)
         for members in self.members:
-            for number, count in members.items():
-                counts[number] += count
+            for i in range(0, len(members), 2):
+                counts[members[i]] += members[i + 1]
         return dict(zip(self.labels, counts, strict=True))
 
+    def blocks_of(self, label: str) -> list[int]:
+        """The numbers of the blocks that hold a label."""
+        wanted = self.labels.get(label, -1)
+        return [number for number, members in enumerate(self.members) if wanted in members[::2]]
+
     def pack(self) -> bytes:
-        """The payload of the INDX chunk."""
+        """The payload of the INDX chunk; raises LimitError above the cap."""
         return pack_table(
             [
                 len(self),
@@ -80,7 +99,7 @@ class Index:
                 self.lengths,
                 self.counts,
                 list(self.labels),
-                [[v for pair in members.items() for v in pair] for members in self.members],
+                [members.tolist() for members in self.members],
                 [self.low, self.high],
                 pack_runs(sorted(self.seeds)),
             ],
@@ -90,55 +109,42 @@ class Index:
     @classmethod
     def unpack(cls, payload: bytes, head: ChunkHead) -> Index:
         """Reads and checks the payload of the INDX chunk at ``head``; raises DamagedError."""
-        table = unpack_table(payload, MAX_INDEX, head)
+        raw = decompress(payload, MAX_INDEX, head)
         try:
-            return cls._read(table, head)
-        except (ValueError, TypeError) as exc:
+            return cls._read(Table(raw, text_cap=MAX_LABEL + 1 + MAX_NAME), head)
+        except TABLE_ERRORS as exc:
             raise DamagedError(f"the index is wrong: {exc}", chunk=head.name, offset=head.offset) from exc
 
     @classmethod
-    def _read(cls, table: Any, head: ChunkHead) -> Index:
-        if not isinstance(table, list) or len(table) < COLUMNS:
-            raise ValueError(f"it has not {COLUMNS} columns")
-        total, recipes, offsets, lengths, counts, labels, members, (low, high), seeds = table[:COLUMNS]
-        for what, values in (("recipe", recipes), ("offset", offsets), ("length", lengths), ("count", counts)):
-            if not isinstance(values, list) or not all(type(v) is int and v >= 0 for v in values):
-                raise ValueError(f"the list of each {what} is not a list of numbers")
-        blocks = len(offsets)
-        if any(not isinstance(v, list) or len(v) != blocks for v in (lengths, counts, members, low, high)):
-            raise ValueError("its columns differ in length")
-        if not all(isinstance(v, str) for v in (*low, *high)) or any(a > b for a, b in zip(low, high, strict=True)):
-            raise ValueError("its first and last keys are wrong")
-        chunks = sorted([(o, 1) for o in recipes] + list(zip(offsets, lengths, strict=True)))
-        if recipes != sorted(recipes) or offsets != sorted(offsets) or len(recipes) > MAX_RECIPES:
-            raise ValueError("its chunks are not in the file's order")
-        at = len(PREAMBLE)
-        for offset, length in chunks:
-            if offset < at or length > MAX_CHUNK:
-                raise ValueError(f"the chunk at byte {offset} overlaps another")
-            at = offset + length + FRAME
-        if at > head.offset:
-            raise ValueError("a chunk lies beyond the index")
-        if any(not 1 <= c <= MAX_BLOCK_EXEMPLARS for c in counts) or sum(counts) != total or total > MAX_EXEMPLARS:
+    def _read(cls, table: Table, head: ChunkHead) -> Index:
+        columns = table.array("columns", _MOST_COLUMNS, COLUMNS)
+        total = table.number("exemplars", MAX_EXEMPLARS)
+        most = head.offset // FRAME  # so many chunks have room before the index
+        recipes = table.numbers("recipes", min(most, MAX_RECIPES), head.offset)
+        offsets = table.numbers("blocks", most, head.offset)
+        n = len(offsets)
+        lengths = table.numbers("lengths", n, MAX_CHUNK, n)
+        counts = table.numbers("counts", n, MAX_BLOCK_EXEMPLARS, n)
+        _check_places(recipes, offsets, lengths, head.offset)
+        if 0 in counts or sum(counts) != total:
             raise ValueError("its counts do not add up")
-        if not isinstance(labels, list) or not all(isinstance(v, str) for v in labels):
-            raise ValueError("its class names are no texts")
-        if len(set(labels)) != len(labels) or any(label_fault(v) for v in labels):
+        labels = table.texts("class names", min(total, MAX_LABELS))
+        index = cls(recipes, offsets, lengths, counts, {v: i for i, v in enumerate(labels)})
+        if len(index.labels) != len(labels) or any(label_fault(v) for v in labels):
             raise ValueError("its class names are wrong or repeat")
-        index = cls(recipes, offsets, lengths, counts, {v: i for i, v in enumerate(labels)}, [], low, high)
-        for flat, count in zip(members, counts, strict=True):
-            if not isinstance(flat, list) or len(flat) % 2 or not all(type(v) is int and v >= 0 for v in flat):
-                raise ValueError("a block's classes are no pairs")
-            pairs = dict(zip(flat[::2], flat[1::2], strict=True))
-            if 2 * len(pairs) != len(flat) or sum(pairs.values()) != count or 0 in pairs.values():
-                raise ValueError("a block's classes do not add up")
-            if max(pairs) >= len(labels):
-                raise ValueError("a block has a class that the index does not name")
-            index.members.append(pairs)
+        table.array("classes", n, n)
+        for count in counts:
+            index.members.append(_members(table, count, len(labels)))
             index.starts.append(index.starts[-1] + count)
-        if any(c == 0 for c in index.label_counts().values()):
+        if 0 in index.label_counts().values():
             raise ValueError("it names a class that no block has")
+        table.array("keys", 2, 2)
+        index.low, index.high = (table.texts("keys", n, n) for _ in range(2))
+        if any(a > b for a, b in zip(index.low, index.high, strict=True)):
+            raise ValueError("its first and last keys are wrong")
+        seeds = table.numbers("seeds", 2 * MAX_INDEX_SEEDS, MAX_SEED)
         index.seeds.update(unpack_runs(check_runs(seeds, MAX_INDEX_SEEDS)))
+        table.end(columns - COLUMNS)
         return index
 
     def check_block(self, number: int, block: Block, head: ChunkHead) -> None:
@@ -148,15 +154,37 @@ class Index:
         for row in block.label.tolist():
             label = self.labels.get(block.labels[row], -1)
             counts[label] = counts.get(label, 0) + 1
+        members = self.members[number]
         if (
             len(block) != self.counts[number]
-            or counts != self.members[number]
+            or counts != dict(zip(members[::2], members[1::2], strict=True))
             or min(keys) != self.low[number]
             or max(keys) != self.high[number]
         ):
             raise DamagedError("the block is not what the index says of it", chunk=head.name, offset=head.offset)
 
 
-def rows_of(exemplars: list[Exemplar]) -> list[tuple[str, str, tuple[int, ...]]]:
-    """What ``Index.add`` notes of a block's exemplars."""
-    return [(e.label, e.key, e.seeds) for e in exemplars]
+def _flat(pairs: dict[int, int]) -> array[int]:
+    return array("I", [v for pair in pairs.items() for v in pair])
+
+
+def _check_places(recipes: list[int], offsets: list[int], lengths: list[int], end: int) -> None:
+    """Raises ValueError where chunks stand out of order, overlap, or begin or end outside 12..``end``."""
+    if recipes != sorted(recipes) or offsets != sorted(offsets):
+        raise ValueError("its chunks are not in the file's order")
+    at = len(PREAMBLE)
+    for offset, length in sorted([(o, 1) for o in recipes] + list(zip(offsets, lengths, strict=True))):
+        if offset < at:
+            raise ValueError(f"the chunk at byte {offset} overlaps another")
+        at = offset + length + FRAME
+    if at > end:
+        raise ValueError("a chunk lies beyond the index")
+
+
+def _members(table: Table, count: int, labels: int) -> array[int]:
+    """A block's classes, each once, with counts that add up to ``count``; raises ValueError."""
+    flat = table.numbers("classes", 2 * min(count, labels), max(count, labels), 2)
+    pairs = dict(zip(flat[::2], flat[1::2], strict=False))
+    if 2 * len(pairs) != len(flat) or sum(pairs.values()) != count or 0 in pairs.values() or max(pairs) >= labels:
+        raise ValueError("a block's classes do not add up")
+    return array("I", flat)

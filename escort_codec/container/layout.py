@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
-import zstandard
 
-from escort_codec.errors import DamagedError, IncompleteError, LimitError, NotEscxError, VersionError
+from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, VersionError
 from escort_codec.limits import MAX_CHUNK
 
 SIGNATURE: Final = b"\x89ESX\r\n\x1a\n"
@@ -41,8 +40,6 @@ BLOCK: Final = b"BLCK"
 INDEX: Final = b"INDX"
 TAIL: Final = b"TAIL"
 KNOWN: Final = frozenset({HEAD, RECIPE, BLOCK, INDEX, TAIL})
-
-_ZSTD_LEVEL: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,36 +139,6 @@ def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
     payload = check_chunk(ChunkHead(TAIL, offset, 16), chunk)
     index_offset, length = struct.unpack("<QQ", payload)
     return index_offset, length
-
-
-def pack_table(value: Any, cap: int) -> bytes:
-    """A value as msgpack in one zstd frame that declares its size; raises LimitError above ``cap`` bytes of msgpack."""
-    raw = msgpack.packb(value, use_bin_type=True)
-    if len(raw) > cap:
-        raise LimitError(f"a table of {len(raw)} bytes is above the cap of {cap}")
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw)
-
-
-def unpack_table(data: bytes, cap: int, head: ChunkHead) -> Any:
-    """The inverse of ``pack_table``: at most ``cap`` bytes after decompression, by declared and by actual size.
-
-    Raises DamagedError for everything else that the bytes may be. No extension types, no map keys but text.
-    """
-    try:
-        params = zstandard.get_frame_parameters(data)
-        size = params.content_size
-        if size == zstandard.CONTENTSIZE_UNKNOWN or size > cap:
-            raise DamagedError(f"a table declares {size} bytes: the cap is {cap}", chunk=head.name, offset=head.offset)
-        if params.dict_id or params.window_size > max(cap, 1 << 10):
-            raise DamagedError("a table's zstd frame asks too much", chunk=head.name, offset=head.offset)
-        raw = zstandard.ZstdDecompressor(max_window_size=1 << 28).decompress(
-            data, max_output_size=cap, allow_extra_data=False
-        )
-    except zstandard.ZstdError as exc:
-        raise DamagedError(f"a table is no zstd frame: {exc}", chunk=head.name, offset=head.offset) from exc
-    if len(raw) != size:
-        raise DamagedError("a table is not of its declared size", chunk=head.name, offset=head.offset)
-    return unpack_msgpack(raw, head)
 
 
 def unpack_msgpack(raw: bytes, head: ChunkHead) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 from escort_codec.container.block import Block
+from escort_codec.container.file import ChunkFile, naming
 from escort_codec.container.layout import BLOCK
-from escort_codec.container.state import Loss, state_of
+from escort_codec.container.salvage import Loss, salvage
+from escort_codec.container.state import read_state
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar, Recipe
 
@@ -24,23 +27,31 @@ class Reader(Sequence[Exemplar]):
 
     ``reader[5]``, ``reader["cat/001.jpg"]``, ``reader.of_label("cat")``, iteration. Safe to share between threads and
     forked processes (positioned reads only) and to pickle into spawned ones. A block's checksum is verified whenever
-    it is read; at most 32 MiB of blocks are kept, or one block where that is larger.
+    it is read; at most about 32 MiB of blocks are kept, or one block where that is larger. What is appended while the
+    reader is open is not seen.
 
     Raises NotEscxError, VersionError, IncompleteError, DamagedError. With ``recover``, a file without its end or with
-    damage opens all the same: what whole blocks hold is there, and ``losses`` says what is not. ``file`` and
-    ``state`` are for the container's own modules.
+    damage opens all the same: what whole blocks hold is there, and ``losses`` says what is not; the whole file is
+    read for that. ``file`` and ``state`` are for the container's own modules.
     """
 
-    def __init__(self, path: str | PathLike[str], *, recover: bool = False) -> None:
+    def __init__(self, path: str | PathLike[str], *, recover: bool = False, size: int | None = None) -> None:
+        """``size``: read the file as it was when it had so many bytes."""
         self.path = Path(path)
         self._recover = recover
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), os.getpid()
         self._cache: OrderedDict[int, Block] = OrderedDict()
-        self.file, state, losses = state_of(self.path, recover=recover)
-        self.state = state
-        self._index = state.index
+        losses: list[Loss] = []
+        with naming(self.path):
+            self.file = ChunkFile(self.path, size)
+            try:
+                self.state, losses = salvage(self.file) if recover else (read_state(self.file), losses)
+            except BaseException:
+                self.file.close()
+                raise
+        self._index = self.state.index
         self.losses: tuple[Loss, ...] = tuple(losses)
-        self.recipes: tuple[Recipe, ...] = tuple(state.recipes)
+        self.recipes: tuple[Recipe, ...] = tuple(self.state.recipes)
 
     @property
     def source(self) -> str:
@@ -54,7 +65,7 @@ class Reader(Sequence[Exemplar]):
 
     @property
     def size(self) -> int:
-        """The file's size on disk in bytes."""
+        """The file's size on disk in bytes, when it was opened."""
         return self.file.size
 
     @property
@@ -112,13 +123,11 @@ class Reader(Sequence[Exemplar]):
 
     def of_label(self, label: str) -> list[int]:
         """The numbers of a class's exemplars, rising; empty for a class that the file does not hold."""
-        wanted = self._index.labels.get(label)
         found: list[int] = []
-        for number, members in enumerate(self._index.members):
-            if wanted in members:
-                block = self.block(number)
-                start = self._index.starts[number]
-                found += [start + i for i, v in enumerate(block.label.tolist()) if block.labels[v] == label]
+        for number in self._index.blocks_of(label):
+            block = self.block(number)
+            start = self._index.starts[number]
+            found += [start + i for i, v in enumerate(block.label.tolist()) if block.labels[v] == label]
         return found
 
     def blocks(self) -> Iterator[Block]:
@@ -127,22 +136,29 @@ class Reader(Sequence[Exemplar]):
 
     def block(self, number: int) -> Block:
         """Block ``number``, from memory or the file; checked against its checksum and the index."""
-        with self._lock:
+        with self._guard():
             if number in self._cache:
                 self._cache.move_to_end(number)
                 return self._cache[number]
-        offset = self._index.offsets[number]
-        head = self.file.head(offset)
-        if head.type != BLOCK or head.length != self._index.lengths[number]:
-            raise DamagedError("the block is not what the index says of it", chunk=head.name, offset=offset)
-        block = Block(self.file.payload(head), head, self.recipes)
-        self._index.check_block(number, block, head)
-        with self._lock:
+        offset, length = self._index.offsets[number], self._index.lengths[number]
+        with naming(self.path):
+            head, payload = self.file.chunk(offset, length)
+            if head.type != BLOCK or head.length != length:
+                raise DamagedError("the block is not what the index says of it", chunk=head.name, offset=offset)
+            block = Block(payload, head, self.recipes)
+            self._index.check_block(number, block, head)
+        with self._guard():
             self._cache[number] = block
-            kept = sum(len(b.payload) for b in self._cache.values())
+            kept = sum(b.memory for b in self._cache.values())
             while kept > _CACHE_BYTES and len(self._cache) > 1:
-                kept -= len(self._cache.popitem(last=False)[1].payload)
+                kept -= self._cache.popitem(last=False)[1].memory
         return block
+
+    def _guard(self) -> threading.Lock:
+        """The lock of the cache: a new one in a forked child, where another thread may have held the parent's."""
+        if self._owner != os.getpid():
+            self._lock, self._owner = threading.Lock(), os.getpid()
+        return self._lock
 
     def close(self) -> None:
         """Closes the file; more than once does no harm."""
@@ -159,14 +175,14 @@ class Reader(Sequence[Exemplar]):
             self.file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self.path.absolute()), self._recover, self.size)
+        return _reopen, (str(self.path.absolute()), self._recover, self.size, self.file.fingerprint())
 
     def __repr__(self) -> str:
         return f"<Reader of {str(self.path)!r}: {len(self)} exemplars in {len(self._index.labels)} classes>"
 
 
-def _reopen(path: str, recover: bool, size: int) -> Reader:
-    reader = Reader(path, recover=recover)
-    if reader.size < size:
-        raise EscortError(f"{path}: the file was replaced by a shorter one since the reader was pickled")
+def _reopen(path: str, recover: bool, size: int, fingerprint: int) -> Reader:
+    reader = Reader(path, recover=recover, size=size)
+    if reader.file.fingerprint() != fingerprint:
+        raise EscortError(f"{path}: was replaced by another file since the reader was pickled")
     return reader

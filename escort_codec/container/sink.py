@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 
 from escort_codec.errors import BusyError, OutputError
 
-_FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# Neither may a link that somebody planted lead the writing elsewhere, nor a FIFO hold it up.
+_FLAGS = (
+    os.O_RDWR
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 def partial_path(path: Path) -> Path:
     """Where a new file stands until it is whole: beside it, with ``.partial`` added."""
     return path.with_name(path.name + ".partial")
+
+
+def find_target(path: str | os.PathLike[str]) -> tuple[Path, bool]:
+    """(the file that writing to ``path`` ends in, whether it is there already).
+
+    A symbolic link stands for the file that it names. Raises OutputError for what is no file, and where the folder
+    is missing or the system refuses.
+    """
+    try:
+        target = Path(path)
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))
+        if not target.name:
+            raise OutputError(f"{path}: is not a file's name")
+        if not target.absolute().parent.is_dir():
+            raise OutputError(f"{target.absolute().parent}: there is no such folder")
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            return target, False
+        if not stat.S_ISREG(mode):
+            raise OutputError(f"{target}: is a folder or a device: choose a file's name")
+        return target, True
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise OutputError(f"{path}: cannot be written: {why}") from exc
 
 
 def sync_folder(folder: Path) -> None:
@@ -27,18 +62,25 @@ def sync_folder(folder: Path) -> None:
 
 
 class LockedFile:
-    """One open file that only this process writes. Raises BusyError where another does, OutputError from the system."""
+    """One open file that only this process writes. Raises BusyError where another does, OutputError from the system.
+
+    A forked child that inherits it can neither write nor unlock it.
+    """
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
+        self._owner = os.getpid()
         try:
             self._fd = os.open(path, _FLAGS | (os.O_CREAT if create else 0), 0o666)
         except OSError as exc:
             raise OutputError(f"{path}: cannot be written: {exc.strerror}") from exc
         try:
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OutputError(f"{path}: is a folder or a device: remove it, or choose another name")
             _lock(self._fd, path)
             # The other writer may have renamed or removed it between our opening and our lock.
-            if not path.exists() or not os.path.samestat(os.fstat(self._fd), path.stat()):
+            if not _is_at(status, path):
                 raise BusyError(f"{path}: another process has just finished with it; try again")
         except BaseException:
             os.close(self._fd)
@@ -46,6 +88,7 @@ class LockedFile:
 
     def write(self, data: bytes) -> None:
         """Writes all of ``data`` where the last write ended; a short write goes on."""
+        self._check_owner()
         view = memoryview(data)
         try:
             while view:
@@ -62,6 +105,7 @@ class LockedFile:
 
     def truncate(self, length: int) -> None:
         """Cuts the file to ``length`` bytes and goes on there."""
+        self._check_owner()
         try:
             os.ftruncate(self._fd, length)
             os.lseek(self._fd, length, os.SEEK_SET)
@@ -70,6 +114,7 @@ class LockedFile:
 
     def rename(self, target: Path) -> None:
         """Puts the file in the place of ``target`` in one step, and makes that durable."""
+        self._check_owner()
         try:
             os.replace(self.path, target)  # noqa: PTH105 - says what it does
         except OSError as exc:
@@ -78,13 +123,31 @@ class LockedFile:
 
     def close(self, *, remove: bool = False) -> None:
         """Gives the lock back; with ``remove`` the file goes too. More than once does no harm."""
-        if self._fd < 0:
+        fd, self._fd = self._fd, -1
+        if fd < 0:
             return
-        if remove:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-        os.close(self._fd)
-        self._fd = -1
+        if os.getpid() == self._owner:
+            if remove:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            _unlock(fd)  # not by closing alone: a forked child may hold the file open for long
+        os.close(fd)
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process is the one that opened it."""
+        return os.getpid() == self._owner
+
+    def _check_owner(self) -> None:
+        if not self.owned:
+            raise OutputError(f"{self.path}: is written by the process that this one was forked from")
+
+
+def _is_at(status: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(status, path.stat())
+    except OSError:
+        return False
 
 
 def _lock(fd: int, path: Path) -> None:
@@ -105,4 +168,13 @@ def _lock(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
-        raise busy from exc
+        if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise busy from exc
+        raise OutputError(f"{path}: cannot be locked: {exc.strerror}") from exc
+
+
+def _unlock(fd: int) -> None:
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)

@@ -7,10 +7,13 @@ from os import PathLike
 from pathlib import Path
 
 from escort_codec.container.block import Block
+from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
-from escort_codec.container.state import Loss, walk
+from escort_codec.container.salvage import Loss, walk
+from escort_codec.container.state import add_block
 from escort_codec.errors import DamagedError, EscortError, FormatError
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
 
 
@@ -27,7 +30,7 @@ class Verdict:
 
 def verify(path: str | PathLike[str]) -> Verdict:
     """Checks the whole file: every chunk's checksum and place, the index against the blocks, names against each
-    other, every edge map and every hint by decoding it.
+    other, every edge map and every hint by decoding it. What an image file of a real exemplar holds is its own.
 
     Only errors of the system are raised (as EscortError); what is wrong with the file is ``Verdict.fault``.
     """
@@ -35,59 +38,70 @@ def verify(path: str | PathLike[str]) -> Verdict:
     try:
         with Reader(path) as reader:
             verdict.size = reader.size
-            _check_chunks(reader)
-            _check_exemplars(reader, verdict)
+            _Check(reader, verdict).run()
     except FormatError as exc:
-        verdict.fault = str(exc)
-    verdict.size = verdict.size or Path(path).stat().st_size
+        verdict.fault = exc.fault
+        verdict.size = verdict.size or Path(path).stat().st_size
     return verdict
 
 
-def _check_chunks(reader: Reader) -> None:
-    """Walks the chunks: no holes by construction; the order of the spec's section "Order"."""
-    blocks: list[int] = []
-    recipes: list[int] = []
-    before: ChunkHead | None = None
-    for item in walk(reader.file, resync=False):
-        if isinstance(item, Loss):
-            raise DamagedError(item.reason)
-        head, payload = item
+class _Check:
+    """One walk over the chunks: no holes by construction; the order of the spec's section "Order"."""
+
+    def __init__(self, reader: Reader, verdict: Verdict) -> None:
+        self._reader = reader
+        self._verdict = verdict
+        self._index = Index()
+        self._keys: set[str] = set()
+
+    def run(self) -> None:
+        before: ChunkHead | None = None
+        for item in walk(self._reader.file, resync=False):
+            if isinstance(item, Loss):
+                raise DamagedError(item.reason)
+            self._check_chunk(*item, before)
+            before = item[0]
+        if self._index != self._reader.state.index:
+            at = self._reader.state.index_offset
+            raise DamagedError("the index does not say what the chunks hold", chunk="INDX", offset=at)
+
+    def _check_chunk(self, head: ChunkHead, payload: bytes, before: ChunkHead | None) -> None:
+        def refuse(fault: str) -> DamagedError:
+            return DamagedError(fault, chunk=head.name, offset=head.offset)
+
         if (head.type == HEAD) != (head.offset == len(PREAMBLE)):
-            raise DamagedError("the head is not the first chunk, or not the only one", chunk="HEAD", offset=head.offset)
+            raise refuse("the head is not the first chunk, or not the only one")
         if (head.type == TAIL) != (before is not None and before.type == INDEX):
-            raise DamagedError("an index and a trailer do not stand together", chunk=head.name, offset=head.offset)
+            raise refuse("an index and a trailer do not stand together")
         if head.type == TAIL and before is not None:
-            chunk = reader.file.read(head.offset, head.end - head.offset)
+            chunk = self._reader.file.read(head.offset, head.end - head.offset)
             if read_tail(chunk, head.offset) != (before.offset, head.end):
-                raise DamagedError("a trailer does not name its index", chunk="TAIL", offset=head.offset)
-        if head.type == BLOCK:
-            blocks.append(head.offset)
-            if int(Block(payload, head, None).recipe.max()) >= len(recipes):
-                raise DamagedError("a block's recipe comes after it", chunk="BLCK", offset=head.offset)
+                raise refuse("the trailer does not name its index")
         if head.type == RECIPE:
-            recipes.append(head.offset)
-        before = head
-    if blocks != reader.state.index.offsets or recipes != reader.state.index.recipes:
-        raise DamagedError("the index does not name the chunks that are there", chunk="INDX", offset=-1)
+            self._index.recipes.append(head.offset)
+        if head.type == BLOCK:
+            block = Block(payload, head, self._reader.recipes)
+            if int(block.recipe.max()) >= len(self._index.recipes):
+                raise refuse("a block's recipe comes after it")
+            self._check_exemplars(block, head)
+            add_block(self._index, block, head)
+            self._verdict.blocks += 1
 
+    def _check_exemplars(self, block: Block, head: ChunkHead) -> None:
+        for exemplar in (block[row] for row in range(len(block))):
+            key = exemplar.key
+            if exemplar.name and key in self._keys:
+                raise DamagedError(f"{key} is there twice", chunk=head.name, offset=head.offset)
+            self._keys.add(key)
+            self._verdict.exemplars += 1
+            if exemplar.kind == "prompt":
+                self._verdict.codings.add(exemplar.coding)
+                self._decode(exemplar, head)
 
-def _check_exemplars(reader: Reader, verdict: Verdict) -> None:
-    keys: set[str] = set()
-    for number, block in enumerate(reader.blocks()):
-        verdict.blocks += 1
-        for row in range(len(block)):
-            exemplar = block[row]
-            verdict.exemplars += 1
-            offset = reader.state.index.offsets[number]
-            if exemplar.name and exemplar.key in keys:
-                raise DamagedError(f"{exemplar.key} is there twice", chunk="BLCK", offset=offset)
-            keys.add(exemplar.key)
-            if exemplar.kind == "real":
-                continue
-            verdict.codings.add(exemplar.coding)
-            try:
-                _ = exemplar.edges
-                if exemplar.hint is not None:
-                    decode_hint(exemplar.hint)
-            except EscortError as exc:
-                raise DamagedError(f"{exemplar.key}: {exc}", chunk="BLCK", offset=offset) from exc
+    def _decode(self, exemplar: Exemplar, head: ChunkHead) -> None:
+        try:
+            _ = exemplar.edges
+            if exemplar.hint is not None:
+                decode_hint(exemplar.hint)
+        except EscortError as exc:
+            raise DamagedError(f"{exemplar.key}: {exc}", chunk=head.name, offset=head.offset) from exc

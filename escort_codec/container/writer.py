@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 
 from escort_codec.container.assembler import Assembler
-from escort_codec.container.file import ChunkFile
+from escort_codec.container.block import Block
+from escort_codec.container.file import ChunkFile, naming
+from escort_codec.container.layout import FRAME, KNOWN, PREAMBLE
 from escort_codec.container.reader import Reader
-from escort_codec.container.sink import LockedFile, partial_path
-from escort_codec.container.state import walk_state
-from escort_codec.errors import DamagedError, FormatError, OutputError
+from escort_codec.container.salvage import Walked, walk_state
+from escort_codec.container.sink import LockedFile, find_target, partial_path
+from escort_codec.container.state import read_state
+from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, OutputError
 from escort_codec.exemplar import Exemplar
+
+_SYNC_BYTES = 1 << 20  # a block of photographs; many small ones share one sync
+_WINDOW = 1 << 20
 
 
 class Writer:
@@ -23,10 +30,11 @@ class Writer:
       exception there is no file. An existing ``path`` raises OutputError unless ``overwrite``. With ``resume`` the
       whole blocks of a ``.partial`` that a killed process left are kept: ``len(writer)`` says how many exemplars.
     - **append**: no committed byte is overwritten: blocks, a new index and a new trailer go behind the old ones. The
-      torn end that a killed writer left is cut off first. After an exception the file is as it was at the last
-      ``commit``, or when it was opened.
+      torn end that a killed writer left is cut off first; a file that is damaged otherwise is refused. After an
+      exception the file is as it was at the last ``commit``, or when it was opened.
 
-    Blocks are synced to the disk as they fill. A second writer on the same file raises BusyError.
+    Blocks are synced to the disk as they fill. A second writer on the same file raises BusyError. A ``path`` that is a
+    symbolic link stands for the file that it names. After a failed write everything but ``abort`` raises OutputError.
     """
 
     def __init__(
@@ -38,57 +46,80 @@ class Writer:
         append: bool = False,
         resume: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path, there = find_target(path)
         self._append = append
-        self._closed = False
-        if append and not self.path.exists():
+        self._overwrite = overwrite
+        self._closed = self._failed = False
+        self._old: LockedFile | None = None
+        if append and not there:
             raise OutputError(f"{self.path}: there is no such file to append to")
-        if not append and self.path.exists() and not overwrite:
-            raise OutputError(f"{self.path} exists already: choose another name, or overwrite it (--force)")
-        if not self.path.absolute().parent.is_dir():
-            raise OutputError(f"{self.path.absolute().parent}: there is no such folder")
-        self._file = LockedFile(self.path if append else partial_path(self.path), create=not append)
-        self._assembler = Assembler(self._write)
-        self._synced = 0
+        if not append and there:
+            if not overwrite:
+                raise OutputError(f"{self.path} exists already: choose another name, or overwrite it (--force)")
+            self._old = LockedFile(self.path, create=False)  # nobody may append to what will be replaced
         try:
-            if append or (resume and self._file.path.stat().st_size):
-                self._continue(source)
-            else:
+            self._file = LockedFile(self.path if append else partial_path(self.path), create=not append)
+        except BaseException:
+            self._unlock_old()
+            raise
+        self._assembler = Assembler(self._write)
+        self._kept = self._synced = 0
+        try:
+            if append:
+                self._continue()
+            elif not resume or not self._take_up():
                 self._file.truncate(0)
                 self._assembler.begin(source)
-            self._kept = self._assembler.offset if append else 0
         except BaseException:
+            self._closed = True
             self._file.close(remove=not append and not resume)
+            self._unlock_old()
             raise
 
-    def _continue(self, source: str) -> None:
-        """Takes up the whole blocks that are there and cuts off a torn end."""
+    @property
+    def partial(self) -> Path:
+        """The file that is being written: beside ``path`` for a new one, ``path`` itself for ``append``."""
+        return self._file.path
+
+    def _continue(self) -> None:
+        """Goes on behind what is committed, and whole blocks behind that; a torn end is cut off."""
+        with naming(self.path), closing(ChunkFile(self.path)) as old:
+            try:
+                state = read_state(old)
+            except (IncompleteError, DamagedError):
+                keys: set[int] = set()
+                walked = walk_state(old, lambda block: keys.update(_hashes(block)))
+                if not walked.commits or not _torn(old, walked):
+                    loss = f": {walked.losses[0].reason}" if walked.losses else ": its end is missing"
+                    raise DamagedError(f"cannot be appended to{loss}; `escort recover` saves what is whole") from None
+                state = walked.state
+            else:
+                with Reader(self.path) as reader:
+                    keys = {key for block in reader.blocks() for key in _hashes(block)}
+            whole = state.end == old.size and state.index_offset >= 0
+        self._file.truncate(state.end)
+        self._assembler.resume(state.index, state.recipes, keys, state.end)
+        self._kept = state.end
+        if not whole:
+            self.commit()
+
+    def _take_up(self) -> bool:
+        """Takes up the whole blocks of an unfinished new file; False where there is none."""
         try:
             old = ChunkFile(self._file.path)
-        except FormatError:
-            if self._append:
-                raise
-            self._file.truncate(0)  # killed before the first 12 bytes were out
-            self._assembler.begin(source)
-            return
-        try:
-            state, losses = walk_state(old)
-            torn = [loss for loss in losses if loss.end == old.size and loss.start >= state.end]
-            if len(torn) < len(losses) or len(torn) > 1:
-                loss = losses[0]
-                raise DamagedError(
-                    f"{self._file.path} is damaged: {loss.reason}; `escort recover` saves what is whole",
-                )
-            if state.end == 12:
-                self._file.truncate(0)
-                self._assembler.begin(source)
-                return
-            with Reader(self._file.path, recover=True) as reader:
-                keys = [block.key(row) for block in reader.blocks() for row in range(len(block)) if block.names[row]]
-            self._assembler.resume(state.index, state.recipes, keys, state.end)
-            self._file.truncate(state.end)
-        finally:
-            old.close()
+        except (IncompleteError, NotEscxError):
+            return False  # killed before the first 12 bytes were out
+        with naming(self._file.path), closing(old):
+            keys: set[int] = set()
+            walked = walk_state(old, lambda block: keys.update(_hashes(block)))
+            if walked.content == len(PREAMBLE):
+                return False
+            if not _torn(old, walked):
+                raise DamagedError(f"is damaged: {walked.losses[0].reason}; `escort recover` saves what is whole")
+        # An index that was written already comes again, so that the file is the one that was never interrupted.
+        self._file.truncate(walked.content)
+        self._assembler.resume(walked.state.index, walked.state.recipes, keys, walked.content)
+        return True
 
     def __len__(self) -> int:
         """Exemplars so far, those that were there before included."""
@@ -99,14 +130,14 @@ class Writer:
 
         Writes a block whenever one is full; raises OutputError where the disk refuses.
         """
-        if self._closed:
-            raise OutputError(f"{self.path}: the writer is closed")
+        self._check_open()
         self._assembler.add(exemplar)
 
     def commit(self) -> None:
         """Makes the file as it stands a whole one, on the disk; more may be added. Costs an index and a trailer."""
+        self._check_open()
         self._assembler.finish()
-        self._file.sync()
+        self._sync()
         self._kept = self._assembler.offset
 
     def close(self) -> None:
@@ -114,15 +145,19 @@ class Writer:
         if self._closed:
             return
         try:
-            if not (self._append and self._assembler.offset == self._kept and not self._assembler.waiting):
+            self._check_open()
+            if not self._append or self._assembler.waiting or self._assembler.offset != self._kept:
                 self.commit()
             if not self._append:
+                if not self._overwrite and find_target(self.path)[1]:
+                    raise OutputError(f"{self.path} was made by somebody else meanwhile: choose another name")
                 self._file.rename(self.path)
         except BaseException:
             self.abort()
             raise
         self._closed = True
         self._file.close()
+        self._unlock_old()
 
     def abort(self, *, keep_partial: bool = False) -> None:
         """Gives up: a new file is removed (unless ``keep_partial``: for ``resume``), an appended one as it was."""
@@ -130,18 +165,41 @@ class Writer:
             return
         self._closed = True
         try:
-            if self._append:
+            if self._append and self._file.owned:
                 self._file.truncate(self._kept)
                 self._file.sync()
         finally:
             self._file.close(remove=not self._append and not keep_partial)
+            self._unlock_old()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OutputError(f"{self.path}: the writer is closed")
+        if self._failed:
+            raise OutputError(f"{self.path}: an earlier write failed; nothing more can be written")
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except BaseException:
+            self._failed = True  # part of it may stand in the file
+            raise
         self._synced += len(data)
-        if self._synced >= 1 << 20:  # a block of photographs; many small ones share one sync
+        if self._synced >= _SYNC_BYTES:
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
             self._file.sync()
-            self._synced = 0
+        except BaseException:
+            self._failed = True  # the system may have dropped what it could not write
+            raise
+        self._synced = 0
+
+    def _unlock_old(self) -> None:
+        if self._old is not None:
+            self._old.close()
+            self._old = None
 
     def __enter__(self) -> Writer:
         return self
@@ -151,3 +209,28 @@ class Writer:
             self.close()
         else:
             self.abort()
+
+    def __del__(self) -> None:
+        # Forgotten rather than closed: as if killed, but the lock goes.
+        if hasattr(self, "_file"):
+            self._file.close()
+            self._unlock_old()
+
+
+def _hashes(block: Block) -> set[int]:
+    return {hash(block.key(row)) for row in range(len(block)) if block.names[row]}
+
+
+def _torn(file: ChunkFile, walked: Walked) -> bool:
+    """Whether nothing is wrong but the end: a chunk that was not written out, or only as zeros (a power cut)."""
+    if not walked.losses:
+        return True
+    loss = walked.losses[0]
+    if len(walked.losses) > 1 or loss.end != file.size:
+        return False
+    first = file.read(loss.start, 8)
+    if len(first) < 8:
+        return True
+    if first[:4] in KNOWN:
+        return loss.start + FRAME + int.from_bytes(first[4:], "little") >= file.size
+    return not any(any(file.read(at, _WINDOW)) for at in range(loss.start, file.size, _WINDOW))

@@ -1,0 +1,240 @@
+"""What is whole of a file that is damaged, unfinished or still being written: by its index, else by its chunks."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from escort_codec.container.block import Block
+from escort_codec.container.file import ChunkFile
+from escort_codec.container.index import Index
+from escort_codec.container.layout import (
+    BLOCK,
+    FRAME,
+    HEAD,
+    INDEX,
+    KNOWN,
+    PREAMBLE,
+    RECIPE,
+    TAIL,
+    ChunkHead,
+    is_ancillary,
+    read_tail,
+)
+from escort_codec.container.state import (
+    LOST_RECIPE,
+    State,
+    add_block,
+    read_first,
+    read_head,
+    read_index,
+    read_numbered_recipe,
+    read_recipe,
+)
+from escort_codec.errors import DamagedError, FormatError, VersionError
+from escort_codec.limits import MAX_RECIPE_BYTES
+
+_TYPES: Final = re.compile(b"|".join(sorted(KNOWN)))
+_WINDOW: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Bytes ``start`` to ``end`` (exclusive) that could not be used: why, and, where it is known, what stood there."""
+
+    start: int
+    end: int
+    reason: str
+    chunk: str = ""
+    held: str = ""
+
+    def __str__(self) -> str:
+        return f"bytes {self.start} to {self.end}: {self.reason}{f'; lost: {self.held}' if self.held else ''}"
+
+
+@dataclass(slots=True)
+class Walked:
+    """What walking the chunks found. ``content`` is the byte after the last head, recipe or block; ``commits``
+    counts the whole pairs of index and trailer."""
+
+    state: State
+    losses: list[Loss]
+    content: int = len(PREAMBLE)
+    commits: int = 0
+    recipe_bytes: int = 0
+
+
+def salvage(file: ChunkFile) -> tuple[State, list[Loss]]:
+    """All that whole blocks hold, and what was lost. Reads the whole file.
+
+    Where trailer and index are whole, the blocks are looked for where the index says; else the chunks are walked.
+    """
+    try:
+        index, index_offset = read_index(file)
+    except FormatError:
+        walked = walk_state(file)
+        return walked.state, walked.losses
+    state, losses = _by_index(file, index)
+    state.index_offset = index_offset
+    return state, losses
+
+
+def _by_index(file: ChunkFile, named: Index) -> tuple[State, list[Loss]]:
+    state, losses = State(end=file.size), []
+    places = sorted((*named.recipes, *named.offsets, file.size))
+    ends = dict(itertools.pairwise(places))
+    try:
+        state.source, state.writer = read_first(file)
+    except FormatError as exc:
+        losses.append(Loss(len(PREAMBLE), places[0], exc.fault, "HEAD", "the data folder's name"))
+    for number, offset in enumerate(named.recipes):
+        try:
+            recipe, _ = read_numbered_recipe(file, number, offset)
+        except FormatError as exc:
+            losses.append(Loss(offset, ends[offset], exc.fault, "RECP", f"recipe {number}"))
+            recipe, offset = LOST_RECIPE, -1
+        state.recipes.append(recipe)
+        state.index.recipes.append(offset)
+    for number, offset in enumerate(named.offsets):
+        length = named.lengths[number]
+        try:
+            head, payload = file.chunk(offset, length)
+            block = Block(payload, head, state.recipes)
+            named.check_block(number, block, head)
+            add_block(state.index, block, head)
+        except FormatError as exc:
+            held = f"{named.counts[number]} exemplars, {named.low[number]} to {named.high[number]}"
+            losses.append(Loss(offset, offset + length + FRAME, exc.fault, "BLCK", held))
+    return state, losses
+
+
+def walk(file: ChunkFile, *, resync: bool) -> Iterator[tuple[ChunkHead, bytes] | Loss]:
+    """Every whole chunk in the file's order. Where one is damaged: a Loss; then, with ``resync``, the next whole one.
+
+    A damaged chunk whose length leads to another whole chunk is passed over by its length; else the bytes are
+    searched for the next one. Searching reads no more than 16 times the file's size, so that no file can hold it up.
+    """
+    search = _Search(file)
+    at = len(PREAMBLE)
+    while at < file.size:
+        head: ChunkHead | None = None
+        try:
+            head = file.head(at)
+            if head.type not in KNOWN and not is_ancillary(head.type):
+                raise VersionError(f"a {head.name} chunk needs a newer escort", chunk=head.name, offset=at)
+            payload = file.payload(head)
+        except FormatError as exc:
+            found = search.next_chunk(at, head) if resync else file.size
+            yield Loss(at, found, exc.fault, exc.chunk)
+            at = found
+            continue
+        yield head, payload
+        at = head.end
+
+
+class _Search:
+    """Looks for the next whole chunk, with a bound on the bytes that it reads."""
+
+    def __init__(self, file: ChunkFile) -> None:
+        self._file = file
+        self._left = 16 * file.size + _WINDOW
+
+    def next_chunk(self, at: int, head: ChunkHead | None) -> int:
+        """The offset of the next whole chunk, or the file's end, after the damage at ``at``."""
+        size = self._file.size
+        if head is not None and (head.end == size or (head.end < size and self._is_chunk(head.end))):
+            return head.end
+        at += 1
+        while at < size and self._left > 0:
+            data = self._file.read(at, _WINDOW + 3)
+            self._left -= len(data)
+            for match in _TYPES.finditer(data):
+                if self._is_chunk(at + match.start()):
+                    return at + match.start()
+            at += _WINDOW
+        return size
+
+    def _is_chunk(self, offset: int) -> bool:
+        try:
+            head = self._file.head(offset)
+            self._left -= head.length + FRAME
+            if head.type not in KNOWN or self._left < 0:
+                return False
+            self._file.payload(head)
+        except FormatError:
+            return False
+        return True
+
+
+def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: None) -> Walked:
+    """The state by walking the chunks; ``visit`` is called for every whole block.
+
+    A block whose table is wrong counts as lost too, though its checksum is right. ``state.end`` is the byte after
+    the last whole chunk, an index without its trailer not counted.
+    """
+    walked = Walked(State(), [])
+    state, losses = walked.state, walked.losses
+    index_at = -1
+    for item in walk(file, resync=True):
+        if isinstance(item, Loss):
+            losses.append(item)
+            index_at = -1
+            continue
+        head, payload = item
+        try:
+            if head.type == HEAD and head.offset != len(PREAMBLE):
+                raise DamagedError("another file begins here: cut it off and save it by itself", offset=head.offset)
+            if head.type == TAIL:
+                chunk = file.read(head.offset, head.end - head.offset)
+                if index_at < 0 or read_tail(chunk, head.offset) != (index_at, head.end):
+                    raise DamagedError("the trailer does not name its index", chunk="TAIL", offset=head.offset)
+                walked.commits += 1
+            else:
+                _take(head, payload, walked, visit)
+        except FormatError as exc:
+            end = file.size if head.type == HEAD and head.offset != len(PREAMBLE) else head.end
+            losses.append(Loss(head.offset, end, exc.fault, head.name))
+            if end > head.end:
+                break
+            continue
+        index_at = head.offset if head.type == INDEX else -1
+        if head.type != INDEX:
+            state.end = head.end
+    return walked
+
+
+def _take(head: ChunkHead, payload: bytes, walked: Walked, visit: Callable[[Block], None]) -> None:
+    """Takes a head, recipe or block into the state; raises DamagedError."""
+    state = walked.state
+    if head.type == HEAD:
+        state.source, state.writer = read_head(payload, head)
+    elif head.type == RECIPE:
+        number, recipe = read_recipe(payload, head)
+        if number < len(state.recipes) and state.index.recipes[number] >= 0:
+            raise DamagedError(f"recipe {number} is there twice", chunk=head.name, offset=head.offset)
+        walked.recipe_bytes += head.length
+        if walked.recipe_bytes > MAX_RECIPE_BYTES:
+            raise DamagedError("the recipes are above their cap", chunk=head.name, offset=head.offset)
+        _extend_recipes(state, number)
+        state.recipes[number] = recipe
+        state.index.recipes[number] = head.offset
+    elif head.type == BLOCK:
+        block = Block(payload, head, None)
+        most = int(block.recipe.max())
+        if not walked.losses and most >= len(state.recipes):
+            raise DamagedError("a block's recipe is not in the file", chunk=head.name, offset=head.offset)
+        _extend_recipes(state, most)
+        add_block(state.index, block, head)
+        visit(block)
+    else:
+        return
+    walked.content = head.end
+
+
+def _extend_recipes(state: State, number: int) -> None:
+    missing = number + 1 - len(state.recipes)
+    state.recipes += [LOST_RECIPE] * missing
+    state.index.recipes += [-1] * missing
