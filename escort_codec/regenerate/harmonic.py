@@ -13,7 +13,6 @@ lacks of the hint (iterative back-projection, Irani and Peleg 1991), so that edg
 from __future__ import annotations
 
 import functools
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +31,7 @@ from escort_codec.exemplar import Exemplar, Recipe
 from escort_codec.hint import decode_hint
 from escort_codec.regenerate.base import Job, Options, Regenerated, Regenerator, RGBImage, refuse_unused
 from escort_codec.regenerate.variation import Variation, plain_hint, resized, warp
+from escort_codec.workers import usable_cores
 
 VERSION: Final = "1"
 """Counts changes of what the same exemplar and seed give; stands in the recipe."""
@@ -176,13 +176,6 @@ class Scene:
                     target = target + lacking
         assert image is not None
         return image
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @functools.cache

@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM as a request to end, not as an exception out of nowhere."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+EXIT_CODE: Final = 130
+"""What a command exits with that was asked to end."""
+
+
+class Interruption:
+    """``asked`` is True once a signal came."""
+
+    asked = False
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[Interruption]:
+    """Calls ``stop`` at the first SIGINT or SIGTERM; the second does what it did before (it ends the process).
+
+    ``stop`` runs in the main thread between two of its steps and must not wait. Elsewhere than in the main thread,
+    where Python allows no handlers, nothing is changed.
+    """
+    seen = Interruption()
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        while before:
+            number, handler = before.popitem()
+            signal.signal(number, handler)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        seen.asked = True
+        restore()
+        stop()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
+    try:
+        yield seen
+    finally:
+        restore()
