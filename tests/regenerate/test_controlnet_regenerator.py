@@ -209,7 +209,8 @@ def test_an_overflow_in_half_precision_is_made_again_in_fp32(
         results = list(half.regenerate([Job(exemplar(i), 0) for i in range(2)]))
         loaded = half.session._in_use()[0]
         assert loaded.pipeline.unet.dtype == torch.float16  # and back
-    assert [result.recipe.dtype for result in results] == ["fp32", "fp32"]
+    assert [result.recipe.dtype for result in results] == ["fp16", "fp16"]
+    assert all(dict(result.recipe.extra)["retried_in"] == "fp32" for result in results)
     assert all(result.image is not None and result.image.std() > 5 for result in results)
     assert "cat/0.jpg, seed 0: not finite in fp16, made again in fp32" in caplog.text
 

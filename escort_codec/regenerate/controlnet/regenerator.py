@@ -167,7 +167,8 @@ class ControlNetRegenerator(Regenerator):
         if not finite[0]:
             return self._failed(prepared, f"the model gave values that are not finite, in {dtype} and in fp32")
         log.warning("%s, seed %d: not finite in %s, made again in fp32", job.exemplar.key, job.seed, dtype)
-        recipe = replace(self._filled(prepared.resolved), dtype="fp32")
+        recipe = self._filled(prepared.resolved)
+        recipe = replace(recipe, extra=tuple(sorted((*recipe.extra, ("retried_in", "fp32")))))
         return Regenerated(job, to_source_size(images[0], job.exemplar.size), recipe)
 
     def _too_large(self, settings: Settings) -> str:

@@ -202,7 +202,7 @@ def _first(*values: T | None) -> T:
 
 def _facts(extra: tuple[tuple[str, str], ...], guess: bool) -> tuple[tuple[str, str], ...]:
     """``extra`` with the libraries' versions, and whether guess mode was on."""
-    facts = {key: text for key, text in extra if key != "guess_mode"}
+    facts = {key: text for key, text in extra if key not in ("guess_mode", "retried_in")}
     for library in ("diffusers", "torch", "transformers"):
         try:
             facts[library] = version(library)
