@@ -31,23 +31,26 @@ class Progress:
 
 
 @contextmanager
-def progress(what: str, total: int | None = None, *, unit: str = "images", quiet: bool = False) -> Iterator[Progress]:
+def progress(
+    what: str, total: int | None = None, *, unit: str = "images", quiet: bool = False, plain: bool = False
+) -> Iterator[Progress]:
     """Shows ``what`` coming on from 0 to ``total`` items, with the rate and the time left.
 
     ``with progress("decode", 800) as p: p.advance()``; a ``total`` of None is set later, by ``begin``. ``quiet``
     shows nothing, but ``say`` still speaks. A plain line is written every five seconds, and one at the end.
+    ``plain`` draws no bar even on a terminal, where several processes share it.
     """
     if quiet:
         yield Progress()
-    elif _is_terminal(sys.stderr):
+    elif not plain and _is_terminal(sys.stderr):
         with _bar() as bar:
             yield _Shown(bar, what, total, unit)
     else:
-        plain = _Plain(what, total, unit)
+        lines = _Plain(what, total, unit)
         try:
-            yield plain
+            yield lines
         finally:
-            plain.finish()
+            lines.finish()
 
 
 def _is_terminal(stream: TextIO) -> bool:

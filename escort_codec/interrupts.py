@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,24 +21,34 @@ class Interruption:
 
 
 @contextmanager
-def ended_by_signals(stop: Callable[[], None]) -> Iterator[Interruption]:
+def ended_by_signals(stop: Callable[[], None], *, grace: float = 0.0) -> Iterator[Interruption]:
     """Calls ``stop`` at the first SIGINT or SIGTERM; the second does what it did before (it ends the process).
 
+    What comes within ``grace`` seconds of the first is its echo and passes: a launcher of several processes hands a
+    Ctrl-C on that they had from the terminal already.
     ``stop`` runs in the main thread between two of its steps and must not wait. Elsewhere than in the main thread,
     where Python allows no handlers, nothing is changed.
     """
     seen = Interruption()
     before: dict[int, Any] = {}
+    first: list[float] = []
 
     def restore() -> None:
         while before:
             number, handler = before.popitem()
             signal.signal(number, handler)
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        seen.asked = True
-        restore()
-        stop()
+    def handle(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+            seen.asked = True
+            if not grace:
+                restore()
+            stop()
+        elif now - first[0] > grace:
+            restore()
+            signal.raise_signal(number)
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

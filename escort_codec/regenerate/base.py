@@ -62,6 +62,11 @@ class Regenerator(ABC):
             raise result.error or RegenerationError(f"{exemplar.key}: no image was made")
         return result.image
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time so far that went into no image, by what it went into (loading a model, compiling it)."""
+        return {}
+
     def stop(self) -> None:
         """Asks ``regenerate`` to end after the images in flight; jobs not yet begun get no result.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from escort_codec.container import Reader
-from escort_codec.errors import EscortError, OutputError, UsageError
+from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate.base import Regenerator
 from escort_codec.regenerate.files import refuse_link
@@ -227,6 +227,9 @@ class _Tree:
         """Whether a value that both recipes name is another one; versions of libraries do not count."""
         assert self._regenerator is not None
         if self._recipe is None or self._recipe[0] is not exemplar:
-            self._recipe = (exemplar, self._regenerator.recipe(exemplar).to_map())
+            try:
+                self._recipe = (exemplar, self._regenerator.recipe(exemplar).to_map())
+            except RegenerationError:
+                return False  # it cannot be made as it is asked for now; what is there stays
         mine, theirs = self._recipe[1], entry.recipe or {}
         return any(mine[key] != theirs[key] for key in mine.keys() & theirs.keys() - {"extra"})

@@ -16,6 +16,7 @@ from diffusers import ControlNetModel
 
 from escort_codec.errors import ModelError
 from escort_codec.regenerate.controlnet.models import (
+    HUB_ID,
     INDEX,
     Family,
     ModelChoice,
@@ -219,7 +220,7 @@ def _missing(what: str, name: str, revision: str | None, option: str, exc: Excep
     from huggingface_hub import constants
 
     at = f" at revision {revision}" if revision else ""
-    if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
+    if name.startswith(".") or not HUB_ID.fullmatch(name):
         return f"the {what} {name} was not found: no such folder or file; {option} takes one, or a Hub id as org/name"
     asked = (
         "the Hub was not asked as HF_HUB_OFFLINE is set"

@@ -6,8 +6,10 @@ or one file of weights.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ DEFAULT_CONTROLNETS: Final[dict[Family, str]] = {
     "sdxl": "diffusers/controlnet-canny-sdxl-1.0",
 }
 INDEX: Final = "model_index.json"
+HUB_ID: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 SAMPLE: Final = 1 << 16  # bytes hashed at each end of a weights file
 
 
@@ -52,14 +55,18 @@ class Pins:
 def pin(choice: ModelChoice) -> Pins:
     """The revisions that ``choice`` means here and now, and the ControlNet where the choice leaves it open.
 
-    Raises ModelError for files that are here and are no Stable Diffusion model.
+    Of a Hub model that is not in the cache its one small JSON file is fetched, where the Hub may be asked and
+    answers. Raises ModelError for files that are here and are no Stable Diffusion model.
     """
+    _peek(choice.model, INDEX, choice.model_revision)
     controlnet, revision = choice.controlnet, choice.controlnet_revision
     if controlnet is None:
         family = family_of(choice.model, choice.model_revision)
         if choice.model == DEFAULT_MODEL:
             family = "sd"
         controlnet = default_controlnet(choice.model, family) if family else None
+    if controlnet is not None:
+        _peek(controlnet, "config.json", revision)
     return Pins(
         resolved_revision(choice.model, choice.model_revision),
         controlnet,
@@ -139,6 +146,18 @@ def _cached(name: str, file: str, revision: str | None) -> Path | None:
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def _peek(name: str, file: str, revision: str | None) -> None:
+    """Brings a Hub model's small file into the cache, and with it the commit; in vain without a word."""
+    if Path(name).exists() or not HUB_ID.fullmatch(name) or _cached(name, file, revision) is not None:
+        return
+    from huggingface_hub import constants, hf_hub_download
+
+    if constants.is_offline_mode():
+        return
+    with contextlib.suppress(Exception):  # what is missing is said when it is loaded
+        hf_hub_download(name, file, revision=revision)
 
 
 def _cached_commit(name: str, revision: str | None) -> str | None:

@@ -84,6 +84,11 @@ class ControlNetRegenerator(Regenerator):
         self.session.close()
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """See the base class: ``load``, and ``warm_up`` (measuring the batch size, compiling)."""
+        return dict(self.session.seconds)
+
+    @property
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="controlnet")
