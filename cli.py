@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 import escort_codec
-
-# from escort_cli.decode import decode
+from escort_cli.decode import decode
+from escort_cli.demo import demo
 from escort_cli.encode import encode
 from escort_cli.extract import extract
 from escort_cli.inspect import inspect
@@ -30,6 +30,10 @@ from escort_codec.errors import EscortError
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     encode,
+    decode,
+    train,
+    report,
+    demo,
     inspect,
     verify,
     recover,

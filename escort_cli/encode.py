@@ -104,10 +104,10 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
         }
         print(json.dumps(values, indent=2))
         return
-    _print_table(out, report, sizes, source)
+    print_sizes(out, report, sizes, source)
 
 
-def _print_table(out: Path, report: EncodeReport, sizes: Sizes, source: int | None) -> None:
+def print_sizes(out: Path, report: EncodeReport, sizes: Sizes, source: int | None) -> None:
     from escort_cli.tables import format_bytes, format_ratio, format_share, print_table
 
     n, total = sizes.exemplars, sizes.file_bytes

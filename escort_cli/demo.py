@@ -1,0 +1,125 @@
+"""``escort demo``: the whole way in a few minutes, with nothing but this program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from escort_cil.demo import DemoOptions, Memory
+    from escort_cil.events import Report
+    from escort_cil.trainer import RunResult
+
+
+def demo(
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Your own photographs, as for encode; drawn ones if left out.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is made.")] = Path("demo-out"),
+    regenerator: Annotated[str, typer.Option(help="harmonic (needs no weights) or controlnet.")] = "harmonic",
+    image_size: Annotated[int, typer.Option(help="Pixels of the network's images.")] = 48,
+    epochs: Annotated[int, typer.Option(help="Epochs of each phase.")] = 30,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+) -> None:
+    """Draw pictures, encode, decode and train with three kinds of memory at equal bytes, and show what comes of it.
+
+    Needs no data, no weights, no network and no GPU.
+    """
+    from escort_cil.demo import SEEDS, DemoOptions, draw_sheet, encode_demo, size_sentence
+    from escort_cli.encode import print_sizes
+    from escort_codec.drawn import draw_dataset
+    from escort_codec.errors import OutputError
+
+    options = DemoOptions(regenerator=regenerator, image_size=image_size, epochs=epochs, device=device)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{out}: cannot be made: {exc.strerror}") from exc
+    if data is None:
+        data = str(out / "data")
+        print(f"1. draw: {data}")
+        names = draw_dataset(data, classes=9)
+        print(f"   {len(names)} classes: {', '.join(names)}\n")
+    memory = out / "demo.escx"
+    print(f"2. escort encode {data} {memory}")
+    report, sizes = encode_demo(data, memory)
+    print_sizes(memory, report, sizes, report.source_bytes)
+    print(f"{size_sentence(report, sizes)}\n")
+    images = out / "images"
+    print(f"3. escort decode {memory} --seeds {SEEDS[0]}-{SEEDS[-1]} --out {images} --regenerator {regenerator}")
+    _decode(memory, images, regenerator)
+    sheet = out / "contact-sheet.png"
+    draw_sheet(data, memory, sheet, options)
+    print(f"   contact sheet: {sheet}\n")
+    _train(data, memory, out, options)
+    print(f"\nTo look at: {sheet}, {images}, and the runs in {out / 'runs'}.")
+
+
+def _decode(memory: Path, images: Path, name: str) -> None:
+    import escort_codec
+    from escort_cli.progress import progress
+    from escort_codec.errors import RegenerationError
+    from escort_codec.regenerate import regenerators
+    from escort_codec.regenerate.base import Options
+    from escort_codec.regenerate.output import Saving, Watch, prepare_tree, write_tree
+    from escort_codec.regenerate.plan import Choice, make_plan
+
+    with escort_codec.open(memory) as reader, regenerators.get(name)(Options()) as regenerator:
+        plan = make_plan(reader, images, Choice(), regenerator)
+        prepare_tree(images)
+        with progress("decode", len(plan.tasks)) as shown:
+            watch = Watch(advance=shown.advance, fail=shown.say)
+            outcome = write_tree(reader, images, plan.tasks, regenerator, Saving(), watch=watch)
+    print(f"   {outcome.images} images made, {plan.skipped} were there")
+    if outcome.failed:
+        raise RegenerationError(f"{outcome.failed} images could not be made (named above)")
+
+
+def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
+    from escort_cil.demo import PHASES, accuracy_sentences, demo_budget, train_demo
+    from escort_cil.events import Event, PhaseEnded
+    from escort_cil.phases import read_data
+
+    budget = demo_budget(read_data(data))
+    print(f"4. train {PHASES} phases, three times, with {budget:,} bytes of memory each")
+
+    def begin(memory: Memory) -> Report:
+        print(f"   {memory.name}", flush=True)
+
+        def report(event: Event) -> None:
+            if isinstance(event, PhaseEnded):
+                print(f"      {event}", flush=True)
+
+        return report
+
+    results = train_demo(data, memory, out / "runs", options, begin)
+    _print_accuracy(results, budget)
+    for sentence in accuracy_sentences(results):
+        print(sentence)
+
+
+def _print_accuracy(results: Sequence[tuple[Memory, RunResult]], budget: int) -> None:
+    from escort_cli.tables import print_table
+
+    rows = []
+    for memory, result in results:
+        last = result.records[-1]
+        rows.append(
+            (
+                memory.name,
+                f"{last['memory_real'] + last['memory_prompt']:,}",
+                f"{last['memory_bytes']:,}",
+                *(f"{record['top1']:.1f}" for record in result.records),
+                f"{last['average_incremental_accuracy']:.1f}",
+                f"{last['old']:.1f}",
+                f"{last['new']:.1f}",
+            )
+        )
+    phases = [f"phase {record['phase'] + 1}, %" for record in results[0][1].records]
+    columns = ("memory", "exemplars", "bytes", *phases, "average, %", "old, %", "new, %")
+    print()
+    print_table(f"Accuracy at equal bytes (at most {budget:,})", columns, rows)
