@@ -22,8 +22,8 @@ from escort_codec.regenerate.base import Regenerator
 MAX_CONFUSIONS = 15  # rows of the table of confusions
 COLOURS = {"image files": REAL, "edge maps": PROMPT, "hints": HINT}
 PARTS = (
-    ("real exemplars, image files", "var(--real)"),
-    ("prompts, edge maps", "var(--prompt)"),
+    ("real exemplars (image files)", "var(--real)"),
+    ("prompts (edge maps)", "var(--prompt)"),
     ("hints", "var(--hint)"),
 )
 
@@ -62,7 +62,8 @@ def section(run: Run, group: str, key: str, pictures: int, regenerator: Regenera
             notices.append(f"{run.memory.name} cannot be read: {exc}")
             memory = "The memory file cannot be read."
     labels = [*run.labels, *(label for label in held or {} if label not in run.labels)]
-    plots = [confusion(run, f"{key}-confusion"), memory_by_phase(run, f"{key}-phases")]
+    by_phase = memory_by_phase(run, f"{key}-phases")
+    plots = [confusion(run, f"{key}-confusion"), by_phase]
     if held:
         parts = [(name, COLOURS[name], values) for name, values in parts_by_class(held, labels)]
         plots.append(memory_by_class(labels, parts, f"{key}-classes"))
@@ -77,7 +78,7 @@ def section(run: Run, group: str, key: str, pictures: int, regenerator: Regenera
         plots=tuple(plot for plot in plots if plot is not None),
         tables=tuple(table for table in tables if table is not None),
         memory=memory,
-        parts=PARTS if held else (),
+        parts=PARTS if held else PARTS[:2] if by_phase else (),
         gallery=tuple(shown),
         gallery_note=_gallery_note(run, regenerator, shown),
         config=_configuration(run),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,7 @@ def _known(values: Iterable[float]) -> list[float]:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Every folder with a metrics.jsonl at or beneath ``folders``, in their order, sorted within each, none twice.
+    """Every folder with a metrics.jsonl at or beneath ``folders``, in their order, by name within each, none twice.
 
     Raises TrainingError where a folder is missing or holds no run.
     """
@@ -136,12 +137,18 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise TrainingError(f"{folder}: there is no such folder; name a run folder of escort train")
-        inside = sorted(path.parent for path in folder.rglob(METRICS) if path.is_file())
+        inside = sorted((path.parent for path in folder.rglob(METRICS) if path.is_file()), key=_in_order)
         if not inside:
             raise TrainingError(f"{folder}: no {METRICS} in it or beneath it; name a run folder of escort train")
         for path in inside:
             found.setdefault(path.resolve(), path)
     return list(found.values())
+
+
+def _in_order(path: Path) -> list[tuple[bool, int, str]]:
+    """Sorts ``run9`` before ``run10``."""
+    parts = re.split(r"([0-9]+)", path.as_posix())
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def read_run(path: Path, name: str = "") -> Run:

@@ -102,6 +102,15 @@ def test_runs_are_found_beneath_a_folder_and_none_twice(runs: Path) -> None:
     assert [path.relative_to(runs).as_posix() for path in found] == ["icarl/1993", "icarl/1994", "der/1993", "der/1994"]
 
 
+def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("run10", "run9", "run9b", "a/run1", "1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "metrics.jsonl").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_runs([tmp_path])] == [
+        *("1", "a/run1", "run9", "run9b", "run10")
+    ]
+
+
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"nowhere: there is no such folder"):
         find_runs([tmp_path / "nowhere"])
