@@ -142,8 +142,9 @@ def pack_recipe(number: int, recipe: Recipe) -> bytes:
     """The payload of a RECP chunk; raises LimitError for a recipe that would not be read back as it is."""
     try:
         values = recipe.to_map()
-        if Recipe.from_map(values) == recipe:
-            return bytes(msgpack.packb([number, values]))
+        body: bytes = msgpack.packb([number, values])
+        if Recipe.from_map(msgpack.unpackb(body)[1]) == recipe:
+            return body
     except (LimitError, TypeError, ValueError, OverflowError) as exc:
         raise LimitError(f"a recipe cannot be stored: {exc}") from exc
     raise LimitError(f"a recipe cannot be stored: its fields {values} are not read back as they are")

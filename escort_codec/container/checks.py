@@ -121,7 +121,7 @@ def settings_fault(made: EdgeSettings) -> str | None:
 def exemplar_fault(exemplar: Exemplar) -> str | None:
     """Why an exemplar cannot be written."""
     if fault := type_fault(exemplar):
-        return f"{exemplar.label!r:.300}/{exemplar.name!r:.300}: {fault}"
+        return f"{exemplar.label!r:.80}/{exemplar.name!r:.80}: {fault}"
     faults = [
         label_fault(exemplar.label),
         name_fault(exemplar.name),
@@ -146,7 +146,8 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
         if not exemplar.payload:
             faults.append("a real exemplar's image file is empty")
     fault = next((f for f in faults if f), None)
-    return f"{exemplar.label}/{exemplar.name}: {fault}" if fault else None
+    key = exemplar.key if exemplar.key.isprintable() else repr(exemplar.key)
+    return f"{key:.300}: {fault}" if fault else None
 
 
 def _hint_fault(hint: bytes) -> str | None:

@@ -163,6 +163,8 @@ class Reader(Sequence[Exemplar]):
     def close(self) -> None:
         """Closes the file; more than once does no harm."""
         self.file.close()
+        with self._guard():
+            self._cache.clear()
 
     def __enter__(self) -> Reader:
         return self
