@@ -58,13 +58,13 @@ class Variation:
 
         ``plain``: the hint is ``plain_hint``'s shading, and takes a colour from the seed's hue.
         """
-        ycc = hint.astype(np.float32) @ TO_YCC.T
+        ycc: NDArray[np.float32] = np.einsum("yxc,kc->yxk", hint.astype(np.float32), TO_YCC)
         ycc[:, :, 0] = 128 + self.luma_gain * (ycc[:, :, 0] - 128) + self.luma_offset
         ycc[:, :, 1:] = self.chroma_gain * ycc[:, :, 1:] + np.array(self.chroma_offset, np.float32)
         if plain:
             ycc[:, :, 1:] += np.array([32 * np.sin(self.hue), 32 * np.cos(self.hue)], np.float32)
         rows, columns = (_modes(length, length)[0] for length in ycc.shape[:2])
-        ycc[:, :, 0] += rows @ self.light @ columns.T
+        ycc[:, :, 0] += _field(rows, self.light, columns)
         ycc += self.rng.standard_normal(ycc.shape, np.float32) * np.array(GRAIN, np.float32)
         return ycc
 
@@ -91,7 +91,7 @@ def warp(pixels: RGBImage, size: tuple[int, int], variation: Variation) -> RGBIm
     all_rows, all_y = _modes(height, pixels.shape[0])
     for top in range(0, height, rows):
         strip, y = all_rows[top : top + rows], all_y[top : top + rows]
-        moved = [longer * (strip @ waves) @ columns.T for waves in variation.warp]
+        moved = [_field(strip, longer * waves, columns) for waves in variation.warp]
         # Rows and columns that are alone have nowhere to go.
         map_y = y[:, None] + (moved[0] if height > 1 else 0 * moved[0])
         map_x = x[None, :] + (moved[1] if width > 1 else 0 * moved[1])
@@ -114,6 +114,15 @@ def _waves(rng: np.random.Generator, fields: int) -> NDArray[np.float32]:
     half = np.where(np.arange(MODES) > 0, 0.5, 1.0)  # a cosine's mean square
     scaled: NDArray[np.float32] = (waves / np.sqrt(np.sum(waves**2 * np.outer(half, half)))).astype(np.float32)
     return scaled
+
+
+def _field(rows: NDArray[np.float32], waves: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """rows @ waves @ columns.T in one order of summation: a BLAS may sum in another where it has more threads."""
+    factors = np.einsum("ym,mn->ny", rows, waves)
+    field: NDArray[np.float32] = factors[0][:, None] * columns[:, 0]
+    for factor, column in zip(factors[1:], columns.T[1:], strict=True):
+        field += factor[:, None] * column
+    return field
 
 
 def _modes(length: int, source: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

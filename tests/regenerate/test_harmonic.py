@@ -19,7 +19,7 @@ from escort_codec.hint import encode_hint
 from escort_codec.regenerate import DEFAULT, Job, Options, RGBImage, regenerators
 from escort_codec.regenerate import harmonic as module
 from escort_codec.regenerate.harmonic import Harmonic, Scene, Solver
-from escort_codec.regenerate.variation import MODES, TO_YCC, WARP, Variation, plain_hint, resized, warp
+from escort_codec.regenerate.variation import MODES, TO_YCC, WARP, Variation, _field, plain_hint, resized, warp
 
 ONE = Options(workers=1)
 STILL = Variation(1, 0, 1, (0, 0), 0, np.zeros((2, MODES, MODES), np.float32), np.zeros((MODES, MODES), np.float32),
@@ -261,6 +261,12 @@ def test_the_warp_is_smooth_and_small() -> None:
         moved = y @ waves @ y.T
         assert np.sqrt((moved**2).sum(axis=0).mean()) == pytest.approx(WARP, rel=1e-3)
         assert np.abs(np.diff(moved, axis=1)).max() * 64 < 1  # no fold: less than a pixel a pixel
+
+
+def test_a_field_is_the_product_of_its_modes() -> None:
+    rng = np.random.default_rng(0)
+    rows, waves, columns = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((7, 4), (4, 4), (9, 4)))
+    assert np.allclose(_field(rows, waves, columns), rows @ waves @ columns.T, atol=1e-5)
 
 
 def test_no_warp_is_the_image_itself() -> None:
