@@ -34,6 +34,7 @@ class TrainConfig:
     prompts: str = ""  # an .escx file of `escort encode`; none: images are encoded on the spot
     exemplars: str = ""  # a folder of `escort decode`; none: copies are regenerated
     cache: str = ""  # where regenerated copies are kept: <run>/cache
+    continued: str = ""  # the folder of a finished run that this one goes on from, with new classes
     holdout: float = 0.2  # share of each class's images held out where there is no test/
 
     # protocol

@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -124,14 +125,19 @@ class Copier:
         *,
         prompts: bool,
         reals: RealKind | None,
+        first: Callable[[], AbstractContextManager[None]] = nullcontext,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """``prompts``: prompts are kept; ``reals``: what real exemplars are, None where none are kept."""
+        """``prompts``: prompts are kept; ``reals``: what real exemplars are, None where none are kept.
+
+        Of several processes one makes the copies and the others find them: ``first`` lets it go ahead.
+        """
         self._maker = maker
         self._cache = cache
         self._seeds = tuple(seeds)
         self._reduces = reals is not None and reals.side is not None
         self._regenerates = prompts or not self._reduces
+        self._first = first
         self._say = say
 
     def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
@@ -165,7 +171,8 @@ class Copier:
 
     def _paths(self, exemplars: Sequence[Exemplar], seeds: Sequence[int]) -> list[list[Path]]:
         before = self._cache.made
-        paths = self._cache.paths(exemplars, seeds)
+        with self._first():
+            paths = self._cache.paths(exemplars, seeds)
         if made := self._cache.made - before:
             self._say(f"{made} images regenerated ({self._cache.regenerator.name})")
         return paths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -11,11 +10,10 @@ from torch import Tensor
 from escort_cil.copies import Copier
 from escort_cil.items import Shown
 from escort_cil.memory.budget import Budget, NewShelf, OldShelf, Shelf, fill
-from escort_cil.memory.contents import ClassMemory, Contents, exemplars_of
+from escort_cil.memory.contents import Contents, exemplars_of
 from escort_cil.policy import Maker
 from escort_cil.selection import Selection
 from escort_cil.store import Source
-from escort_codec.errors import TrainingError
 from escort_codec.source import SourceImage
 
 
@@ -68,18 +66,3 @@ def remember(
         order = select(np.asarray(features[label], np.float64), len(images), seeds[label])
         shelves.append(NewShelf(label, [images[i] for i in order], maker))
     return fill(shelves, budget)
-
-
-def check_size(size: int, budget: Budget, classes: int, path: Path) -> None:
-    """Raises TrainingError where a memory's file is larger than its budget: that must not happen."""
-    limit = budget.limit(classes)
-    if limit is not None and size > limit:
-        raise TrainingError(f"{path}: the memory has {size} bytes, the budget is {limit}")
-
-
-def class_counts(contents: Sequence[ClassMemory]) -> str:
-    """How many exemplars a class has: '12 to 14'."""
-    counts = sorted(len(memory) for memory in contents)
-    if not counts:
-        return "none"
-    return str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"

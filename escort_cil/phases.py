@@ -74,24 +74,25 @@ class DataSet:
         return tuple(sorted(self.train))
 
 
-def read_data(folder: str, holdout: float = 0.2) -> DataSet:
+def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> DataSet:
     """The images of ``folder``: ``train/`` and ``test/``, or class folders of which a part is held out for the test.
 
-    The part is ``holdout`` of each class's images (at least one where there are two), drawn with a fixed seed. Raises
-    SourceError where nothing can be used or a class has no training image.
+    The part is ``holdout`` of each class's images (at least one where there are two), drawn with a fixed seed. Of the
+    classes ``known`` from a run before only test images are used. Raises SourceError where nothing can be used, a class
+    has no training image, or no class is new.
     """
     root = Path(folder)
     if has_split(root, "train") or has_split(root, "test"):
-        train = _by_label(scan(root, "train"))
+        train = _new(_by_label(scan(root, "train")), known, root)
         test = _by_label(scan(root, "test"))
         for label in test:
-            if label not in train:
+            if label not in train and label not in known:
                 raise SourceError(f"{root}/test/{label}: there are no training images of this class")
         missing = [label for label in train if label not in test]
         note = f"no test images of {len(missing)} classes ({missing[0]} ...)" if missing else ""
         return DataSet(folder, train, test, note)
     train, test = {}, {}
-    for label, images in _by_label(scan(root)).items():
+    for label, images in _new(_by_label(scan(root)), known, root).items():
         held = min(len(images) - 1, max(1, round(holdout * len(images))))
         drawn = set(np.random.RandomState(HOLDOUT_SEED).permutation(len(images))[:held].tolist())
         train[label] = tuple(image for i, image in enumerate(images) if i not in drawn)
@@ -101,6 +102,16 @@ def read_data(folder: str, holdout: float = 0.2) -> DataSet:
         raise SourceError(f"{root}: there is no test/ and one image a class: nothing can be held out for the test")
     note = f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
     return DataSet(folder, train, test, note)
+
+
+def _new(
+    images: dict[str, tuple[SourceImage, ...]], known: Sequence[str], root: Path
+) -> dict[str, tuple[SourceImage, ...]]:
+    """The classes that are not ``known``."""
+    new = {label: group for label, group in images.items() if label not in set(known)}
+    if not new:
+        raise SourceError(f"{root}: all its classes are known already: there is nothing new to learn")
+    return new
 
 
 def _by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:

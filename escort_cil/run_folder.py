@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import escort_codec
-from escort_cil.checkpoint import FOLDER as CHECKPOINT
+from escort_cil.checkpoint import FOLDER
 from escort_cil.config import TrainConfig
 from escort_cil.confusion import FILE_NAME
 from escort_cil.memory.contents import write_whole
@@ -25,6 +25,7 @@ MEMORY: Final = "memory.escx"
 MODEL: Final = "model.safetensors"
 LOG: Final = "log.txt"
 CACHE: Final = "cache"
+CHECKPOINT: Final = FOLDER
 
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
 FREE: Final = frozenset(

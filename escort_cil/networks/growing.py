@@ -130,6 +130,8 @@ class ExpandingNet(GrowingNet):
     part's features.
     """
 
+    aux: Head
+
     def __init__(self, backbone: BackboneMaker) -> None:
         super().__init__(backbone)
         self.parts = nn.ModuleList()

@@ -1,0 +1,159 @@
+"""A run before it begins: the data, the class order, the phases, and the configuration with nothing left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from escort_cil.augment import transforms
+from escort_cil.config import TrainConfig
+from escort_cil.learners import Learner, learners
+from escort_cil.networks import backbones
+from escort_cil.phases import DataSet, check_class_order, class_order, read_data, split_phases
+from escort_cil.policy import Maker
+from escort_cil.run_folder import RunFolder
+from escort_cil.selection import selections
+from escort_codec.container import Reader
+from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.source import SourceImage
+
+NETWORK_KEYS = ("method", "backbone", "image_size", "transform")  # what a run that goes on has from the one before
+
+
+class Plan:
+    """Resolves a configuration: reads the data folder, draws the class order, splits the phases.
+
+    ``numbers`` maps a label to its class number; ``base`` is the run that this one goes on from, and ``first`` the
+    first phase that is trained. Use as a context manager: the file of prompts is open. Raises EscortError.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.base = RunFolder(Path(config.continued)) if config.continued else None
+        held = _held(self.base)
+        if held is not None:
+            config = replace(config, **{key: getattr(held, key) for key in NETWORK_KEYS})
+        self.prompts = Reader(config.prompts) if config.prompts else None
+        try:
+            known = held.class_order if held is not None else ()
+            self.data = read_data(_data_folder(config, self.prompts), config.holdout, known)
+            self.config = _resolved(config, self.data, self.prompts, known)
+            self.order = self.config.class_order
+            self.numbers = {label: number for number, label in enumerate(self.order)}
+            self.sizes = _sizes(self.config)
+            self.first = 0 if held is None else len(_sizes(held))
+            self.hyperparameters = self.config.hyperparameters()
+            self.transform = transforms.get(self.config.transform)(self.config.image_size)
+            self.select = selections.get(self.config.selection)
+            self.budget = self.config.make_budget()
+            self.maker = Maker(
+                self.config.real_kind, self.config.encode_options(), prompts=self.prompts, hint=config.hint
+            )
+            backbones.get(self.config.backbone)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file of prompts."""
+        if self.prompts is not None:
+            self.prompts.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """What the run's folder is called: method, network, protocol, order seed, model seed."""
+        c = self.config
+        return f"{c.method}-{c.backbone}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
+
+    def values(self) -> dict[str, Any]:
+        """The whole configuration as config.json holds it."""
+        options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.hyperparameters).items()}
+        return self.config.to_map() | {"method_options": options}
+
+    def learner(self) -> Learner:
+        """The learner, before its first phase."""
+        return learners.get(self.config.method)(self.hyperparameters, backbones.get(self.config.backbone))
+
+    def labels(self, phase: int) -> tuple[str, ...]:
+        """The classes that a phase brings."""
+        known = sum(self.sizes[:phase])
+        return self.order[known : known + self.sizes[phase]]
+
+    def so_far(self, phase: int) -> tuple[str, ...]:
+        """All classes up to a phase's."""
+        return self.order[: sum(self.sizes[: phase + 1])]
+
+    def train_images(self, phase: int) -> Mapping[str, tuple[SourceImage, ...]]:
+        """The training images of the classes that a phase brings."""
+        return {label: self.data.train[label] for label in self.labels(phase)}
+
+
+def _held(base: RunFolder | None) -> TrainConfig | None:
+    """The configuration of the run to go on from; raises TrainingError where it is not finished."""
+    if base is None:
+        return None
+    held = base.train_config()
+    if len(base.read_metrics()) != len(_sizes(held)):
+        raise TrainingError(f"{base.path}: has not finished: --resume it first")
+    return held
+
+
+def _sizes(config: TrainConfig) -> tuple[int, ...]:
+    """Classes of each phase of a resolved configuration; those of the run before come first."""
+    before = _sizes(RunFolder(Path(config.continued)).train_config()) if config.continued else ()
+    return before + split_phases(len(config.class_order) - sum(before), config.init_cls, config.increment)
+
+
+def _data_folder(config: TrainConfig, prompts: Reader | None) -> str:
+    """The data folder: as given, else as the file of prompts records it."""
+    if config.data:
+        return config.data
+    if prompts is None:
+        raise ConfigError("no data: give the folder DATA, or --memory FILE.escx, which records it")
+    if not prompts.source:
+        raise ConfigError(f"{config.prompts}: does not say which folder it was made of: give DATA")
+    if not Path(prompts.source).is_dir():
+        raise ConfigError(
+            f"{config.prompts}: was made of {prompts.source!r}, which is not here (it is relative to the current "
+            "folder): give DATA"
+        )
+    return prompts.source
+
+
+def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known: tuple[str, ...]) -> TrainConfig:
+    """The configuration with all defaults that depend on data or prompts filled in."""
+    new = [label for label in data.labels if label not in set(known)]
+    if config.class_order:
+        order = check_class_order(config.class_order, [*known, *new], "the class order")
+        if order[: len(known)] != known:
+            raise ConfigError("the class order must begin with the classes that the run before has learnt")
+    else:
+        order = known + (class_order(new, config.seed) if config.shuffle else tuple(sorted(new)))
+    increment = config.increment or config.init_cls or max(1, -(-len(new) // 5))
+    if (config.memory_only and not config.init_cls) or known:
+        increment = config.increment or len(new)
+    seeds = config.seeds or (prompts.seeds if prompts is not None else ()) or (0, 1, 2, 3, 4)
+    wanted = config.augmentations_per_image or len(seeds)
+    if wanted > len(seeds):
+        raise ConfigError(f"--augmentations-per-image {wanted}: there are {len(seeds)} seeds: give more (--seeds)")
+    if config.memory_only and not learners.get(config.method).uses_memory:
+        raise ConfigError(f"--memory-only: {config.method} keeps no memory")
+    return replace(
+        config,
+        data=data.folder,
+        class_order=order,
+        init_cls=config.init_cls or min(increment, len(new)),
+        increment=increment,
+        seeds=seeds,
+        augmentations_per_image=wanted,
+        transform=config.transform_name,
+        augmentation_prob=config.probability,
+        selection="random" if config.memory_only else config.selection,
+    )

@@ -1,0 +1,67 @@
+"""The test images of the classes so far, as they are and as their regenerated selves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from escort_cil.augment import Transform
+from escort_cil.config import EvalViews
+from escort_cil.copies import Copier
+from escort_cil.evaluate import Evaluator, predictions
+from escort_cil.metrics import Predictions
+from escort_cil.networks import GrowingNet
+from escort_cil.store import Source
+from escort_codec.source import SourceImage
+
+
+class TestSet:
+    """Test images, decoded once when their class comes.
+
+    ``views`` "real" needs the images alone; for "regenerated" and "both" each image's copy (the first seed's) is kept
+    beside it, and all three views are evaluated, the one asked for first.
+    """
+
+    __test__ = False  # not pytest's
+
+    def __init__(
+        self,
+        images: Mapping[str, Sequence[SourceImage]],
+        transform: Transform,
+        views: EvalViews,
+        copier: Copier,
+        seeds: Sequence[int],
+        *,
+        cache_bytes: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self._images = images
+        self._views = views
+        self._copier = copier
+        self._seeds = seeds[:1]
+        self._workers = workers
+        self._real = transform.evaluation_store(cache_bytes=cache_bytes)
+        self._copies = transform.evaluation_store(cache_bytes=cache_bytes)
+        self._true: list[int] = []
+
+    def add(self, labels: Sequence[str], numbers: Mapping[str, int]) -> None:
+        """Takes in the images of classes; a class may have none."""
+        images = [image for label in labels for image in self._images.get(label, ())]
+        names = [str(image.path) for image in images]
+        sources: list[Source] = [image.path for image in images]
+        self._real.add(sources, names=names, workers=self._workers)
+        if self._views != "real":
+            copies = [row[0] for row in self._copier.of_images(images, self._seeds)]
+            self._copies.add(copies, names=names, workers=self._workers)
+        self._true += [numbers[image.label] for image in images]
+
+    def predict(self, evaluator: Evaluator, network: GrowingNet, means: Tensor | None) -> dict[str, Predictions]:
+        """What the network and the class means say of all images, by view, the main one first."""
+        ids = torch.arange(len(self._true))
+        outputs = {"real": evaluator.run(network, self._real, ids)}
+        if self._views != "real":
+            outputs["regenerated"] = evaluator.run(network, self._copies, ids)
+        said = predictions(torch.tensor(self._true, dtype=torch.int64), outputs, means)
+        return {view: said[view] for view in (self._views, *(v for v in said if v != self._views))}
