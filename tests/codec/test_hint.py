@@ -46,6 +46,7 @@ def test_a_hint_is_the_frame_of_the_file_that_pillow_writes() -> None:
 
 
 def test_no_trailing_zero_and_no_riff_byte_is_kept() -> None:
+    """Spec M27."""
     assert PLAIN[3:6] == b"\x9d\x01\x2a"
     assert PLAIN[-1] != 0
     assert b"RIFF" not in PLAIN
@@ -157,6 +158,8 @@ def test_a_hint_above_the_cap_is_not_made() -> None:
     ],
 )
 def test_bad_headers_never_reach_pillow(data: bytes, error: type[EscortError], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spec M28."""
+
     def refuse(*_args: object, **_options: object) -> None:
         raise AssertionError("Pillow was asked")
 
@@ -165,6 +168,14 @@ def test_bad_headers_never_reach_pillow(data: bytes, error: type[EscortError], m
         hint_size(data)
     with pytest.raises(error):
         decode_hint(data)
+
+
+def test_a_picture_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spec M29. A WebP library that is right about sizes never shows it, so it is given another hint's file."""
+    other = webp_file(encode_hint(_picture(8, 9)))
+    monkeypatch.setattr("escort_codec.hint.webp_file", lambda data: other)
+    with pytest.raises(DamagedError):
+        decode_hint(PLAIN)
 
 
 def test_the_caps_themselves_are_allowed() -> None:
