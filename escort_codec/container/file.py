@@ -19,7 +19,7 @@ from escort_codec.container.layout import (
     check_preamble,
     read_chunk_head,
 )
-from escort_codec.errors import EscortError, FormatError, IncompleteError, NotEscxError
+from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, NotEscxError
 
 # A FIFO must not hold us up before we know that it is one.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -91,23 +91,24 @@ class ChunkFile:
 
     def head(self, offset: int) -> ChunkHead:
         """The head of the chunk at ``offset``; raises FormatError where none can be, or it ends beyond the file."""
-        return self._head(self.read(offset, 8), offset)
+        head = read_chunk_head(self.read(offset, 8), offset)
+        if head.end > self.size:
+            raise IncompleteError("the file ends inside the chunk", chunk=head.name, offset=offset)
+        return head
 
     def payload(self, head: ChunkHead) -> bytes:
         """The chunk's payload, its checksum verified; raises DamagedError or IncompleteError."""
         return check_chunk(head, self.read(head.offset, head.length + FRAME))
 
     def chunk(self, offset: int, length: int) -> tuple[ChunkHead, bytes]:
-        """(head, payload) of the chunk at ``offset``, in one read where its payload has ``length`` bytes."""
+        """(head, payload) of the chunk at ``offset``, in one read; raises DamagedError where it has not ``length``."""
         data = self.read(offset, length + FRAME)
-        head = self._head(data[:8], offset)
-        return head, check_chunk(head, data) if head.length == length else self.payload(head)
-
-    def _head(self, data: bytes, offset: int) -> ChunkHead:
-        head = read_chunk_head(data, offset)
-        if head.end > self.size:
-            raise IncompleteError("the file ends inside the chunk", chunk=head.name, offset=offset)
-        return head
+        head = read_chunk_head(data[:8], offset)
+        if head.length != length:
+            raise DamagedError(
+                f"has {head.length} bytes, not {length} as the index says", chunk=head.name, offset=offset
+            )
+        return head, check_chunk(head, data)
 
     def fingerprint(self) -> int:
         """A number that another file of this size hardly has: of the index's checksum and the trailer."""

@@ -143,7 +143,7 @@ class Reader(Sequence[Exemplar]):
         offset, length = self._index.offsets[number], self._index.lengths[number]
         with naming(self.path):
             head, payload = self.file.chunk(offset, length)
-            if head.type != BLOCK or head.length != length:
+            if head.type != BLOCK:
                 raise DamagedError("the block is not what the index says of it", chunk=head.name, offset=offset)
             block = Block(payload, head, self.recipes)
             self._index.check_block(number, block, head)

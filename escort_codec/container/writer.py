@@ -90,12 +90,14 @@ class Writer:
                 keys: set[int] = set()
                 walked = walk_state(old, lambda block: keys.update(_hashes(block)))
                 if not walked.commits or not _torn(old, walked):
-                    loss = f": {walked.losses[0].reason}" if walked.losses else ": its end is missing"
-                    raise DamagedError(f"cannot be appended to{loss}; `escort recover` saves what is whole") from None
+                    raise _refusal(walked.losses[0].reason if walked.losses else "its end is missing") from None
                 state = walked.state
             else:
-                with Reader(self.path) as reader:
-                    keys = {key for block in reader.blocks() for key in _hashes(block)}
+                try:
+                    with Reader(self.path) as reader:
+                        keys = {key for block in reader.blocks() for key in _hashes(block)}
+                except DamagedError as exc:
+                    raise _refusal(exc.fault) from exc
             whole = state.end == old.size and state.index_offset >= 0
         self._file.truncate(state.end)
         self._assembler.resume(state.index, state.recipes, keys, state.end)
@@ -219,6 +221,10 @@ class Writer:
 
 def _hashes(block: Block) -> set[int]:
     return {hash(block.key(row)) for row in range(len(block)) if block.names[row]}
+
+
+def _refusal(reason: str) -> DamagedError:
+    return DamagedError(f"cannot be appended to: {reason}; `escort recover` saves what is whole")
 
 
 def _torn(file: ChunkFile, walked: Walked) -> bool:

@@ -114,13 +114,13 @@ def _three_commits(path: Path, each: int = 10) -> tuple[bytes, list[Exemplar], l
 
 
 def test_every_torn_end_is_cut_off_and_every_commit_before_it_stays(tmp_path: Path) -> None:
-    """A writer that appended the third part, killed after each byte: the next append works and loses nothing else."""
+    """A writer that appended the third part, killed after each third byte: the next append works and loses nothing else."""
     with quick_folder() as folder:
         path = folder / "f.escx"
         data, stored, ends = _three_commits(path, 2)
         block_end = next(at + 12 + len(p) for at, kind, p in chunks(data) if kind == "BLCK" and at >= ends[1])
         extra = make_exemplars(2, start=50)
-        for cut in range(ends[1], ends[2]):
+        for cut in (*range(ends[1], ends[2], 3), ends[2] - 29, ends[2] - 28, ends[2] - 1):
             path.write_bytes(data[:cut])
             if cut > ends[1]:
                 with pytest.raises(IncompleteError):
