@@ -1,0 +1,184 @@
+"""Training end to end on drawn pictures: every learner, the memory's file, determinism, and what may not be opened.
+
+Each run is of a second or two: three phases, two epochs, pictures of 16 pixels. What is tested is that the parts fit
+together; accuracies mean nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import escort_codec
+from escort_cil.confusion import load_figures
+from escort_cil.events import Event, PhaseEnded
+from escort_cil.learners import learners
+from escort_cil.trainer import train
+from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
+from tests.cil.small_runs import quick
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Copies that all runs share, so that each is made once."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.mark.parametrize("method", learners.names())
+def test_every_learner_runs_to_the_end(method: str, small_data: Path, tmp_path: Path, cache: str) -> None:
+    out = tmp_path / "run"
+    result = train(quick(small_data, method=method, cache=cache), out=out)
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert records == list(result.records)
+    assert [record["classes"] for record in records] == [2, 4, 5]
+    assert [record["images"] for record in records] == [6, 12, 15]
+    remembers = method not in ("finetune", "joint")
+    for record in records:
+        assert (record["memory_bytes"] > 0) == remembers
+        assert record["memory_bytes"] <= 8000
+        assert (record["nme_top1"] is None) == (method == "finetune")
+        assert 0 <= record["top1"] <= 100
+    assert (out / "memory.escx").exists() == remembers
+    if remembers:
+        assert (out / "memory.escx").stat().st_size == records[-1]["memory_bytes"]
+        with escort_codec.open(out / "memory.escx") as memory:
+            assert list(memory.labels) == list(result.class_order)
+            assert len(memory) == records[-1]["memory_prompt"]
+    assert (out / "model.safetensors").exists()
+    assert not (out / "checkpoint").exists()
+    config = json.loads((out / "config.json").read_text())
+    assert config["class_order"] == list(result.class_order)
+    assert config["method_options"]["init_epochs"] == 2
+    assert load_figures(out / "confusion.npz").to_record()["top1"] == records[-1]["top1"]
+
+
+def test_the_same_twice_and_another_seed(small_data: Path, tmp_path: Path, cache: str) -> None:
+    config = quick(small_data, cache=cache, eval_views="both")
+    train(config, out=tmp_path / "one")
+    train(config, out=tmp_path / "two")
+    first = (tmp_path / "one" / "metrics.jsonl").read_bytes()
+    assert first == (tmp_path / "two" / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "one" / "memory.escx").read_bytes() == (tmp_path / "two" / "memory.escx").read_bytes()
+    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
+        tmp_path / "two" / "model.safetensors"
+    ).read_bytes()
+    other = train(config.with_seed(7), out=tmp_path / "three")
+    assert other.class_order != train(config, out=tmp_path / "one", resume=True).class_order
+    record = json.loads(first.splitlines()[-1])
+    assert list(record["views"]) == ["both", "real", "regenerated"]
+    assert record["top1"] == record["views"]["both"]["top1"]
+
+
+def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Callable[[Event], None]:
+    """Deletes a phase's training images once it is over."""
+
+    def report(event: Event) -> None:
+        if isinstance(event, PhaseEnded):
+            phase = event.record["phase"]
+            for label in order[sum(sizes[:phase]) : sum(sizes[: phase + 1])]:
+                for path in (data / "train" / label).iterdir():
+                    path.unlink()
+
+    return report
+
+
+@pytest.mark.parametrize("policy", [{"mix": "real=0.5,prompt=0.5"}, {"real": "webp:16:20", "mix": "real=1"}])
+def test_images_of_earlier_phases_are_never_opened_again(
+    policy: dict[str, str], small_data: Path, tmp_path: Path
+) -> None:
+    # Without a shared cache: regenerated copies of the old exemplars come from the memory's file as well.
+    config = quick(small_data, augmentation_prob=0.5, **policy)
+    kept = train(config, out=tmp_path / "kept")
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    report = deleting(data, kept.class_order, (2, 2, 1))
+    gone = train(quick(data, augmentation_prob=0.5, **policy), out=tmp_path / "gone", report=report)
+    assert gone.records == kept.records
+    assert not list((data / "train").rglob("*.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"budget": None, "real_per_class": 2, "syn_per_class": 4}, {"real": 10, "prompt": 20}),
+        ({"budget": None, "memory_per_class": 3.0}, {"real": 15, "prompt": 0}),
+        ({"budget": None, "memory_size": 10.0}, {"real": 10, "prompt": 0}),
+        ({"budget": 6000, "mix": "real=2,prompt=3"}, None),
+        ({"budget": None, "budget_per_class": 1500, "real": "webp:16:5"}, None),
+        ({"real": "webp:16", "mix": "real=0.4,prompt=0.6", "hint": 0}, None),
+        ({"selection": "random", "augmentation_prob": 0.0, "hint": 8}, None),
+    ],
+)
+def test_what_is_kept(
+    options: dict[str, object], kinds: dict[str, int] | None, small_data: Path, tmp_path: Path, cache: str
+) -> None:
+    result = train(quick(small_data, cache=cache, epochs=1, **options), out=tmp_path / "run")
+    last = result.records[-1]
+    if kinds is not None:
+        assert {kind: last[f"memory_{kind}"] for kind in kinds} == kinds
+        assert last["memory_units"] == pytest.approx(kinds["real"] + kinds["prompt"] / 24, abs=1e-3)
+    limit = options.get("budget_per_class")
+    for record in result.records:
+        allowed = int(str(limit)) * record["classes"] if limit else (options.get("budget", 8000) or 10**9)
+        assert record["memory_bytes"] <= int(str(allowed))
+    with escort_codec.open(tmp_path / "run" / "memory.escx") as memory:
+        for exemplar in memory:
+            if exemplar.kind == "prompt":
+                assert (exemplar.hint is None) == (options.get("hint") == 0)
+            elif str(options.get("real", "")).startswith("webp"):
+                assert exemplar.image[:4] == b"RIFF"
+                assert max(exemplar.size) == 16
+
+
+def test_memory_alone(small_data: Path, tmp_path: Path, cache: str) -> None:
+    result = train(quick(small_data, cache=cache, memory_only=True, increment=0), out=tmp_path / "run")
+    assert len(result.records) == 1
+    assert result.config.selection == "random"
+    with pytest.raises(ConfigError, match="keeps no memory"):
+        train(quick(small_data, memory_only=True, method="joint"), out=tmp_path / "other")
+
+
+def test_prompts_come_from_the_file_of_encode(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_data, tmp_path / "pictures")
+    encode_folder("./pictures", "out.escx", EncodeOptions(seeds=(3, 4), hint=12, coding="rle", workers=1))
+    result = train(quick("", prompts="out.escx", seeds=()), out=tmp_path / "run")
+    assert result.config.seeds == (3, 4)
+    assert result.config.data == "./pictures"
+    with escort_codec.open("out.escx") as given, escort_codec.open(tmp_path / "run" / "memory.escx") as memory:
+        assert all(exemplar == given[exemplar.key] for exemplar in memory)
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"'./pictures', which is not here"):
+        train(quick("", prompts="out.escx"), out=tmp_path / "run2")
+    moved = train(quick("elsewhere", prompts="out.escx", seeds=()), out=tmp_path / "run3")
+    assert moved.records == result.records
+
+
+def test_a_run_is_not_overwritten(small_data: Path, tmp_path: Path, cache: str) -> None:
+    config = quick(small_data, cache=cache, method="finetune", epochs=1)
+    train(config, out=tmp_path / "run")
+    with pytest.raises(OutputError, match="holds a run already"):
+        train(config, out=tmp_path / "run")
+    train(config, out=tmp_path / "run", force=True)
+
+
+def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such folder"):
+        train(quick(tmp_path / "none"), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="no data"):
+        train(quick(""), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="not one exemplar"):
+        train(quick(small_data, budget=300, augmentation_prob=0.0), out=tmp_path / "run")
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(quick(small_data, lr=1e30, method="finetune"), out=tmp_path / "run2")
+    with pytest.raises(ConfigError, match=r"no GPU|no such GPU"):
+        train(quick(small_data, device="cuda:99"), out=tmp_path / "run3")
