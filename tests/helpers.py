@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,9 @@ def assert_whole(path: Path) -> int:
 
 def in_child(work: Callable[[], None]) -> int:
     """Runs ``work`` in a forked process; its exit code, or minus the signal that ended it. 99 is an exception."""
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn where pytest-xdist has threads
+        pid = os.fork()
     if pid == 0:
         code = 99
         try:

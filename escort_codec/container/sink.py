@@ -143,6 +143,22 @@ class LockedFile:
             raise OutputError(f"{self.path}: is written by the process that this one was forked from")
 
 
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file of ``data`` in the place of ``path``, where there may be one: it is the old one or the new one at
+    any time, whatever happens. Raises OutputError, BusyError."""
+    target, _ = find_target(path)
+    file = LockedFile(partial_path(target), create=True)
+    try:
+        file.truncate(0)
+        file.write(data)
+        file.sync()
+        file.rename(target)
+    except BaseException:
+        file.close(remove=True)
+        raise
+    file.close()
+
+
 def _is_at(status: os.stat_result, path: Path) -> bool:
     try:
         return os.path.samestat(status, path.stat())

@@ -114,7 +114,7 @@ def _three_commits(path: Path, each: int = 10) -> tuple[bytes, list[Exemplar], l
 
 
 def test_every_torn_end_is_cut_off_and_every_commit_before_it_stays(tmp_path: Path) -> None:
-    """A writer that appended the third part, killed after each third byte: the next append works and loses nothing else."""
+    """An appending writer that was killed after any byte: the next append works, and loses nothing else."""
     with quick_folder() as folder:
         path = folder / "f.escx"
         data, stored, ends = _three_commits(path, 2)
