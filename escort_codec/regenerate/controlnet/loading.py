@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import diffusers
 import torch
+import torch._dynamo
 import transformers
 from diffusers import ControlNetModel
 
@@ -28,6 +29,7 @@ from escort_codec.regenerate.controlnet.models import (
 )
 from escort_codec.regenerate.controlnet.presets import guess_scales
 
+SHAPES: Final = 64  # generation sizes that are compiled for
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -82,6 +84,13 @@ class Loaded:
         for network in (self.pipeline.unet, self.pipeline.controlnet, self.pipeline.vae.decoder):
             network.compile(backend=backend, dynamic=False)
         self.compiled = True
+
+    def many_shapes(self) -> AbstractContextManager[Any]:
+        """To run compiled networks in: lets each be compiled for more shapes than torch's eight, then in eager mode."""
+        if not self.compiled:
+            return nullcontext()
+        patch: AbstractContextManager[Any] = torch._dynamo.config.patch(recompile_limit=SHAPES)
+        return patch
 
     @contextmanager
     def in_fp32(self) -> Iterator[None]:

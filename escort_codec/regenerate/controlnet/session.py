@@ -87,14 +87,11 @@ class Session:
 
         loaded, embeddings = self._in_use()
         count = len(pictures)
-        if loaded.compiled:
-            pictures = pictures + [pictures[-1]] * (self.batch_size(settings) - count)
-            if (settings, len(pictures)) not in self._warm:
-                begin = perf_counter()
-                sampling.warm_up(loaded, embeddings, settings, pictures)
-                self._spent("warm_up", begin, f"compiled for {len(pictures)} images of {in_words(settings.size)}")
-                self._warm.add((settings, len(pictures)))
-        images, finite = sampling.decode(loaded, sampling.sample(loaded, embeddings, settings, pictures))
+        with loaded.many_shapes():
+            if loaded.compiled:
+                pictures = pictures + [pictures[-1]] * (self.batch_size(settings) - count)
+                self._warm_up(settings, pictures)
+            images, finite = sampling.decode(loaded, sampling.sample(loaded, embeddings, settings, pictures))
         return images[:count], finite[:count]
 
     def run_in_fp32(self, settings: Settings, picture: Picture) -> tuple[NDArray[np.uint8], list[bool]]:
@@ -142,6 +139,17 @@ class Session:
             self._model[0].close()
         self._choice = self._model = None
         self._warm.clear()
+
+    def _warm_up(self, settings: Settings, pictures: list[Picture]) -> None:
+        """Compiles for a shape when it is first met."""
+        from escort_codec.regenerate.controlnet import sampling
+
+        if (settings, len(pictures)) in self._warm:
+            return
+        begin = perf_counter()
+        sampling.warm_up(*self._in_use(), settings, pictures)
+        self._warm.add((settings, len(pictures)))
+        self._spent("warm_up", begin, f"compiled for {len(pictures)} images of {in_words(settings.size)}")
 
     def _in_use(self) -> tuple[Loaded, Embeddings]:
         if self._model is None:

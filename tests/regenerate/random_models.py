@@ -1,13 +1,14 @@
-"""Tiny randomly initialised Stable Diffusion models with their ControlNets, saved as folders and as a single file.
+"""Randomly initialised Stable Diffusion models with their ControlNets, saved as folders; for tests and benchmarks.
 
-They have the real architecture's shape (four levels, two layers a block, so thirteen control residuals) at a
-fraction of its width, and are written with diffusers' and transformers' own classes: what loads them loads the real
+They have the real architecture's shape (four levels, two layers a block, so thirteen control residuals), at its width
+or a fraction of it, and are written with diffusers' and transformers' own classes: what loads them loads the real
 ones. The ControlNet's zero convolutions are given random weights, or control would have no effect.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,27 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-WIDTHS = (16, 32, 32, 32)
-TEXT_WIDTH = 32
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Channels a level of the UNet and of the VAE, and the text encoder's width and layers."""
+
+    unet: tuple[int, int, int, int]
+    unet_groups: int
+    heads: int
+    vae: tuple[int, int, int, int]
+    vae_groups: int
+    vae_layers: int
+    embedding: tuple[int, int, int, int]
+    text_width: int
+    text_layers: int
+    text_heads: int
+
+
+TINY = Scale((16, 32, 32, 32), 8, 2, (8, 8, 16, 16), 4, 1, (8, 8, 16, 16), 32, 2, 2)
+SMALL = Scale((64, 128, 256, 256), 32, 8, (32, 64, 128, 128), 32, 2, (16, 32, 96, 256), 192, 4, 4)
+REAL = Scale((320, 640, 1280, 1280), 32, 8, (128, 256, 512, 512), 32, 2, (16, 32, 96, 256), 768, 12, 12)
+"""Stable Diffusion 1.5's own."""
 
 
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -42,57 +62,56 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     return tokenizer
 
 
-def text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizer, scale: Scale, **changes: Any) -> CLIPTextConfig:
     values = {
         "vocab_size": len(tokenizer),
-        "hidden_size": TEXT_WIDTH,
-        "intermediate_size": 37,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
+        "hidden_size": scale.text_width,
+        "intermediate_size": 4 * scale.text_width,
+        "num_hidden_layers": scale.text_layers,
+        "num_attention_heads": scale.text_heads,
         "max_position_embeddings": 77,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "projection_dim": TEXT_WIDTH,
+        "projection_dim": scale.text_width,
     }
     return CLIPTextConfig(**(values | changes))
 
 
-def tiny_vae() -> AutoencoderKL:
-    blocks = len(WIDTHS)
+def make_vae(scale: Scale) -> AutoencoderKL:
+    blocks = len(scale.vae)
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * blocks,
         up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=(8, 8, 16, 16),
-        layers_per_block=1,
+        block_out_channels=scale.vae,
+        layers_per_block=scale.vae_layers,
         latent_channels=4,
-        norm_num_groups=4,
+        norm_num_groups=scale.vae_groups,
         sample_size=64,
     )
 
 
-def tiny_unet(**changes: Any) -> UNet2DConditionModel:
+def make_unet(scale: Scale, **changes: Any) -> UNet2DConditionModel:
     values: dict[str, Any] = {
-        "sample_size": 8,
-        "block_out_channels": WIDTHS,
+        "sample_size": 64,
+        "block_out_channels": scale.unet,
         "layers_per_block": 2,
-        "cross_attention_dim": TEXT_WIDTH,
-        "attention_head_dim": 2,
-        "norm_num_groups": 8,
+        "cross_attention_dim": scale.text_width,
+        "attention_head_dim": scale.heads,
+        "norm_num_groups": scale.unet_groups,
     }
     return UNet2DConditionModel(**(values | changes))
 
 
-def tiny_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+def make_controlnet(unet: UNet2DConditionModel, scale: Scale) -> ControlNetModel:
     """The UNet's ControlNet, with weights where a new one has zeros, large enough for edges to be seen."""
-    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16, 16))
-    for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block]:
-        torch.nn.init.normal_(layer.weight, std=0.2)
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=scale.embedding)
     embedding = net.controlnet_cond_embedding
-    for layer in [embedding.conv_in, *embedding.blocks, embedding.conv_out]:
-        torch.nn.init.normal_(layer.weight, std=0.2)
+    control = [*net.controlnet_down_blocks, net.controlnet_mid_block]
+    for layer in [*control, embedding.conv_in, *embedding.blocks, embedding.conv_out]:
+        torch.nn.init.normal_(layer.weight, std=0.2 * min(1.0, 32 / layer.in_channels) ** 0.5)
     return net
 
 
@@ -108,14 +127,14 @@ def sd_scheduler() -> PNDMScheduler:
     )
 
 
-def write_sd(folder: Path, *, seed: int = 0) -> None:
+def write_sd(folder: Path, scale: Scale = TINY, *, seed: int = 0) -> None:
     """``folder/model`` (Stable Diffusion 1.x's layout) and ``folder/controlnet``."""
     torch.manual_seed(seed)
     tokenizer = write_tokenizer(folder / "model" / "tokenizer")
-    unet = tiny_unet()
+    unet = make_unet(scale)
     pipeline = StableDiffusionPipeline(
-        vae=tiny_vae(),
-        text_encoder=CLIPTextModel(text_config(tokenizer)),
+        vae=make_vae(scale),
+        text_encoder=CLIPTextModel(text_config(tokenizer, scale)),
         tokenizer=tokenizer,
         unet=unet,
         scheduler=sd_scheduler(),
@@ -124,27 +143,28 @@ def write_sd(folder: Path, *, seed: int = 0) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder / "model")
-    tiny_controlnet(unet).save_pretrained(folder / "controlnet")
+    make_controlnet(unet, scale).save_pretrained(folder / "controlnet")
 
 
-def write_sdxl(folder: Path, *, seed: int = 0) -> None:
+def write_sdxl(folder: Path, scale: Scale = TINY, *, seed: int = 0) -> None:
     """``folder/model`` (Stable Diffusion XL's layout: two text encoders, size embeddings) and ``folder/controlnet``."""
     torch.manual_seed(seed)
     tokenizer = write_tokenizer(folder / "model" / "tokenizer")
-    unet = tiny_unet(
-        block_out_channels=WIDTHS[:3],
+    unet = make_unet(
+        scale,
+        block_out_channels=scale.unet[:3],
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=8 * 6 + TEXT_WIDTH,
-        cross_attention_dim=2 * TEXT_WIDTH,
+        projection_class_embeddings_input_dim=8 * 6 + scale.text_width,
+        cross_attention_dim=2 * scale.text_width,
     )
     pipeline = StableDiffusionXLPipeline(
-        vae=tiny_vae(),
-        text_encoder=CLIPTextModel(text_config(tokenizer)),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, hidden_act="gelu")),
+        vae=make_vae(scale),
+        text_encoder=CLIPTextModel(text_config(tokenizer, scale)),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, scale, hidden_act="gelu")),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=unet,
@@ -152,4 +172,4 @@ def write_sdxl(folder: Path, *, seed: int = 0) -> None:
         add_watermarker=False,
     )
     pipeline.save_pretrained(folder / "model")
-    tiny_controlnet(unet).save_pretrained(folder / "controlnet")
+    make_controlnet(unet, scale).save_pretrained(folder / "controlnet")
