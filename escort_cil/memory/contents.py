@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from escort_cil.metrics import MemoryFigures
-from escort_codec.container import Reader, pack
-from escort_codec.container.sink import sync_folder
-from escort_codec.errors import OutputError
+from escort_codec.container import Reader, pack, sink
 from escort_codec.exemplar import Exemplar
 
 UNITS_A_PROMPT = 1 / 24  # the paper's count: a real exemplar is 1
@@ -64,18 +61,8 @@ def packed(contents: Sequence[ClassMemory]) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file beside ``path``, syncs it and puts it in place in one step. Raises OutputError."""
-    beside = path.with_name(path.name + ".partial")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as exc:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    sync_folder(path.parent)
+    """Writes a file beside ``path``, syncs it and puts it in place in one step. Raises OutputError, BusyError."""
+    sink.write_whole(path, data)
 
 
 def figures_of(contents: Sequence[ClassMemory], size: int) -> MemoryFigures:
