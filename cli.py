@@ -18,6 +18,7 @@ import escort_codec
 from escort_cli.decode import decode
 from escort_cli.demo import demo
 from escort_cli.encode import encode
+from escort_cli.evaluate import evaluate
 from escort_cli.extract import extract
 from escort_cli.inspect import inspect
 from escort_cli.merge import merge
@@ -32,6 +33,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     encode,
     decode,
     train,
+    evaluate,
     report,
     demo,
     inspect,
@@ -40,8 +42,6 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     merge,
     split,
     extract,
-    train,
-    report,
 )
 
 app = typer.Typer(

@@ -41,8 +41,8 @@ class Plan:
             self.config = _resolved(config, self.data, self.prompts, known)
             self.order = self.config.class_order
             self.numbers = {label: number for number, label in enumerate(self.order)}
-            self.sizes = _sizes(self.config)
-            self.first = 0 if held is None else len(_sizes(held))
+            self.sizes = phase_sizes(self.config)
+            self.first = 0 if held is None else len(phase_sizes(held))
             self.hyperparameters = self.config.hyperparameters()
             self.transform = transforms.get(self.config.transform)(self.config.image_size)
             self.select = selections.get(self.config.selection)
@@ -100,14 +100,14 @@ def _held(base: RunFolder | None) -> TrainConfig | None:
     if base is None:
         return None
     held = base.train_config()
-    if len(base.read_metrics()) != len(_sizes(held)):
+    if len(base.read_metrics()) != len(phase_sizes(held)):
         raise TrainingError(f"{base.path}: has not finished: --resume it first")
     return held
 
 
-def _sizes(config: TrainConfig) -> tuple[int, ...]:
+def phase_sizes(config: TrainConfig) -> tuple[int, ...]:
     """Classes of each phase of a resolved configuration; those of the run before come first."""
-    before = _sizes(RunFolder(Path(config.continued)).train_config()) if config.continued else ()
+    before = phase_sizes(RunFolder(Path(config.continued)).train_config()) if config.continued else ()
     return before + split_phases(len(config.class_order) - sum(before), config.init_cls, config.increment)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from escort_cil.config import TrainConfig
 from escort_cil.config_file import FileConfig, read_config_file
@@ -15,6 +15,9 @@ from escort_cil.learners.base import unknown
 from escort_cil.run_folder import RunFolder
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
+
+# What a run that goes on with new classes does not have from the one before.
+OF_ITS_DATA: Final = frozenset(["data", "prompts", "exemplars", "class_order", "init_cls", "increment", "continued"])
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -37,10 +40,12 @@ def configure(
     *,
     file: Path | None = None,
     resume: Path | None = None,
+    goes_on: Path | None = None,
     seeds: Sequence[int] = (),
 ) -> tuple[TrainConfig, tuple[int, ...], tuple[str, ...]]:
     """The configuration, the order seeds and lines to say: ``given`` beats ``settings`` beat the file or the run.
 
+    ``resume`` is the run whose configuration is taken as it is, ``goes_on`` the one that new classes are added to.
     ``method.X`` and ``regenerator.X`` in ``settings`` are the method's and the regenerator's options. Raises
     ConfigError.
     """
@@ -48,6 +53,10 @@ def configure(
     values: dict[str, Any] = {}
     if resume is not None:
         values = RunFolder(resume).train_config().to_map()
+    if goes_on is not None:
+        values = RunFolder(goes_on).train_config().to_map()
+        values = {key: value for key, value in values.items() if key not in OF_ITS_DATA}
+        values["continued"] = str(goes_on)
     if file is not None:
         read: FileConfig = read_config_file(file)
         values |= read.values

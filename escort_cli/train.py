@@ -95,6 +95,10 @@ def train(
         bool, typer.Option("--print-config", help="Print the configuration as JSON and stop.")
     ] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    continue_: Annotated[
+        Path | None,
+        typer.Option("--continue", metavar="RUN", help="Go on from a finished run with DATA's new classes."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is there.")] = False,
 ) -> None:
     """Learn classes phase by phase, remembering old ones in a file of a fixed size.
@@ -145,7 +149,7 @@ def train(
     given = {key: value for key, value in given.items() if value is not None}
     if class_order is not None:
         given["class_order"] = _labels(class_order)
-    _run(given, seed, set_ or [], config, out, resume, print_config=print_config, force=force)
+    _run(given, seed, set_ or [], config, out, resume, continue_, print_config=print_config, force=force)
 
 
 def _run(
@@ -155,6 +159,7 @@ def _run(
     file: Path | None,
     out: Path | None,
     resume: Path | None,
+    goes_on: Path | None,
     *,
     print_config: bool,
     force: bool,
@@ -164,8 +169,11 @@ def _run(
 
     if resume is not None and (out is not None or force):
         raise UsageError("--resume names the run folder: leave --out and --force out")
-    order_seeds = _order_seeds(seed)
-    config, seeds, notes = configure(given, parse_settings(settings), file=file, resume=resume, seeds=order_seeds)
+    if resume is not None and goes_on is not None:
+        raise UsageError("--resume and --continue are two things: a run that was stopped, and one that is finished")
+    config, seeds, notes = configure(
+        given, parse_settings(settings), file=file, resume=resume, goes_on=goes_on, seeds=_order_seeds(seed)
+    )
     if print_config:
         _print_config(config, seeds)
         return

@@ -1,0 +1,125 @@
+"""A memory file for training loops other than ours: a torch ``Dataset``, and PyCIL's pair of data and targets.
+
+Both unpack the file into a folder as ``escort decode`` does: real exemplars as they are, and of each prompt an image
+a seed, made once by the regenerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from escort_codec.container import Reader
+from escort_codec.errors import RegenerationError, UsageError
+from escort_codec.regenerate import DEFAULT, Options, regenerators
+from escort_codec.regenerate.manifest import read_manifest
+from escort_codec.regenerate.output import Saving, Watch, prepare_tree, write_tree
+from escort_codec.regenerate.plan import Choice, make_plan
+from escort_codec.source import load_rgb
+
+
+def unpack(
+    memory: str | PathLike[str],
+    folder: str | PathLike[str],
+    *,
+    seeds: Sequence[int] | None = None,
+    regenerator: str = DEFAULT,
+    options: Options | None = None,
+) -> list[list[Path]]:
+    """The images of a memory file's exemplars as files in ``folder``, one list an exemplar, in the file's order.
+
+    A real exemplar has its own file, a prompt one image a seed (None: the seeds that it records), made by
+    ``regenerator`` where it is not there yet. Raises EscortError of the kinds that ``escort decode`` raises,
+    RegenerationError where an image could not be made.
+    """
+    folder = Path(folder)
+    choice = Choice(seeds=None if seeds is None else tuple(seeds))
+    failed: list[str] = []
+    with Reader(memory) as reader, regenerators.get(regenerator)(options or Options()) as maker:
+        prepare_tree(folder)
+        plan = make_plan(reader, folder, choice, maker)
+        write_tree(reader, folder, plan.tasks, maker, Saving(), watch=Watch(fail=failed.append))
+        if failed or plan.failures:
+            raise RegenerationError(f"{memory}: {(failed + plan.failures)[0]}")
+        paths: list[list[Path]] = [[] for _ in range(len(reader))]
+        wanted = None if seeds is None else set(seeds)
+        entries = sorted(read_manifest(folder).values(), key=lambda entry: (entry.number, entry.seed or 0))
+        for entry in entries:
+            if entry.number < len(paths) and (entry.seed is None or wanted is None or entry.seed in wanted):
+                paths[entry.number].append(folder / entry.image)
+    return paths
+
+
+class MemoryDataset(Dataset[tuple[Any, int]]):
+    """A memory file as pairs of image and class number, one an exemplar, in the file's order.
+
+    A prompt is shown as a random one of its images (torch's random numbers: seed them, or let the ``DataLoader``
+    seed its workers). ``class_order`` gives the numbers; left out, classes are numbered as they appear in the file. An
+    image is RGB uint8 (H, W, 3); ``transform`` gets it and its result is handed out instead. The other parameters are
+    those of ``unpack``.
+    """
+
+    def __init__(
+        self,
+        memory: str | PathLike[str],
+        folder: str | PathLike[str],
+        *,
+        class_order: Sequence[str] | None = None,
+        transform: Callable[[NDArray[np.uint8]], Any] | None = None,
+        seeds: Sequence[int] | None = None,
+        regenerator: str = DEFAULT,
+        options: Options | None = None,
+    ) -> None:
+        self.paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
+        self.labels, self.targets = _targets(memory, class_order)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        paths = self.paths[index]
+        choice = int(torch.randint(len(paths), ())) if len(paths) > 1 else 0
+        image = load_rgb(paths[choice]).copy()  # of its own: torch wants arrays that can be written
+        return (image if self.transform is None else self.transform(image)), int(self.targets[index])
+
+
+def pycil_memory(
+    memory: str | PathLike[str],
+    folder: str | PathLike[str],
+    *,
+    class_order: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    regenerator: str = DEFAULT,
+    options: Options | None = None,
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """A memory file as PyCIL keeps it: (data, targets), paths of image files and class numbers, of equal length.
+
+    Give it to a learner's ``_data_memory`` and ``_targets_memory`` (data sets with ``use_path``). A prompt stands
+    there once for each seed. Parameters as for ``MemoryDataset``.
+    """
+    paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
+    _, targets = _targets(memory, class_order)
+    data = [str(path) for group in paths for path in group]
+    counts = [len(group) for group in paths]
+    return np.array(data, dtype=np.str_), np.repeat(targets, counts)
+
+
+def _targets(
+    memory: str | PathLike[str], class_order: Sequence[str] | None
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The labels by class number, and each exemplar's number. Raises UsageError for a class that the order lacks."""
+    with Reader(memory) as reader:
+        labels = tuple(reader.labels) if class_order is None else tuple(class_order)
+        missing = [label for label in reader.labels if label not in labels]
+        if missing:
+            raise UsageError(f"{memory}: holds the class {missing[0]!r}, which the class order lacks")
+        numbers = {label: number for number, label in enumerate(labels)}
+        return labels, np.array([numbers[exemplar.label] for exemplar in reader], np.int64)
