@@ -59,6 +59,11 @@ class CopyCache:
             self._make(missing, step)
         return places
 
+    def find(self, exemplar: Exemplar, seed: int) -> Path | None:
+        """The image of a prompt where it was made or given before; None where it was not."""
+        place = self._place(exemplar, seed)
+        return place if place.exists() else None
+
     def _place(self, exemplar: Exemplar, seed: int) -> Path:
         if self._given is not None and (path := self._given(exemplar, seed)) is not None:
             return path

@@ -136,6 +136,22 @@ class PhaseFigures:
         seen = images > 0
         return float(100 * np.mean(hits[seen] / images[seen])) if seen.any() else float("nan")
 
+    def to_record(self) -> dict[str, Any]:
+        """Plain numbers: percentages of 4 decimals, NaN as None."""
+        record = {
+            "images": int(self.linear.images.sum()),
+            "top1": self.top1,
+            "top5": self.top5,
+            "nme_top1": self.nme_top1,
+            "nme_top5": self.nme_top5,
+            "class_mean": self.class_mean,
+            "accuracy_by_phase": self.by_phase("linear"),
+            "nme_accuracy_by_phase": None if self.nearest is None else self.by_phase("nearest"),
+            "old": self.old,
+            "new": self.new,
+        }
+        return {key: _rounded(value) for key, value in record.items()}
+
 
 def phase_figures(predictions: Predictions, groups: Sequence[int]) -> PhaseFigures:
     """Counts what was predicted after a phase; ``groups`` are the classes that each phase so far brought.
@@ -289,25 +305,14 @@ class RunFigures:
     def _view_record(self, view: str) -> dict[str, Any]:
         figures = self.of(view)
         last, matrix = figures[-1], self.matrix(view)
-        nme = last.nearest is not None
         record: dict[str, Any] = {
-            "images": int(last.linear.images.sum()),
-            "top1": last.top1,
-            "top5": last.top5,
-            "nme_top1": last.nme_top1,
-            "nme_top5": last.nme_top5,
-            "class_mean": last.class_mean,
-            "accuracy_by_phase": last.by_phase("linear"),
-            "nme_accuracy_by_phase": last.by_phase("nearest") if nme else None,
-            "old": last.old,
-            "new": last.new,
             "average_incremental_accuracy": average_incremental_accuracy([f.top1 for f in figures]),
             "nme_average_incremental_accuracy": average_incremental_accuracy([f.nme_top1 for f in figures]),
             "forgetting": forgetting(matrix),
             "nme_forgetting": forgetting(self.matrix(view, "nearest")),
             "backward_transfer": backward_transfer(matrix),
         }
-        return {key: _rounded(value) for key, value in record.items()}
+        return last.to_record() | {key: _rounded(value) for key, value in record.items()}
 
 
 def _percent(hits: Integers, images: Integers) -> float:

@@ -83,8 +83,8 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
     """
     root = Path(folder)
     if has_split(root, "train") or has_split(root, "test"):
-        train = _new(_by_label(scan(root, "train")), known, root)
-        test = _by_label(scan(root, "test"))
+        train = _new(group_by_label(scan(root, "train")), known, root)
+        test = group_by_label(scan(root, "test"))
         for label in test:
             if label not in train and label not in known:
                 raise SourceError(f"{root}/test/{label}: there are no training images of this class")
@@ -92,7 +92,7 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
         note = f"no test images of {len(missing)} classes ({missing[0]} ...)" if missing else ""
         return DataSet(folder, train, test, note)
     train, test = {}, {}
-    for label, images in _new(_by_label(scan(root)), known, root).items():
+    for label, images in _new(group_by_label(scan(root)), known, root).items():
         held = min(len(images) - 1, max(1, round(holdout * len(images))))
         drawn = set(np.random.RandomState(HOLDOUT_SEED).permutation(len(images))[:held].tolist())
         train[label] = tuple(image for i, image in enumerate(images) if i not in drawn)
@@ -114,7 +114,8 @@ def _new(
     return new
 
 
-def _by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:
+def group_by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:
+    """Images by label, in the order in which they come."""
     found: dict[str, list[SourceImage]] = {}
     for image in images:
         found.setdefault(image.label, []).append(image)

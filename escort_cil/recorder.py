@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ class Recorder:
         self._checkpoints.publish(self.folder.path, phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
-            save_tensors(self.folder / names.MODEL, learner.net.state_dict(), {"format": "escort"})
+            groups = json.dumps(self.records[-1]["groups"])  # what the network is built by: saved_model.py
+            save_tensors(self.folder / names.MODEL, learner.net.state_dict(), {"format": "escort", "groups": groups})
 
     def restore(self, state: State, learner: Learner) -> None:
         """Takes up a checkpoint: ``learner`` has gone through the phases before it, without their training.
