@@ -93,16 +93,27 @@ class Loaded:
         return patch
 
     @contextmanager
-    def in_fp32(self) -> Iterator[None]:
-        """Computes in fp32 inside, not compiled, with the same weights; half precision's values come back exactly."""
-        dtype, compiled = self.dtype, self.compiled
+    def not_compiled(self) -> Iterator[None]:
+        """Runs the networks as they are inside, compiled or not."""
+        compiled = self.compiled
         try:
-            self.dtype, self.compiled = torch.float32, False
-            self._place()
-            with torch.compiler.set_stance("force_eager"):
+            self.compiled = False
+            with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
                 yield
         finally:
-            self.dtype, self.compiled = dtype, compiled
+            self.compiled = compiled
+
+    @contextmanager
+    def in_fp32(self) -> Iterator[None]:
+        """Computes in fp32 inside, not compiled, with the same weights; half precision's values come back exactly."""
+        dtype = self.dtype
+        try:
+            self.dtype = torch.float32
+            self._place()
+            with self.not_compiled():
+                yield
+        finally:
+            self.dtype = dtype
             self._place()
 
     def close(self) -> None:

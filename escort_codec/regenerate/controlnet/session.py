@@ -114,7 +114,8 @@ class Session:
 
         def peak(count: int) -> int:
             torch.cuda.reset_peak_memory_stats(self.device)
-            sampling.warm_up(loaded, embeddings, settings, [picture] * count)
+            with loaded.not_compiled():  # for two shapes that no batch will have
+                sampling.warm_up(loaded, embeddings, settings, [picture] * count)
             return torch.cuda.max_memory_allocated(self.device) - held
 
         try:
