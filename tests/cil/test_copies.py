@@ -1,0 +1,169 @@
+"""What is shown of an image: itself, its regenerated copies, its reduced self."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from escort_cil.augment import transforms
+from escort_cil.copies import Copier, CopyCache
+from escort_cil.given import given_copies
+from escort_cil.items import Items, Shown, store_items
+from escort_cil.policy import Maker, RealKind
+from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.errors import RegenerationError, SourceError
+from escort_codec.exemplar import Exemplar
+from escort_codec.regenerate.base import Options, regenerators
+from escort_codec.source import SourceImage, load_rgb, scan
+
+OPTIONS = EncodeOptions(seeds=(0, 1, 2), hint=12, coding="rle", workers=1)
+
+
+@pytest.fixture
+def images(small_data: Path) -> list[SourceImage]:
+    return scan(small_data)[:3]
+
+
+def cache_in(folder: Path) -> CopyCache:
+    return CopyCache(folder, regenerators.get("harmonic")(Options(workers=1)))
+
+
+def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage], tmp_path: Path) -> None:
+    maker = Maker(RealKind(), OPTIONS)
+    prompts = maker.prompts(images)
+    cache = cache_in(tmp_path)
+    paths = cache.paths(prompts, (0, 2))
+    assert cache.made == 6
+    with regenerators.get("harmonic")(Options()) as harmonic:
+        expected = harmonic.image(prompts[1], 2)
+    difference = np.abs(load_rgb(paths[1][1]).astype(int) - expected)
+    assert difference.mean() < 3  # JPEG at quality 95
+    again = cache_in(tmp_path)
+    assert again.paths(prompts, (2, 0)) == [row[::-1] for row in paths]
+    assert again.made == 0
+    # A prompt without its hint is another prompt.
+    assert cache_in(tmp_path).paths(Maker(RealKind(), OPTIONS, hint=0).prompts(images), (0,))[0] == paths[0][:1]
+    bare = Maker(RealKind(), EncodeOptions(seeds=(0,), hint=0, coding="rle", workers=1)).prompts(images)
+    assert cache_in(tmp_path).paths(bare, (0,))[0] != paths[0][:1]
+
+
+def test_a_prompt_that_cannot_be_regenerated_is_named(tmp_path: Path) -> None:
+    empty = Exemplar.from_edges(np.zeros((0, 0), np.bool_), label="a", name="b.jpg")
+    with pytest.raises(RegenerationError, match=r"a/b\.jpg"):
+        cache_in(tmp_path).paths([empty], (0,))
+
+
+def test_which_copies_a_policy_has(images: list[SourceImage], tmp_path: Path) -> None:
+    def copier(prompts: bool, reals: str | None) -> Copier:
+        kind = RealKind.parse(reals) if reals else None
+        return Copier(Maker(kind or RealKind(), OPTIONS), cache_in(tmp_path), (0, 1), prompts=prompts, reals=kind)
+
+    originals = copier(False, "original").of_images(images)
+    assert all(isinstance(source, Path) and len(row) == 2 for row in originals for source in row)
+    assert copier(True, None).of_images(images) == originals
+    reduced = copier(False, "webp:16").of_images(images)
+    assert [len(row) for row in reduced] == [1, 1, 1]
+    data = reduced[0][0]
+    assert isinstance(data, bytes)
+    assert max(Image.open(io.BytesIO(data)).size) == 16
+    both = copier(True, "webp:16").of_images(images)
+    assert [row[:2] for row in both] == originals
+    assert [row[2:] for row in both] == [row * 2 for row in reduced]  # each kind is as likely
+    assert copier(True, None).of_images(images, (1,)) == [row[1:] for row in originals]
+
+
+def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path) -> None:
+    maker = Maker(RealKind(), OPTIONS)
+    (prompt,) = maker.prompts(images[:1])
+    (real,) = maker.reals(images[1:2])
+    copier = Copier(maker, cache_in(tmp_path), (0, 1), prompts=True, reals=RealKind())
+    of_prompt, of_real = copier.of_exemplars([prompt, real], reals=False)
+    assert (len(of_prompt), of_real) == (2, [])
+    of_prompt, of_real = copier.of_exemplars([prompt, real], reals=True)
+    # A real exemplar's copies are those that its image had before it was remembered.
+    assert of_real == copier.of_images(images[1:2])[0]
+    small = Maker(RealKind(16), OPTIONS)
+    (reduced,) = small.reals(images[1:2])
+    copier = Copier(small, cache_in(tmp_path), (0, 1), prompts=True, reals=RealKind(16))
+    assert copier.of_exemplars([reduced], reals=True) == [[]]
+    assert reduced.image == small.reduced(images[1:2])[0]
+
+
+def test_copies_of_escort_decode_are_found_by_their_manifest(
+    images: list[SourceImage], small_data: Path, tmp_path: Path
+) -> None:
+    from escort_codec.container import Reader
+    from escort_codec.regenerate.output import Saving, prepare_tree, write_tree
+    from escort_codec.regenerate.plan import Choice, make_plan
+
+    encode_folder(str(small_data), tmp_path / "out.escx", OPTIONS)
+    tree = tmp_path / "tree"
+    with Reader(tmp_path / "out.escx") as reader, regenerators.get("harmonic")(Options(workers=1)) as harmonic:
+        prepare_tree(tree)
+        plan = make_plan(reader, tree, Choice(seeds=(0,), limit=2), harmonic)
+        write_tree(reader, tree, plan.tasks, harmonic, Saving())
+        given_here = given_copies(tree)
+        prompts = Maker(RealKind(), OPTIONS, prompts=reader).prompts(images)
+        assert prompts == [reader[image.key] for image in images]
+        cache = CopyCache(tmp_path / "cache", harmonic, given_here)
+        paths = cache.paths(prompts, (0, 1))
+    # Two images with seed 0 were there; the others are made, not left out.
+    assert cache.made == 4
+    assert [path.is_relative_to(tree) for row in paths for path in row] == [True, False, True, False, False, False]
+    assert all(path.is_file() for row in paths for path in row)
+    with pytest.raises(SourceError, match=r"no manifest\.jsonl"):
+        given_copies(tmp_path / "cache")
+
+
+def test_drawing(tmp_path: Path) -> None:
+    shown = [
+        Shown(0, np.full((8, 8, 3), 10, np.uint8), [], "an image without copies"),
+        Shown(1, None, [np.full((8, 8, 3), 20 + i, np.uint8) for i in range(3)], "a prompt"),
+        Shown(2, np.full((8, 8, 3), 30, np.uint8), [np.full((8, 8, 3), 31, np.uint8)], "an image with a copy"),
+    ]
+    store = transforms.get("small")(8).training_store()
+    items = store_items(shown, store, 1)
+    assert items.labels.tolist() == [0, 1, 2]
+
+    def values(probability: float, seed: int = 0) -> list[list[int]]:
+        index = torch.arange(3).repeat(400)
+        ids = items.draw(index, probability, torch.Generator().manual_seed(seed))
+        return store.batch(ids)[0][:, 0, 0, 0].reshape(400, 3).T.tolist()
+
+    plain, prompt, copied = values(0.25)
+    assert set(plain) == {10}
+    assert all(100 <= count <= 170 for count in Counter(prompt).values())
+    assert set(prompt) == {20, 21, 22}
+    assert Counter(copied)[31] == pytest.approx(100, abs=35)
+    assert set(values(0.0)[2]) == {30}
+    assert set(values(1.0)[2]) == {31}
+    assert values(0.25) == values(0.25)
+    assert values(0.25) != values(0.25, seed=1)
+    assert store.batch(items.first())[0][:, 0, 0, 0].tolist() == [10, 20, 30]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=8), st.floats(0, 1), st.integers(0, 99)
+)
+def test_what_is_drawn_belongs_to_the_item(kinds: list[tuple[bool, int]], probability: float, seed: int) -> None:
+    width = max(1, *(count for _, count in kinds)) if kinds else 1
+    own, copies, counts = [], torch.full((len(kinds), width), -1), []
+    for i, (real, count) in enumerate(kinds):
+        count = count if real else max(1, min(count, width))
+        own.append(1000 + i if real else -1)
+        copies[i, :count] = torch.arange(10 * i, 10 * i + count)
+        counts.append(count)
+    items = Items(torch.zeros(len(kinds), dtype=torch.int64), torch.tensor(own), copies, torch.tensor(counts))
+    index = torch.arange(len(kinds)).repeat(5)
+    ids = items.draw(index, probability, torch.Generator().manual_seed(seed))
+    for i, drawn in zip(index.tolist(), ids.tolist(), strict=True):
+        assert drawn in copies[i, : counts[i]].tolist() or drawn == own[i] >= 0
