@@ -60,7 +60,7 @@ class ChunkFile:
                 if size > self.size:
                     raise EscortError(f"{path}: has {self.size} bytes, but had {size}: it was replaced or cut off")
                 self.size = size
-            check_preamble(self.read(0, len(PREAMBLE)))
+            self.minor = check_preamble(self.read(0, len(PREAMBLE)))
         except BaseException:
             self.close()
             raise

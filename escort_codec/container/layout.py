@@ -61,8 +61,11 @@ class ChunkHead:
         return self.offset + FRAME + self.length
 
 
-def check_preamble(data: bytes) -> None:
-    """Checks the file's first 12 bytes; raises NotEscxError (and says what damage it looks like) or VersionError."""
+def check_preamble(data: bytes) -> int:
+    """The minor version in a file's first 12 bytes.
+
+    Raises NotEscxError (and says what damage it looks like), IncompleteError, or VersionError for another major one.
+    """
     start = data[: len(SIGNATURE)]
     if start != SIGNATURE[: len(start)] or not start:
         if start[:1] == b"\x09" and start[1:4] == SIGNATURE[1:4]:
@@ -75,6 +78,7 @@ def check_preamble(data: bytes) -> None:
     major, minor = struct.unpack("<HH", data[len(SIGNATURE) : len(PREAMBLE)])
     if major != MAJOR:
         raise VersionError(f"version {major}.{minor} needs a newer escort (this one reads version {MAJOR})", offset=8)
+    return int(minor)
 
 
 def make_chunk(type_: bytes, payload: bytes) -> bytes:

@@ -58,12 +58,13 @@ class Loss:
 @dataclass(slots=True)
 class Walked:
     """What walking the chunks found. ``content`` is the byte after the last head, recipe or block; ``commits``
-    counts the whole pairs of index and trailer."""
+    counts the whole pairs of index and trailer; ``closed`` is whether the last one ends the file."""
 
     state: State
     losses: list[Loss]
     content: int = len(PREAMBLE)
     commits: int = 0
+    closed: bool = False
     recipe_bytes: int = 0
 
 
@@ -76,6 +77,9 @@ def salvage(file: ChunkFile) -> tuple[State, list[Loss]]:
         index, index_offset = read_index(file)
     except FormatError:
         walked = walk_state(file)
+        if not walked.closed:
+            missing = "the end of the file is missing: what else was to stand here is not known"
+            walked.losses.append(Loss(file.size, file.size, missing))
         return walked.state, walked.losses
     state, losses = _by_index(file, index)
     state.index_offset = index_offset
@@ -192,6 +196,7 @@ def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: N
                 if index_at < 0 or read_tail(chunk, head.offset) != (index_at, head.end):
                     raise DamagedError("the trailer does not name its index", chunk="TAIL", offset=head.offset)
                 walked.commits += 1
+                walked.closed = head.end == file.size
             else:
                 _take(head, payload, walked, visit)
         except FormatError as exc:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from escort_codec.container.block import Block
 from escort_codec.container.index import Index
-from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
+from escort_codec.container.layout import BLOCK, HEAD, INDEX, MAJOR, MINOR, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Loss, walk
 from escort_codec.container.state import add_block
-from escort_codec.errors import DamagedError, EscortError, FormatError
+from escort_codec.errors import DamagedError, EscortError, FormatError, VersionError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
 
@@ -55,6 +55,9 @@ class _Check:
         self._keys: set[str] = set()
 
     def run(self) -> None:
+        minor = self._reader.file.minor
+        if minor > MINOR:
+            raise VersionError(f"version {MAJOR}.{minor} is newer: this escort cannot vouch for all of it", offset=8)
         before: ChunkHead | None = None
         for item in walk(self._reader.file, resync=False):
             if isinstance(item, Loss):
