@@ -22,28 +22,36 @@ from typing import Any, Final, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PATIENCE: Final = 1.0
-"""Seconds that pass before a wait is worth a line. Loading from a warm cache takes a tenth of one."""
+"""Seconds of compiling that are worth a line."""
+
+_ONE_AT_A_TIME: Final = threading.RLock()
 
 
 @contextmanager
 def compiling(what: str) -> Iterator[None]:
-    """Prints one line on stderr where the body takes longer than ``PATIENCE``: a first use that compiles ``what``.
+    """Prints one line on stderr where ``what`` has to be compiled in the body, once that takes over ``PATIENCE``.
 
-    Imports numba before the clock starts, so that only compiling counts. Prints nothing where the cache is warm.
+    Prints nothing where all kernels come from the cache, however slow the machine is. One thread at a time: the others
+    wait, and find the work done.
     """
-    import numba  # noqa: F401  # loaded here, outside the time that is measured
+    from numba.core import event
 
-    timer = threading.Timer(PATIENCE, _say, (what,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    done = threading.Event()
+    with _ONE_AT_A_TIME, event.install_recorder("numba:compile") as compiled:
 
+        def watch() -> None:
+            while not done.wait(PATIENCE):
+                if compiled.buffer:
+                    print(f"compiling {what}: the first use on this machine takes some seconds", file=sys.stderr)
+                    return
 
-def _say(what: str) -> None:
-    print(f"compiling {what}: the first use on this machine takes some seconds", file=sys.stderr, flush=True)
+        watcher = threading.Thread(target=watch, name="escort-compiling", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
 
 def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Function]:

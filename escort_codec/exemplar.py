@@ -172,7 +172,7 @@ class Exemplar:
         hint: bytes | None = None,
         made: EdgeSettings | None = None,
         recipe: Recipe | None = None,
-        coding: str = "rle",
+        coding: str = "context",
     ) -> Exemplar:
         """A prompt exemplar of an edge map (bool, (H, W)).
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from escort_codec.coding.base import Coding, EdgeMap, codings
+from escort_codec.coding.context import Context
 from escort_codec.coding.packed import Packed
 from escort_codec.coding.rle import RunLengths
 
 codings.add("packed", Packed())
 codings.add("rle", RunLengths())
+codings.add("context", Context())
 
 __all__ = ["Coding", "EdgeMap", "codings", "decode_edges", "encode_edges"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 
 import numpy as np
@@ -11,6 +12,7 @@ from escort_codec.compiling import compiling
 from escort_codec.errors import CodingError
 
 
+@functools.cache
 def _kernels() -> ModuleType:
     with compiling("the run-length coder"):
         from escort_codec.coding import rle_kernels

@@ -1,0 +1,287 @@
+"""Kernels of coding 2: the model, and the two loops that drive it. Imports numba: import it lazily.
+
+What a row's contexts take from the rows above it is computed for the whole row at once (``prepare_row``); what they
+take from the row itself is or-ed in pixel by pixel. Integers only (spec section "Coding 2: context").
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from escort_codec.coding.context_model import (
+    BIASES,
+    BLOCK,
+    BLOCK_MOST,
+    BLOCK_SHIFT,
+    BLOCK_START,
+    GAIN_LEAST,
+    GAIN_MOST,
+    GAIN_RATE_SHIFT,
+    GAIN_SHIFT,
+    GAIN_START,
+    NARROW_RATE,
+    QUIET,
+    RATE_SHIFT,
+    REACH,
+    RING,
+    SQUASH_SHIFT,
+    WIDE_RATE,
+    WINDOWS,
+    above,
+    here,
+    size,
+)
+from escort_codec.coding.range_coder import HEAD, LEAST, RANGE, byte_at, finish, is_only_form, shift_in, shift_out
+from escort_codec.compiling import kernel
+
+BYTES_IN: Final = nb.types.Array(nb.uint8, 1, "C", readonly=True)
+BYTES: Final = nb.types.Array(nb.uint8, 1, "C")
+MAP_IN: Final = nb.types.Array(nb.uint8, 2, "C", readonly=True)
+MAP: Final = nb.types.Array(nb.uint8, 2, "C")
+TABLES_IN: Final = nb.types.Array(nb.int8, 2, "C", readonly=True)
+SQUASH_IN: Final = nb.types.Array(nb.uint16, 1, "C", readonly=True)
+
+N_WINDOWS: Final = len(WINDOWS)
+N_CONTEXTS: Final = N_WINDOWS + len(BIASES)
+HERE: Final = tuple(here(window) for window in WINDOWS + BIASES)
+WIDE: Final = 1 << size(BIASES[0])
+NARROW: Final = 1 << size(BIASES[1])
+PIECES: Final = np.array(
+    [(index, *piece) for index, window in enumerate(WINDOWS + BIASES) for piece in above(window)], np.int64
+)
+
+FULL: Final = -1  # encode: ``out`` is too short
+OUTSIDE: Final = 1  # decode: what was wrong
+NOT_ONLY: Final = 2
+
+
+@kernel()
+def note_row(pixels: NDArray[np.uint8], columns: NDArray[np.uint16]) -> bool:
+    """``columns[x]`` = the pixels x-7 .. x+8 of a finished row, x+8 lowest. Whether there is an edge in it."""
+    width = pixels.size
+    held = 0
+    for x in range(min(REACH, width)):
+        held = (held << 1) | (pixels[x] != 0)
+    held <<= max(0, REACH - width)
+    any_edge = held != 0
+    for x in range(width):
+        held <<= 1
+        if x + REACH < width and pixels[x + REACH] != 0:
+            held |= 1
+            any_edge = True
+        columns[x] = held & 0xFFFF
+    return any_edge
+
+
+@kernel()
+def prepare_row(
+    y: int,
+    columns: NDArray[np.uint16],
+    edges: NDArray[np.bool_],
+    contexts: NDArray[np.uint16],
+    quiet: NDArray[np.int64],
+) -> None:
+    """What the rows above give to row ``y``: ``contexts[i, x]``, and ``quiet[x]``, the columns from x on that are quiet.
+
+    ``columns`` and ``edges`` are those of the six rows above; row r is at r % RING.
+    """
+    width = quiet.size
+    contexts[:] = 0
+    for piece in range(PIECES.shape[0]):
+        row = (y - PIECES[piece, 1]) % RING
+        if edges[row]:
+            source = columns[row]
+            target = contexts[PIECES[piece, 0]]
+            shift = np.uint16(PIECES[piece, 2])
+            mask = np.uint16(PIECES[piece, 3])
+            place = np.uint16(PIECES[piece, 4])
+            for x in range(width):
+                target[x] |= np.uint16(((source[x] >> shift) & mask) << place)
+    run = 0
+    for x in range(width - 1, -1, -1):
+        seen = 0
+        for back in range(1, QUIET + 1):
+            seen |= columns[(y - back) % RING, x]
+        run = 0 if (seen >> REACH) & 1 else run + 1
+        quiet[x] = run
+
+
+@kernel()
+def _logit(
+    x: int, held: int, contexts: NDArray[np.uint16], tables: NDArray[np.int8], bias: NDArray[np.int32], gain: int
+) -> tuple[int, int, int, int]:
+    """(static part in table steps, logit of an edge in 1/65536, and the two places in ``bias``) of pixel x.
+
+    ``held`` holds the pixels before x in its row, x-1 lowest.
+    """
+    static = 0
+    for i in range(N_WINDOWS):
+        static += tables[i, contexts[i, x] | (held & HERE[i])]
+    wide = int(contexts[N_WINDOWS, x] | (held & HERE[N_WINDOWS]))
+    narrow = int(contexts[N_WINDOWS + 1, x] | (held & HERE[N_WINDOWS + 1])) + WIDE
+    return static, ((static * gain) >> GAIN_SHIFT) + bias[wide] + bias[narrow], wide, narrow
+
+
+@kernel()
+def _zero_probability(logit: int, squash: NDArray[np.uint16]) -> int:
+    """P0, the probability of no edge in 1/65536."""
+    return int(squash[min(max((logit >> SQUASH_SHIFT) + squash.size // 2, 0), squash.size - 1)])
+
+
+@kernel()
+def _learn(error: int, static: int, wide: int, narrow: int, bias: NDArray[np.int32], gain: int) -> int:
+    """Moves both biases and the gain by what P0 was wrong; the new gain."""
+    bias[wide] += (error * WIDE_RATE + (1 << (RATE_SHIFT - 1))) >> RATE_SHIFT
+    bias[narrow] += (error * NARROW_RATE + (1 << (RATE_SHIFT - 1))) >> RATE_SHIFT
+    gain += (error * static + (1 << (GAIN_RATE_SHIFT - 1))) >> GAIN_RATE_SHIFT
+    return min(max(gain, GAIN_LEAST), GAIN_MOST)
+
+
+@kernel(nb.int64(MAP_IN, TABLES_IN, SQUASH_IN, BYTES))
+def encode(
+    pixels: NDArray[np.uint8], tables: NDArray[np.int8], squash: NDArray[np.uint16], out: NDArray[np.uint8]
+) -> int:
+    """Codes the map (H, W), 0 or 1 each, into ``out``; the bytes written, or FULL."""
+    height, width = pixels.shape
+    columns = np.zeros((RING, width), np.uint16)
+    edges = np.zeros(RING, np.bool_)
+    contexts = np.zeros((N_CONTEXTS, width), np.uint16)
+    quiet = np.zeros(width, np.int64)
+    bias = np.zeros(WIDE + NARROW, np.int32)
+    gain = GAIN_START
+    block = BLOCK_START
+    low, span, written = 0, RANGE, 0
+    for y in range(height):
+        if written + 2 * width + 16 > out.size:  # no pixel takes more than two bytes
+            return FULL
+        row = pixels[y]
+        prepare_row(y, columns, edges, contexts, quiet)
+        x = 0
+        held = 0
+        zeros = QUIET
+        while x < width:
+            if zeros >= QUIET:
+                length = min(BLOCK, width - x)
+                start = max(0, x - QUIET)
+                if quiet[start] >= min(width, x + length + QUIET) - start:
+                    first = 0
+                    while first < length and row[x + first] == 0:
+                        first += 1
+                    bound = (span >> 16) * block
+                    if first == length:
+                        span = bound
+                        block += (BLOCK_MOST - block) >> BLOCK_SHIFT
+                        held = 0
+                        x += length
+                    else:
+                        low += bound
+                        span -= bound
+                        block -= block >> BLOCK_SHIFT
+                        written, low, span = shift_out(out, written, low, span)
+                        share = span // length
+                        low += share * first
+                        span = share if first < length - 1 else span - share * first
+                        held = 1
+                        zeros = 0
+                        x += first + 1
+                    if span < LEAST:
+                        written, low, span = shift_out(out, written, low, span)
+                    continue
+            static, logit, wide, narrow = _logit(x, held, contexts, tables, bias, gain)
+            p0 = _zero_probability(logit, squash)
+            bound = (span >> 16) * p0
+            bit = int(row[x])
+            if bit:
+                low += bound
+                span -= bound
+                zeros = 0
+                error = p0
+            else:
+                span = bound
+                zeros += 1
+                error = p0 - 65536
+            if span < LEAST:
+                written, low, span = shift_out(out, written, low, span)
+            gain = _learn(error, static, wide, narrow, bias, gain)
+            held = (held << 1 | bit) & 0xFFFF
+            x += 1
+        edges[y % RING] = note_row(row, columns[y % RING])
+    return finish(out, written, low, span)
+
+
+@kernel(nb.int64(BYTES_IN, TABLES_IN, SQUASH_IN, MAP))
+def decode(
+    data: NDArray[np.uint8], tables: NDArray[np.int8], squash: NDArray[np.uint16], pixels: NDArray[np.uint8]
+) -> int:
+    """Sets the edges of the map (H, W), all 0 before, to 1; 0, or what was wrong with ``data``."""
+    height, width = pixels.shape
+    columns = np.zeros((RING, width), np.uint16)
+    edges = np.zeros(RING, np.bool_)
+    contexts = np.zeros((N_CONTEXTS, width), np.uint16)
+    quiet = np.zeros(width, np.int64)
+    bias = np.zeros(WIDE + NARROW, np.int32)
+    gain = GAIN_START
+    block = BLOCK_START
+    code, seen, span, taken = 0, 0, RANGE, 0
+    while taken < HEAD:
+        code = code << 8 | byte_at(data, taken)
+        taken += 1
+    seen = code
+    if code >= span:
+        return OUTSIDE
+    for y in range(height):
+        row = pixels[y]
+        prepare_row(y, columns, edges, contexts, quiet)
+        x = 0
+        held = 0
+        zeros = QUIET
+        while x < width:
+            if zeros >= QUIET:
+                length = min(BLOCK, width - x)
+                start = max(0, x - QUIET)
+                if quiet[start] >= min(width, x + length + QUIET) - start:
+                    bound = (span >> 16) * block
+                    if code < bound:
+                        span = bound
+                        block += (BLOCK_MOST - block) >> BLOCK_SHIFT
+                        held = 0
+                        x += length
+                    else:
+                        code -= bound
+                        span -= bound
+                        block -= block >> BLOCK_SHIFT
+                        taken, code, seen, span = shift_in(data, taken, code, seen, span)
+                        share = span // length
+                        first = min(code // share, length - 1)
+                        code -= share * first
+                        span = share if first < length - 1 else span - share * first
+                        row[x + first] = 1
+                        held = 1
+                        zeros = 0
+                        x += first + 1
+                    taken, code, seen, span = shift_in(data, taken, code, seen, span)
+                    continue
+            static, logit, wide, narrow = _logit(x, held, contexts, tables, bias, gain)
+            p0 = _zero_probability(logit, squash)
+            bound = (span >> 16) * p0
+            if code >= bound:
+                code -= bound
+                span -= bound
+                row[x] = 1
+                held = (held << 1 | 1) & 0xFFFF
+                zeros = 0
+                error = p0
+            else:
+                span = bound
+                held = (held << 1) & 0xFFFF
+                zeros += 1
+                error = p0 - 65536
+            taken, code, seen, span = shift_in(data, taken, code, seen, span)
+            gain = _learn(error, static, wide, narrow, bias, gain)
+            x += 1
+        edges[y % RING] = note_row(row, columns[y % RING])
+    return 0 if is_only_form(data, taken, code, span, seen) else NOT_ONLY
