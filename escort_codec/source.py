@@ -7,9 +7,10 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,13 @@ def scan(folder: str | os.PathLike[str], split: str = "train") -> list[SourceIma
     folder, the split or the class. Hidden files are passed over. Raises SourceError where there is nothing to use:
     no folder, no class folders, no image, no permission.
     """
-    folder = Path(folder)
+    try:
+        return _scan(Path(folder), split)
+    except OSError as exc:
+        raise SourceError(f"{exc.filename or folder}: cannot be read: {exc.strerror}") from exc
+
+
+def _scan(folder: Path, split: str) -> list[SourceImage]:
     root = class_root(folder, split)
     labels = _folders(root)
     if not labels:
@@ -210,24 +217,36 @@ def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
         return (width, height) if turned else (height, width)
 
 
-def _opened(source: Path | bytes, max_pixels: int, name: str, *, head_only: bool = False) -> Image.Image:
+@contextmanager
+def _opened(source: Path | bytes, max_pixels: int, name: str, *, head_only: bool = False) -> Iterator[Image.Image]:
+    """The image, its head read and its size checked. With ``head_only`` a file is not read as a whole."""
     from PIL import Image
 
-    file: Path | io.BytesIO
-    if isinstance(source, Path) and head_only:
-        check_file(source)
-        file = source
-    else:
-        file = io.BytesIO(read_file(source) if isinstance(source, Path) else source)
+    with _stream(source, head_only=head_only) as file:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+            raise ImageError(f"{name or _where(source)}: its pixels are above the cap of {max_pixels}") from exc
+        except Exception as exc:  # Pillow raises many kinds for damaged files
+            raise _image_error(source, name, exc) from exc
+        with image:
+            width, height = image.size
+            if width * height > max_pixels or max(width, height) > MAX_SIDE:
+                what = f"{width} x {height} pixels are above the cap of {max_pixels}"
+                raise ImageError(f"{name or _where(source)}: {what}")
+            yield image
+
+
+def _stream(source: Path | bytes, *, head_only: bool) -> BinaryIO:
+    if not isinstance(source, Path):
+        return io.BytesIO(source)
+    if not head_only:
+        return io.BytesIO(read_file(source))
+    check_file(source)
     try:
-        image = Image.open(file, formats=FORMATS)
-    except Exception as exc:  # Pillow raises many kinds for damaged files
-        raise _image_error(source, name, exc) from exc
-    width, height = image.size
-    if width * height > max_pixels or max(width, height) > MAX_SIDE:
-        image.close()
-        raise ImageError(f"{name or _where(source)}: {width} x {height} pixels are above the cap of {max_pixels}")
-    return image
+        return source.open("rb")
+    except OSError as exc:
+        raise ImageError(f"{source}: cannot be read: {exc.strerror}") from exc
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
