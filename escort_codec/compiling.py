@@ -34,24 +34,25 @@ def compiling(what: str) -> Iterator[None]:
     Prints nothing where all kernels come from the cache, however slow the machine is. One thread at a time: the others
     wait, and find the work done.
     """
-    from numba.core import event
-
     done = threading.Event()
-    with _ONE_AT_A_TIME, event.install_recorder("numba:compile") as compiled:
+    with _ONE_AT_A_TIME:
+        from numba.core import event  # under the lock: two threads that import numba at once find half a module
 
-        def watch() -> None:
-            while not done.wait(PATIENCE):
-                if compiled.buffer:
-                    print(f"compiling {what}: the first use on this machine takes some seconds", file=sys.stderr)
-                    return
+        with event.install_recorder("numba:compile") as compiled:
 
-        watcher = threading.Thread(target=watch, name="escort-compiling", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
+            def watch() -> None:
+                while not done.wait(PATIENCE):
+                    if compiled.buffer:
+                        print(f"compiling {what}: the first use on this machine takes some seconds", file=sys.stderr)
+                        return
+
+            watcher = threading.Thread(target=watch, name="escort-compiling", daemon=True)
+            watcher.start()
+            try:
+                yield
+            finally:
+                done.set()
+                watcher.join()
 
 
 def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Function]:
