@@ -50,6 +50,7 @@ N_CONTEXTS: Final = N_WINDOWS + len(BIASES)
 HERE: Final = tuple(here(window) for window in WINDOWS + BIASES)
 WIDE: Final = 1 << size(BIASES[0])
 NARROW: Final = 1 << size(BIASES[1])
+HERE0, HERE1, HERE2, HERE3, HERE4, HERE5, HERE6 = [np.uint16(h) for h in HERE]
 PIECES: Final = np.array(
     [(index, *piece) for index, window in enumerate(WINDOWS + BIASES) for piece in above(window)], np.int64
 )
@@ -60,54 +61,51 @@ NOT_ONLY: Final = 2
 
 
 @kernel()
-def note_row(pixels: NDArray[np.uint8], columns: NDArray[np.uint16]) -> bool:
-    """``columns[x]`` = the pixels x-7 .. x+8 of a finished row, x+8 lowest. Whether there is an edge in it."""
+def note_row(pixels: NDArray[np.uint8], columns: NDArray[np.uint16]) -> None:
+    """Sets ``columns[x]`` to the pixels x-7 .. x+8 of a finished row, x+8 lowest; ``columns`` is REACH longer."""
     width = pixels.size
     held = 0
-    for x in range(min(REACH, width)):
-        held = (held << 1) | (pixels[x] != 0)
-    held <<= max(0, REACH - width)
-    any_edge = held != 0
-    for x in range(width):
+    for x in range(-REACH, width):
         held <<= 1
-        if x + REACH < width and pixels[x + REACH] != 0:
-            held |= 1
-            any_edge = True
+        if x + REACH < width:
+            held |= pixels[x + REACH]
+        if x >= 0:
+            columns[x] = held & 0xFFFF
+    for x in range(width, columns.size):
+        held <<= 1
         columns[x] = held & 0xFFFF
-    return any_edge
 
 
 @kernel()
-def prepare_row(
-    y: int,
-    columns: NDArray[np.uint16],
-    edges: NDArray[np.bool_],
-    contexts: NDArray[np.uint16],
-    quiet: NDArray[np.int64],
-) -> None:
-    """What the rows above give to row ``y``: ``contexts[i, x]``, and ``quiet[x]``, the columns from x on that are quiet.
+def _part(columns: int, left: int, right: int) -> int:
+    """The pixels x + left .. x + right of a row's ``columns[x]``."""
+    return (columns >> (REACH - right)) & ((1 << (right - left + 1)) - 1)
 
-    ``columns`` and ``edges`` are those of the six rows above; row r is at r % RING.
+
+@kernel()
+def prepare_row(y: int, columns: NDArray[np.uint16], contexts: NDArray[np.uint16], near: NDArray[np.uint16]) -> None:
+    """What the rows above give to row ``y``: ``contexts[i, x]``, and ``near[x]``, 0 where a quiet block may begin.
+
+    ``columns`` holds those of the six rows above; row r is at r % RING.
     """
-    width = quiet.size
-    contexts[:] = 0
-    for piece in range(PIECES.shape[0]):
-        row = (y - PIECES[piece, 1]) % RING
-        if edges[row]:
-            source = columns[row]
-            target = contexts[PIECES[piece, 0]]
-            shift = np.uint16(PIECES[piece, 2])
-            mask = np.uint16(PIECES[piece, 3])
-            place = np.uint16(PIECES[piece, 4])
-            for x in range(width):
-                target[x] |= np.uint16(((source[x] >> shift) & mask) << place)
-    run = 0
-    for x in range(width - 1, -1, -1):
-        seen = 0
-        for back in range(1, QUIET + 1):
-            seen |= columns[(y - back) % RING, x]
-        run = 0 if (seen >> REACH) & 1 else run + 1
-        quiet[x] = run
+    one = columns[(y - 1) % RING]
+    two = columns[(y - 2) % RING]
+    three = columns[(y - 3) % RING]
+    four = columns[(y - 4) % RING]
+    five = columns[(y - 5) % RING]
+    for x in range(near.size):
+        a, b, c, d, e = one[x], two[x], three[x], four[x], five[x]
+        contexts[0, x] = (_part(b, -2, 2) << 11) | (_part(a, -3, 3) << 4)
+        contexts[1, x] = (_part(c, -2, 2) << 11) | (_part(b, -2, 2) << 6) | (_part(a, -1, 2) << 2)
+        contexts[2, x] = (_part(b, 0, 5) << 10) | (_part(a, -1, 6) << 2)
+        contexts[3, x] = (_part(b, -5, -1) << 11) | (_part(a, -4, 1) << 5)
+        contexts[4, x] = (
+            (_part(e, -1, 1) << 13) | (_part(d, -2, 2) << 8) | (_part(c, -1, 1) << 5) | (_part(a, -1, 1) << 2)
+        )
+        contexts[5, x] = (_part(b, -2, 2) << 7) | (_part(a, -2, 2) << 2)
+        contexts[6, x] = (_part(b, 0, 0) << 5) | (_part(a, -1, 1) << 2)
+    for x in range(near.size):  # columns x-4 .. x+11
+        near[x] = one[x + 3] | two[x + 3] | three[x + 3] | four[x + 3]
 
 
 @kernel()
@@ -118,18 +116,23 @@ def _logit(
 
     ``held`` holds the pixels before x in its row, x-1 lowest.
     """
+    here = np.uint16(held)
+    at = np.uint64(x)
     static = 0
-    for i in range(N_WINDOWS):
-        static += tables[i, contexts[i, x] | (held & HERE[i])]
-    wide = int(contexts[N_WINDOWS, x] | (held & HERE[N_WINDOWS]))
-    narrow = int(contexts[N_WINDOWS + 1, x] | (held & HERE[N_WINDOWS + 1])) + WIDE
+    static += tables[0, contexts[0, at] | (here & HERE0)]
+    static += tables[1, contexts[1, at] | (here & HERE1)]
+    static += tables[2, contexts[2, at] | (here & HERE2)]
+    static += tables[3, contexts[3, at] | (here & HERE3)]
+    static += tables[4, contexts[4, at] | (here & HERE4)]
+    wide = np.uint16(contexts[5, at] | (here & HERE5))
+    narrow = np.uint16((contexts[6, at] | (here & HERE6)) + WIDE)
     return static, ((static * gain) >> GAIN_SHIFT) + bias[wide] + bias[narrow], wide, narrow
 
 
 @kernel()
 def _zero_probability(logit: int, squash: NDArray[np.uint16]) -> int:
     """P0, the probability of no edge in 1/65536."""
-    return int(squash[min(max((logit >> SQUASH_SHIFT) + squash.size // 2, 0), squash.size - 1)])
+    return int(squash[np.uint64(min(max((logit >> SQUASH_SHIFT) + squash.size // 2, 0), squash.size - 1))])
 
 
 @kernel()
@@ -137,8 +140,7 @@ def _learn(error: int, static: int, wide: int, narrow: int, bias: NDArray[np.int
     """Moves both biases and the gain by what P0 was wrong; the new gain."""
     bias[wide] += (error * WIDE_RATE + (1 << (RATE_SHIFT - 1))) >> RATE_SHIFT
     bias[narrow] += (error * NARROW_RATE + (1 << (RATE_SHIFT - 1))) >> RATE_SHIFT
-    gain += (error * static + (1 << (GAIN_RATE_SHIFT - 1))) >> GAIN_RATE_SHIFT
-    return min(max(gain, GAIN_LEAST), GAIN_MOST)
+    return error * static
 
 
 @kernel(nb.int64(MAP_IN, TABLES_IN, SQUASH_IN, BYTES))
@@ -147,50 +149,48 @@ def encode(
 ) -> int:
     """Codes the map (H, W), 0 or 1 each, into ``out``; the bytes written, or FULL."""
     height, width = pixels.shape
-    columns = np.zeros((RING, width), np.uint16)
-    edges = np.zeros(RING, np.bool_)
+    columns = np.zeros((RING, width + REACH), np.uint16)
     contexts = np.zeros((N_CONTEXTS, width), np.uint16)
-    quiet = np.zeros(width, np.int64)
+    near = np.zeros(width, np.uint16)
     bias = np.zeros(WIDE + NARROW, np.int32)
     gain = GAIN_START
+    slope = 0
     block = BLOCK_START
     low, span, written = 0, RANGE, 0
     for y in range(height):
         if written + 2 * width + 16 > out.size:  # no pixel takes more than two bytes
             return FULL
         row = pixels[y]
-        prepare_row(y, columns, edges, contexts, quiet)
+        prepare_row(y, columns, contexts, near)
         x = 0
         held = 0
         zeros = QUIET
         while x < width:
-            if zeros >= QUIET:
+            if zeros >= QUIET and near[x] == 0:
                 length = min(BLOCK, width - x)
-                start = max(0, x - QUIET)
-                if quiet[start] >= min(width, x + length + QUIET) - start:
-                    first = 0
-                    while first < length and row[x + first] == 0:
-                        first += 1
-                    bound = (span >> 16) * block
-                    if first == length:
-                        span = bound
-                        block += (BLOCK_MOST - block) >> BLOCK_SHIFT
-                        held = 0
-                        x += length
-                    else:
-                        low += bound
-                        span -= bound
-                        block -= block >> BLOCK_SHIFT
-                        written, low, span = shift_out(out, written, low, span)
-                        share = span // length
-                        low += share * first
-                        span = share if first < length - 1 else span - share * first
-                        held = 1
-                        zeros = 0
-                        x += first + 1
-                    if span < LEAST:
-                        written, low, span = shift_out(out, written, low, span)
-                    continue
+                first = 0
+                while first < length and row[x + first] == 0:
+                    first += 1
+                bound = (span >> 16) * block
+                if first == length:
+                    span = bound
+                    block += (BLOCK_MOST - block) >> BLOCK_SHIFT
+                    held = 0
+                    x += length
+                else:
+                    low += bound
+                    span -= bound
+                    block -= block >> BLOCK_SHIFT
+                    written, low, span = shift_out(out, written, low, span)
+                    share = span // length
+                    low += share * first
+                    span = share if first < length - 1 else span - share * first
+                    held = 1
+                    zeros = 0
+                    x += first + 1
+                if span < LEAST:
+                    written, low, span = shift_out(out, written, low, span)
+                continue
             static, logit, wide, narrow = _logit(x, held, contexts, tables, bias, gain)
             p0 = _zero_probability(logit, squash)
             bound = (span >> 16) * p0
@@ -206,10 +206,12 @@ def encode(
                 error = p0 - 65536
             if span < LEAST:
                 written, low, span = shift_out(out, written, low, span)
-            gain = _learn(error, static, wide, narrow, bias, gain)
+            slope += _learn(error, static, wide, narrow, bias, gain)
             held = (held << 1 | bit) & 0xFFFF
             x += 1
-        edges[y % RING] = note_row(row, columns[y % RING])
+        gain = min(max(gain + (slope >> GAIN_RATE_SHIFT), GAIN_LEAST), GAIN_MOST)
+        slope = 0
+        note_row(row, columns[y % RING])
     return finish(out, written, low, span)
 
 
@@ -219,12 +221,12 @@ def decode(
 ) -> int:
     """Sets the edges of the map (H, W), all 0 before, to 1; 0, or what was wrong with ``data``."""
     height, width = pixels.shape
-    columns = np.zeros((RING, width), np.uint16)
-    edges = np.zeros(RING, np.bool_)
+    columns = np.zeros((RING, width + REACH), np.uint16)
     contexts = np.zeros((N_CONTEXTS, width), np.uint16)
-    quiet = np.zeros(width, np.int64)
+    near = np.zeros(width, np.uint16)
     bias = np.zeros(WIDE + NARROW, np.int32)
     gain = GAIN_START
+    slope = 0
     block = BLOCK_START
     code, seen, span, taken = 0, 0, RANGE, 0
     while taken < HEAD:
@@ -235,36 +237,34 @@ def decode(
         return OUTSIDE
     for y in range(height):
         row = pixels[y]
-        prepare_row(y, columns, edges, contexts, quiet)
+        prepare_row(y, columns, contexts, near)
         x = 0
         held = 0
         zeros = QUIET
         while x < width:
-            if zeros >= QUIET:
+            if zeros >= QUIET and near[x] == 0:
                 length = min(BLOCK, width - x)
-                start = max(0, x - QUIET)
-                if quiet[start] >= min(width, x + length + QUIET) - start:
-                    bound = (span >> 16) * block
-                    if code < bound:
-                        span = bound
-                        block += (BLOCK_MOST - block) >> BLOCK_SHIFT
-                        held = 0
-                        x += length
-                    else:
-                        code -= bound
-                        span -= bound
-                        block -= block >> BLOCK_SHIFT
-                        taken, code, seen, span = shift_in(data, taken, code, seen, span)
-                        share = span // length
-                        first = min(code // share, length - 1)
-                        code -= share * first
-                        span = share if first < length - 1 else span - share * first
-                        row[x + first] = 1
-                        held = 1
-                        zeros = 0
-                        x += first + 1
+                bound = (span >> 16) * block
+                if code < bound:
+                    span = bound
+                    block += (BLOCK_MOST - block) >> BLOCK_SHIFT
+                    held = 0
+                    x += length
+                else:
+                    code -= bound
+                    span -= bound
+                    block -= block >> BLOCK_SHIFT
                     taken, code, seen, span = shift_in(data, taken, code, seen, span)
-                    continue
+                    share = span // length
+                    first = min(code // share, length - 1)
+                    code -= share * first
+                    span = share if first < length - 1 else span - share * first
+                    row[x + first] = 1
+                    held = 1
+                    zeros = 0
+                    x += first + 1
+                taken, code, seen, span = shift_in(data, taken, code, seen, span)
+                continue
             static, logit, wide, narrow = _logit(x, held, contexts, tables, bias, gain)
             p0 = _zero_probability(logit, squash)
             bound = (span >> 16) * p0
@@ -281,7 +281,9 @@ def decode(
                 zeros += 1
                 error = p0 - 65536
             taken, code, seen, span = shift_in(data, taken, code, seen, span)
-            gain = _learn(error, static, wide, narrow, bias, gain)
+            slope += _learn(error, static, wide, narrow, bias, gain)
             x += 1
-        edges[y % RING] = note_row(row, columns[y % RING])
+        gain = min(max(gain + (slope >> GAIN_RATE_SHIFT), GAIN_LEAST), GAIN_MOST)
+        slope = 0
+        note_row(row, columns[y % RING])
     return 0 if is_only_form(data, taken, code, span, seen) else NOT_ONLY

@@ -25,7 +25,7 @@ BIASES: Final[tuple[tuple[Segment, ...], ...]] = (
 )
 """The contexts of the biases that follow the one map: 12 and 6 pixels."""
 
-RING: Final = 6  # rows above that a context can see
+RING: Final = 8  # rows above that are kept: five are seen
 REACH: Final = 8  # columns to either side, at most: -7 .. 8
 
 QUIET: Final = 4  # R: columns to either side, rows above and zeros before that are without an edge
