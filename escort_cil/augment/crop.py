@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from escort_cil.augment import compiled
+from escort_cil.augment.operations import brightness
+
 ATTEMPTS = 10  # torchvision's: boxes that are tried before the centre is taken
 
 
@@ -51,19 +54,23 @@ def crop_boxes(draws: Tensor, aspects: Tensor, scale: tuple[float, float], ratio
     return torch.cat([place * (1 - size), size], 1)
 
 
-def crop_resized(images: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
-    """The ``boxes`` (B, 4) of uint8 images, resized to ``size`` pixels, mirrored where ``flips``.
+def crop_resized(images: Tensor, boxes: Tensor, flips: Tensor, factors: Tensor, size: int) -> Tensor:
+    """The ``boxes`` (B, 4) of uint8 images, resized to ``size``, mirrored where ``flips``, times ``factors`` (B,).
 
     Bilinear, as Pillow does it where it enlarges; the stored square is at most 8/7 of ``size`` in the presets, so that
-    its antialiasing hardly differs either. Returns float32 of integers in 0..255.
+    its antialiasing hardly differs either. Then ``operations.brightness``. Returns uint8 (B, 3, size, size).
     """
-    batch, channels, height, width = images.shape
     steps = (torch.arange(size, device=images.device) + 0.5) / size
     columns = torch.where(flips[:, None], 1 - steps, steps)
-    top, bottom, down = _between(boxes[:, 1:2] + boxes[:, 3:4] * steps, height)
-    left, right, along = _between(boxes[:, 0:1] + boxes[:, 2:3] * columns, width)
+    vertical = between(boxes[:, 1:2] + boxes[:, 3:4] * steps, images.shape[2])
+    horizontal = between(boxes[:, 0:1] + boxes[:, 2:3] * columns, images.shape[3])
+    if compiled.suits(images):
+        return compiled.crop_resized(images, vertical, horizontal, factors, size)
 
     # Rows first, as whole rows of all channels of all images; then the columns of each image.
+    batch, channels, height, width = images.shape
+    top, bottom, down = vertical
+    left, right, along = horizontal
     rows = images.reshape(-1, width)
     first = torch.arange(0, len(rows), height, device=images.device).view(batch, channels, 1)
     upper = rows.index_select(0, (first + top[:, None]).flatten()).float()
@@ -73,11 +80,11 @@ def crop_resized(images: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Ten
     shape = (batch, channels, size, size)
     before = torch.gather(resized, 3, left[:, None, None].expand(shape))
     after = torch.gather(resized, 3, right[:, None, None].expand(shape))
-    return before.lerp_(after, along[:, None, None]).add_(0.5).floor_()
+    return brightness(before.lerp_(after, along[:, None, None]).add_(0.5).floor_(), factors)
 
 
-def _between(places: Tensor, extent: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The two pixels around ``places`` (fractions of ``extent`` pixels), and how far each is from the first."""
+def between(places: Tensor, extent: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two pixels around ``places`` (fractions of ``extent`` pixels), and the second one's weight."""
     pixels = (places * extent - 0.5).clamp_(0, extent - 1)
     first = pixels.long()
     return first, (first + 1).clamp_(max=extent - 1), pixels - first

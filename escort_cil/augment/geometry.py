@@ -19,20 +19,18 @@ def shear_x(images: Tensor, shears: Tensor) -> Tensor:
     """Row y (of pixels' centres) is moved to the left by ``shear * y``."""
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device) + 0.5
-    columns = torch.arange(width, device=images.device)
-    # Where each pixel's centre comes from. All pixels of a row lie equally between two pixels of the image.
+    # Where each pixel's centre comes from. All pixels of a row lie equally between two pixels of the image: one
+    # window of the row, and three pixels more, holds what they are made of.
     shift = shears.double()[:, None] * rows
-    whole = torch.floor(shift)
-    part = (shift - whole)[:, None, :, None]
-    first = whole.long()[:, :, None] + columns
-    taps = []
-    for i in (-1, 0, 1, 2):
-        index = (first + i).clamp_(0, width - 1)[:, None]
-        taps.append(torch.gather(images, 3, index.expand(-1, 3, -1, -1)).double())
-    a, b, c, d = taps
+    start = torch.floor(shift)
+    part = (shift - start)[:, None, :, None]
+    window = start.long()[:, :, None] + torch.arange(-1, width + 2, device=images.device)
+    window = window.clamp_(0, width - 1)[:, None].expand(-1, 3, -1, -1)
+    pixels = torch.gather(images, 3, window).double()
+    a, b, c, d = (pixels[..., i : i + width] for i in range(4))
     # Pillow's cubic: Keys' with a = -1.
     result = b + part * (c - a + part * (2 * (a - b) + c - d + part * (b - a + d - c)))
-    source = shift[:, :, None] + (columns + 0.5)
+    source = shift[:, :, None] + (torch.arange(width, device=images.device) + 0.5)
     outside = ((source < 0) | (source >= width))[:, None]
     return cut_off(result).masked_fill_(outside, FILL)
 

@@ -114,8 +114,8 @@ def draw_policy(draws: Tensor) -> PolicyDraws:
     return PolicyDraws(torch.where(happens, indices[chosen], -1), torch.where(positive, plus[chosen], minus[chosen]))
 
 
-def apply_policy(images: Tensor, draws: PolicyDraws, step: int) -> Tensor:
-    """What comes of uint8 (B, 3, H, W) by what the images drew; ``step`` images of a group are worked on at once."""
+def apply_policy(images: Tensor, draws: PolicyDraws) -> Tensor:
+    """What comes of uint8 (B, 3, H, W) by what the images drew; they are left as they are."""
     place = torch.arange(len(images))  # where the images lie now
     for stage in (0, 1):
         # Sorted by operation, a group is a slice.
@@ -126,7 +126,6 @@ def apply_policy(images: Tensor, draws: PolicyDraws, step: int) -> Tensor:
         magnitudes = draws.magnitudes[place, stage].to(images.device, non_blocking=True)
         ends = torch.bincount(drawn + 1, minlength=len(image_operations) + 1).cumsum(0).tolist()
         for operation, start, end in zip(image_operations, ends[:-1], ends[1:], strict=True):
-            for i in range(start, end, step):
-                piece = slice(i, min(i + step, end))
-                images[piece] = operation.apply(images[piece], magnitudes[piece])
+            if start < end:
+                images[start:end] = operation.apply(images[start:end], magnitudes[start:end])
     return images.index_select(0, torch.argsort(place).to(images.device, non_blocking=True))

@@ -18,7 +18,7 @@ from escort_codec.registry import Registry
 
 # A CPU works on pieces of about this many bytes of float32: they stay in its cache, and the allocator hands the same
 # memory out again instead of asking the system for new pages.
-_PIECE_BYTES = 2 << 20
+_PIECE_BYTES = 12 << 20
 
 
 @dataclass(frozen=True)
@@ -138,20 +138,24 @@ def augment(
     draws = _draw(aspects, transform, generator, pixels.device)
     if part is not None:
         draws = draws.of(part)
-    images = pixels.new_empty((len(pixels), 3, transform.size, transform.size))
-    step = _step(images)
-    for i in range(0, len(images), step):
+    if out is None:
+        out = pixels.new_empty((len(pixels), 3, transform.size, transform.size), dtype=torch.float32)
+    step = _step(out)
+    for i in range(0, len(pixels), step):
         piece = slice(i, i + step)
-        if transform.crop == "padded":
-            crops = crop_padded(
-                pixels[piece], draws.places[piece], draws.flips[piece], transform.padding, transform.size
-            )
-        else:
-            crops = crop_resized(pixels[piece], draws.places[piece], draws.flips[piece], transform.size)
-        images[piece] = brightness(crops, draws.factors[piece])
-    if draws.policy is not None:
-        images = apply_policy(images, draws.policy, step)
-    return normalise(images, transform, out=out)
+        images = _cropped(pixels[piece], draws.of(piece), transform)
+        if draws.policy is not None:
+            images = apply_policy(images, draws.policy[piece])
+        normalise(images, transform, out=out[piece])
+    return out
+
+
+def _cropped(pixels: Tensor, draws: _Draws, transform: Transform) -> Tensor:
+    """Cropped, flipped and lit: uint8 (B, 3, size, size)."""
+    if transform.crop == "resized":
+        return crop_resized(pixels, draws.places, draws.flips, draws.factors, transform.size)
+    crops = crop_padded(pixels, draws.places, draws.flips, transform.padding, transform.size)
+    return brightness(crops, draws.factors)
 
 
 def normalise(pixels: Tensor, transform: Transform, *, out: Tensor | None = None) -> Tensor:
@@ -160,14 +164,11 @@ def normalise(pixels: Tensor, transform: Transform, *, out: Tensor | None = None
         out = torch.empty_like(pixels, dtype=torch.float32)
     mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
     scale, shift = (v.to(out.device, torch.float32) for v in (1 / (255 * std), -mean / std))
-    step = _step(pixels)
-    for i in range(0, len(pixels), step):
-        out[i : i + step] = pixels[i : i + step].float().mul_(scale).add_(shift)
-    return out
+    return torch.mul(pixels, scale, out=out).add_(shift)
 
 
 def _step(images: Tensor) -> int:
-    """How many images are worked on at once."""
+    """How many of these float32 images are worked on at once."""
     if images.device.type != "cpu":
         return max(1, len(images))
     return max(1, _PIECE_BYTES // (4 * images[:1].numel() or 1))
