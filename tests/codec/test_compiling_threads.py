@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import threading
+import sys, threading
+sys.setswitchinterval(1e-5)
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from escort_codec.coding import codings
