@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from escort_cil.policy import Mix, RealKind
 from escort_codec.encode import EncodeOptions
@@ -218,11 +218,16 @@ def _check(config: TrainConfig) -> None:
         config.mixed_precision in ("no", "bf16", "fp16"),
         f"--mixed-precision {config.mixed_precision}: write no, bf16 or fp16",
     )
-    need(
-        config.eval_views in ("real", "regenerated", "both"),
-        f"--eval-views {config.eval_views}: write real, regenerated or both",
-    )
+    check_views(config.eval_views)
     _check_memory(config, need)
+
+
+def check_views(text: str) -> EvalViews:
+    """Views as typed; raises ConfigError."""
+    for views in get_args(EvalViews):
+        if text == views:
+            return cast(EvalViews, views)
+    raise ConfigError(f"--eval-views {text}: write {', '.join(get_args(EvalViews)[:-1])} or {get_args(EvalViews)[-1]}")
 
 
 def _check_memory(config: TrainConfig, need: Any) -> None:

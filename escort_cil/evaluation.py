@@ -143,6 +143,7 @@ def evaluate_run(
             cache_bytes=options.cache_memory,
             workers=options.workers,
         )
+        stack.callback(test.close)
         test.add(model.labels, numbers)
         means = _means(model, evaluator, copier, numbers, say) if options.nearest_mean else None
         said = test.predict(evaluator, model.network, means)

@@ -57,6 +57,11 @@ class TestSet:
             self._copies.add(copies, names=names, workers=self._workers)
         self._true += [numbers[image.label] for image in images]
 
+    def close(self) -> None:
+        """Frees the images' memory and file."""
+        self._real.close()
+        self._copies.close()
+
     def predict(self, evaluator: Evaluator, network: GrowingNet, means: Tensor | None) -> dict[str, Predictions]:
         """What the network and the class means say of all images, by view, the main one first."""
         ids = torch.arange(len(self._true))

@@ -135,6 +135,7 @@ class Trainer:
         start = self._take_up(state)
         for phase in range(start, len(self.plan.sizes)):
             self._phase(phase, state if state is not None and state.phase == phase else None)
+        self.test.close()
         self.devices.wait()
         self.recorder.finish()
         self.devices.wait()

@@ -1,38 +1,114 @@
-"""``escort evaluate``: what a trained run says of other images."""
+"""``escort evaluate``: what a trained model says of other images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from escort_cil.evaluation import Evaluation
+
+MATRIX = 12  # classes up to which the whole confusion matrix is shown
+PAIRS = 10  # confusions that are named where there are more
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `escort train`.")],
-    data: Annotated[str, typer.Option(metavar="DIR", help="Images: DIR/test/<class>/ or DIR/<class>/.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Images: DIR/test/<class>/ or DIR/<class>/.")],
+    eval_views: Annotated[
+        str | None, typer.Option(help="real, regenerated or both; as the run has it if left out.")
+    ] = None,
+    nearest_mean: Annotated[
+        bool, typer.Option(help="Evaluate the class means of the run's memory.escx as well.")
+    ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    cache_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Decoded images in memory; the rest on disk.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that decode and encode; one a core.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there too, as JSON.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Evaluate a saved run on a folder of images, with its linear head and with the means of its memory."""
-    from escort_cil.saved import evaluate_run
+    """Evaluate the model of a run folder on a folder of images; no training data is needed.
 
-    record = evaluate_run(run, data, device=device)
-    if json:
-        import json as json_module
+    The figures are those of metrics.jsonl, and each class's. RUN is not changed, and nothing is written but --out.
+    """
+    import sys
+    from json import dumps
 
-        print(json_module.dumps(record, indent=2, ensure_ascii=False))
+    from escort_cil.bytes import parse_bytes
+    from escort_cil.config import check_views
+    from escort_cil.evaluation import EvaluationOptions, evaluate_run
+    from escort_codec.container.sink import write_whole
+    from escort_codec.errors import UsageError
+
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: at least 1")
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    options = EvaluationOptions(
+        None if eval_views is None else check_views(eval_views),
+        nearest_mean,
+        device,
+        None if cache_memory is None else parse_bytes(cache_memory),
+        workers,
+    )
+    evaluation = evaluate_run(run, data, options, lambda line: print(line, file=sys.stderr, flush=True))
+    if not evaluation.is_main:
         return
+    text = dumps(evaluation.to_record(), indent=2, ensure_ascii=False)
+    if out is not None:
+        write_whole(out, (text + "\n").encode())
+    if json:
+        print(text)
+    else:
+        _print(evaluation)
+
+
+def _print(evaluation: Evaluation) -> None:
     from escort_cli.tables import print_table
 
     keys = ("images", "top1", "top5", "nme_top1", "nme_top5", "old", "new")
+    columns = ("view", "images", "top-1", "top-5", "nearest mean", "its top-5", "old", "new")
+    rows = []
+    for view, figures in evaluation.figures.items():
+        record = figures.to_record()
+        rows.append([view, str(record[keys[0]]), *(_percent(record[key]) for key in keys[1:])])
+    print_table(f"{evaluation.run} on {evaluation.data}, %", columns, rows)
+    _print_classes(evaluation)
+    _print_confusion(evaluation)
+
+
+def _print_classes(evaluation: Evaluation) -> None:
+    from escort_cli.tables import print_table
+
+    phases = [phase for phase, size in enumerate(evaluation.main.groups) for _ in range(size)]
     rows = [
-        [view, *("-" if figures[key] is None else f"{figures[key]:g}" for key in keys)]
-        for view, figures in record["views"].items()
+        [each["label"], str(phase + 1), str(each["images"]), _percent(each["top1"]), _percent(each["nme_top1"])]
+        for each, phase in zip(evaluation.to_record()["per_class"], phases, strict=True)
     ]
-    print_table(
-        f"{run} on {data}",
-        ("view", "images", "top-1", "top-5", "nearest mean", "nearest mean, top-5", "old", "new"),
-        rows,
-    )
-    print_table("Classes", ("class", "top-1"), [(label, f"{v:g}") for label, v in record["by_class"].items()])
+    print_table("Classes in the order in which they were learnt", ("class", "phase", "images", "top-1", "mean"), rows)
+
+
+def _print_confusion(evaluation: Evaluation) -> None:
+    from escort_cli.tables import print_table
+
+    confusion, labels = evaluation.main.linear.confusion, evaluation.labels
+    if len(labels) <= MATRIX:
+        rows = [
+            [f"{i + 1} {label}", *(str(count) if count else "." for count in confusion[i])]
+            for i, label in enumerate(labels)
+        ]
+        columns = ("", *(str(number) for number in range(1, len(labels) + 1)))
+        print_table("Confusion (rows: true)", columns, rows)
+        return
+    pairs = [(int(confusion[i, j]), i, j) for i in range(len(labels)) for j in range(len(labels)) if i != j]
+    pairs = sorted((pair for pair in pairs if pair[0]), key=lambda pair: (-pair[0], pair[1:]))[:PAIRS]
+    found = [[f"{labels[i]}, called {labels[j]}", str(count)] for count, i, j in pairs]
+    print_table("Most frequent confusions (--json has all)", ("", "images"), found)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

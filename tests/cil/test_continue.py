@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 import escort_codec
 from escort_cil.runs import configure
-from escort_cil.saved import evaluate_run, load_run
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, SourceError, TrainingError
 from tests.cil.small_runs import quick
@@ -67,30 +65,3 @@ def test_what_cannot_be_gone_on_with(halves: tuple[Path, Path], tmp_path: Path) 
     (tmp_path / "first" / "metrics.jsonl").write_text("")
     with pytest.raises(TrainingError, match="has not finished"):
         train(configure({"data": str(new)}, {}, goes_on=tmp_path / "first")[0], out=tmp_path / "second")
-
-
-def test_a_saved_run_says_what_it_said(small_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    last = train(quick(small_data, method="memo", eval_views="both"), out=out).records[-1]
-    record = evaluate_run(out, str(small_data), device="cpu")
-    for view in ("both", "real", "regenerated"):
-        for key in ("images", "top1", "top5", "nme_top1", "old", "new"):
-            assert record["views"][view][key] == last["views"][view][key], (view, key)
-    assert record["view"] == "both"
-    assert set(record["by_class"]) == set(load_run(out).order)
-    json.dumps(record)
-
-
-def test_other_images(small_data: Path, tmp_path: Path) -> None:
-    train(quick(small_data, method="finetune", epochs=1), out=tmp_path / "run")
-    label = load_run(tmp_path / "run").order[0]
-    shutil.copytree(small_data / "train" / label, tmp_path / "some" / label)
-    record = evaluate_run(tmp_path / "run", str(tmp_path / "some"), device="cpu")
-    assert record["images"] == 8
-    assert list(record["by_class"]) == [label]
-    assert record["nme_top1"] is None
-    (tmp_path / "some" / label).rename(tmp_path / "some" / "unheard")
-    with pytest.raises(SourceError, match="has not learnt a class 'unheard'"):
-        evaluate_run(tmp_path / "run", str(tmp_path / "some"), device="cpu")
-    with pytest.raises(TrainingError, match="no run folder"):
-        evaluate_run(tmp_path, str(small_data))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from escort_cil.checkpoint import load_tensors, save_tensors
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
+from escort_cil.saved_model import load_model
 from escort_cil.trainer import train
+from escort_codec.errors import FormatError, ModelError, SourceError, TrainingError
+from escort_codec.regenerate.base import Job, Regenerated
+from escort_codec.regenerate.harmonic import Harmonic
 from tests.cil.small_runs import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,3 +99,92 @@ def test_both_views_and_what_was_lost(run: Path, small_data: Path, tmp_path: Pat
     assert plain["top1"] == line["views"]["real"]["top1"]
     assert plain["nme_top1"] is None
     assert plain["nme_confusion"] is None
+
+
+def test_other_classes_and_none(run: Path, small_data: Path, tmp_path: Path) -> None:
+    labels = load_model(run).labels
+    some = tmp_path / "some"
+    shutil.copytree(small_data / "train" / labels[3], some / labels[3])
+    shutil.copytree(small_data / "test" / labels[0], some / "yacht")
+    said: list[str] = []
+    options = EvaluationOptions(views="real", nearest_mean=False)
+    evaluation = evaluate_run(run, some, options, said.append)
+    assert said == [
+        "not evaluated: 3 images of 1 class (yacht), which the model never learnt",
+        f"no images of 4 classes ({', '.join(label for label in labels if label != labels[3])}), which the model knows",
+    ]
+    found = evaluation.to_record()
+    assert found["not_learnt"] == {"yacht": 3}
+    assert found["images"] == 8
+    assert found["new"] is None
+    assert found["old"] == found["top1"]
+    assert [each["images"] for each in found["per_class"]] == [0, 0, 0, 8, 0]
+    assert [each["top1"] for each in found["per_class"]] == [None, None, None, found["top1"], None]
+    assert sum(found["confusion"][3]) == 8
+    shutil.rmtree(some / labels[3])
+    with pytest.raises(SourceError, match=r"none of its classes is known.* 1 class \(yacht\).* 5 classes \("):
+        evaluate_run(run, some, options)
+
+
+def test_the_folder_of_training_images(small_data: Path, tmp_path: Path, cache: str) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_data / "train", data)
+    train(quick(data, cache=cache, epochs=1), out=tmp_path / "run")
+    said: list[str] = []
+    evaluation = evaluate_run(tmp_path / "run", data, say=said.append)
+    assert said == [f"{data}: the run was trained on this folder: only the images that it held out are used"]
+    assert_as_trained(evaluation.to_record(), last_line(tmp_path / "run"))
+    shutil.move(data, tmp_path / "other" / "train")
+    with pytest.raises(SourceError, match=r"has train/ and no test/: give .*train if these images are meant"):
+        evaluate_run(tmp_path / "run", tmp_path / "other")
+
+
+def test_what_cannot_be_loaded(run: Path, small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is no run folder"):
+        load_model(tmp_path)
+    shutil.copy(run / "config.json", tmp_path)
+    with pytest.raises(TrainingError, match=r"has no model.safetensors: no phase of this run is finished"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:999])
+    with pytest.raises(TrainingError, match="the weights cannot be read"):
+        load_model(tmp_path)
+    tensors = load_tensors(run / "model.safetensors")
+    save_tensors(tmp_path / "model.safetensors", tensors)
+    with pytest.raises(TrainingError, match="is no model of escort train"):
+        load_model(tmp_path)
+    save_tensors(tmp_path / "model.safetensors", tensors, {"groups": "[5, 5]"})
+    with pytest.raises(TrainingError, match=r"knows 10 classes, config\.json names 5"):
+        load_model(tmp_path)
+    save_tensors(tmp_path / "model.safetensors", tensors, {"groups": "[4]"})
+    with pytest.raises(TrainingError, match="of another network"):
+        load_model(tmp_path)
+
+
+def failing(self: Harmonic, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+    for job in jobs:
+        yield Regenerated(job, None, self.recipe(job.exemplar), ModelError("the weights are not here"))
+
+
+def test_a_memory_that_cannot_tell(
+    run: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("config.json", "model.safetensors", "memory.escx"):
+        shutil.copy(run / name, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+
+    def evaluated(**changed: object) -> tuple[dict[str, Any], list[str]]:
+        (tmp_path / "config.json").write_text(json.dumps({**values, "eval_views": "real", **changed}))
+        said: list[str] = []
+        return evaluate_run(tmp_path, small_data, say=said.append).to_record(), said
+
+    found, said = evaluated(exemplars="no/such/folder")
+    assert said == ["no nearest mean: the prompts' images were in no/such/folder, which is not here"]
+    assert found["nme_top1"] is None
+    assert found["top1"] == last_line(run)["views"]["real"]["top1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Harmonic, "regenerate", failing)
+        with pytest.raises(ModelError, match="not here; --no-nearest-mean evaluates without the memory's images"):
+            evaluated()
+    (tmp_path / "memory.escx").write_bytes(b"\x89ESC")
+    with pytest.raises(FormatError, match=r"memory\.escx"):
+        evaluated()
