@@ -58,3 +58,10 @@ def look_up(tables: Tensor, images: Tensor) -> Tensor:
     out = torch.empty_like(rows)
     _kernels().look_up(tables.reshape(-1, 256).contiguous().numpy(), rows.numpy(), out.numpy())
     return out.view_as(images)
+
+
+def scale(images: Tensor, factors: Tensor, shifts: Tensor, out: Tensor) -> None:
+    """Fills ``out``, float32 (B, 3, H, W), contiguous: uint8 ``images`` times ``factors`` (3,) plus ``shifts`` (3,)."""
+    values, results = (v.flatten(0, 1).flatten(1) for v in (images.contiguous(), out))
+    weights = (v.repeat(len(images)) for v in (factors, shifts))
+    _kernels().scale(*(v.numpy() for v in (values, *weights, results)))

@@ -73,3 +73,12 @@ def look_up(tables: Bytes, values: Bytes, out: Bytes) -> None:
     for i in range(len(values)):
         for j in range(values.shape[1]):
             out[i, j] = tables[i, values[i, j]]
+
+
+@kernel(void(uint8[:, ::1], float32[::1], float32[::1], float32[:, ::1]))
+def scale(values: Bytes, factors: Floats, shifts: Floats, out: Floats) -> None:
+    """Row i of ``values`` (N, pixels) times ``factors[i]``, plus ``shifts[i]``."""
+    for i in range(len(values)):
+        factor, shift = factors[i], shifts[i]
+        for j in range(values.shape[1]):
+            out[i, j] = float32(values[i, j]) * factor + shift

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from escort_cil.augment import compiled
 from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
@@ -162,9 +163,12 @@ def normalise(pixels: Tensor, transform: Transform, *, out: Tensor | None = None
     """Evaluation images for the network: uint8 (B, 3, size, size) to float32 (x / 255 - mean) / std."""
     if out is None:
         out = torch.empty_like(pixels, dtype=torch.float32)
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
-    scale, shift = (v.to(out.device, torch.float32) for v in (1 / (255 * std), -mean / std))
-    return torch.mul(pixels, scale, out=out).add_(shift)
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (transform.mean, transform.std))
+    factors, shifts = (v.to(out.device, torch.float32) for v in (1 / (255 * std), -mean / std))
+    if compiled.suits(pixels) and out.is_contiguous():
+        compiled.scale(pixels, factors, shifts, out)
+        return out
+    return torch.mul(pixels, factors.view(3, 1, 1), out=out).add_(shifts.view(3, 1, 1))
 
 
 def _step(images: Tensor) -> int:

@@ -76,12 +76,15 @@ def test_brightness_is_pillows() -> None:
         assert (found == tensor(expected)).all()
 
 
-def test_normalise_is_per_channel() -> None:
+def test_normalise_is_per_channel(way: str) -> None:
     transform = transforms.get("small")(4)
     found = normalise(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8), transform)
     for channel in range(3):
         expected = (0.2 - transform.mean[channel]) / transform.std[channel]
         assert found[:, channel].flatten().tolist() == pytest.approx([expected] * 32, abs=1e-6)
+    assert normalise(torch.empty(0, 3, 4, 4, dtype=torch.uint8), transform).shape == (0, 3, 4, 4)
+    columns_last = torch.empty(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert torch.equal(normalise(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8), transform, out=columns_last), found)
 
 
 @pytest.mark.parametrize("size", [16, 24])
