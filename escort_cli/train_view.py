@@ -98,30 +98,49 @@ def shown() -> Iterator[View]:
 
 
 def print_results(results: Sequence[RunResult]) -> None:
-    """A table a run, and the mean and deviation where there are several."""
+    """Two tables a run, accuracies and memory, and mean and deviation where there are several runs."""
     from escort_cli.tables import print_table
 
     for result in results:
-        title = f"{result.config.method}, {result.folder}"
-        print_table(title, *phase_table(result.records))
+        print_table(f"{result.config.method}, {result.folder}: accuracy in %", *accuracy_table(result.records))
+        if result.records[-1]["memory_bytes"]:
+            print_table("memory", *memory_table(result.records))
     if len(results) > 1:
         _print_means(results)
 
 
-def phase_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows: a row a phase; where there are several views, the top-1 of each."""
-    views = list(records[-1]["views"])
-    columns = ["phase", "classes", "top-1", "top-5", "nearest mean", "old", "new", "average", "forgetting"]
-    columns += [f"top-1 {view}" for view in views] if len(views) > 1 else []
-    columns += ["memory, bytes", "real", "prompts", "units"]
-    rows = []
-    for record in records:
-        keys = ("top1", "top5", "nme_top1", "old", "new", "average_incremental_accuracy", "forgetting")
-        row = [str(record["phase"] + 1), str(record["classes"]), *(_percent(record[key]) for key in keys)]
-        row += [_percent(record["views"][view]["top1"]) for view in views] if len(views) > 1 else []
-        row += [f"{record['memory_bytes']:,}", str(record["memory_real"]), str(record["memory_prompt"])]
-        rows.append([*row, f"{record['memory_units']:.1f}"])
+def accuracy_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows, a row a phase and view."""
+    keys = ("top1", "top5", "nme_top1", "old", "new", "average_incremental_accuracy", "forgetting")
+    several = len(records[-1]["views"]) > 1
+    columns = ["phase", "classes", *(["view"] if several else [])]
+    columns += ["top-1", "top-5", "nearest mean", "old", "new", "average", "forgetting"]
+    rows = [
+        [
+            str(record["phase"] + 1),
+            str(record["classes"]),
+            *([view] if several else []),
+            *(_percent(figures[key]) for key in keys),
+        ]
+        for record in records
+        for view, figures in record["views"].items()
+    ]
     return columns, rows
+
+
+def memory_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows, a row a phase."""
+    rows = [
+        [
+            str(record["phase"] + 1),
+            f"{record['memory_bytes']:,}",
+            str(record["memory_real"]),
+            str(record["memory_prompt"]),
+            f"{record['memory_units']:.1f}",
+        ]
+        for record in records
+    ]
+    return ["phase", "bytes", "real", "prompts", "units"], rows
 
 
 def _print_means(results: Sequence[RunResult]) -> None:
