@@ -54,6 +54,7 @@ def main() -> None:
             variants[f"{coding}, {workers} worker{'s' * (workers > 1)}"] = encode(coding, workers)
     rates: dict[str, list[float]] = {name: [] for name in variants}
     with tempfile.TemporaryDirectory() as folder:
+        cv2.setNumThreads(1)  # one thread means one: OpenCV has threads of its own
         for round_ in range(options.repeats + 1):  # the first warms up caches and compiles
             for name, run in variants.items():
                 started = time.perf_counter()

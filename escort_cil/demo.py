@@ -28,7 +28,7 @@ from escort_codec.source import SourceImage, load_rgb
 PHASES = 3
 SEEDS = (0, 1, 2)
 SHEET_ROWS = 8
-ORIGINALS_A_CLASS = 1.5  # the budget: as many bytes a class as this many original images have on average
+ORIGINALS_A_CLASS = 1.0  # the budget: as many bytes a class as this many original images have on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class DemoOptions:
     """How the demo is run: ``image_size`` in pixels, ``epochs`` a phase; ``device`` as for training."""
 
     regenerator: str = "harmonic"
-    image_size: int = 48
-    epochs: int = 30
+    image_size: int = 40
+    epochs: int = 24
     device: str = "auto"
     seed: int = 1993
     model_seed: int = 1
@@ -66,7 +66,7 @@ def encode_demo(data: str, out: Path) -> tuple[EncodeReport, Sizes]:
 
 
 def demo_budget(data: DataSet) -> int:
-    """The bytes of the memory file in all: room for one and a half original images of each class."""
+    """The bytes of the memory file in all: room for one original image of each class."""
     sizes = [image.path.stat().st_size for images in data.train.values() for image in images]
     return round(ORIGINALS_A_CLASS * len(data.train) * sum(sizes) / len(sizes))
 

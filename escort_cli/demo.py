@@ -21,8 +21,8 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is made.")] = Path("demo-out"),
     regenerator: Annotated[str, typer.Option(help="harmonic (needs no weights) or controlnet.")] = "harmonic",
-    image_size: Annotated[int, typer.Option(help="Pixels of the network's images.")] = 48,
-    epochs: Annotated[int, typer.Option(help="Epochs of each phase.")] = 30,
+    image_size: Annotated[int, typer.Option(help="Pixels of the network's images.")] = 40,
+    epochs: Annotated[int, typer.Option(help="Epochs of each phase.")] = 24,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Draw pictures, encode, decode and train with three kinds of memory at equal bytes, and show what comes of it.

@@ -130,8 +130,8 @@ def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
     for simpler in sorted((c for c in codings if c.number < wanted.number), key=lambda c: -c.number):
         if simpler.number == 0 and (edges.size + 7) // 8 > len(best[1]):
             continue
-        bits = simpler.encode(edges)
-        if len(bits) <= len(best[1]):
+        bits = simpler.encode_within(edges, len(best[1]))
+        if bits is not None:
             best = simpler.name, bits
     return best
 

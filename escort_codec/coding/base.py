@@ -32,6 +32,11 @@ class Coding(ABC):
     def encode(self, edges: EdgeMap) -> bytes:
         """The bits of ``edges``, bool of shape (H, W), C-contiguous; any H and W, 0 included."""
 
+    def encode_within(self, edges: EdgeMap, limit: int) -> bytes | None:
+        """``encode``'s bits where they are at most ``limit`` bytes, else None: a coding may find that out sooner."""
+        bits = self.encode(edges)
+        return bits if len(bits) <= limit else None
+
     @abstractmethod
     def decode(self, data: bytes, shape: tuple[int, int]) -> EdgeMap:
         """The edge map of ``shape`` (H, W) that ``encode`` made ``data`` of.

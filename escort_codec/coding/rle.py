@@ -6,6 +6,7 @@ import functools
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from escort_codec.coding.base import Coding, EdgeMap, check_data, check_edges, check_shape
 from escort_codec.compiling import compiling
@@ -35,15 +36,16 @@ class RunLengths(Coding):
 
     def encode(self, edges: EdgeMap) -> bytes:
         """The bits of ``edges``, bool (H, W): the only bytes that ``decode`` takes for this map."""
-        edges = check_edges(edges)
-        kernels = _kernels()
-        packed = np.zeros((edges.size + 63) // 64 * 8, np.uint8)
-        packed[: (edges.size + 7) // 8] = np.packbits(edges, bitorder="little")
-        words = packed.view("<u8").astype(np.uint64, copy=False)
-        out = np.empty(words.nbytes + 8, np.uint8)
-        while (written := kernels.encode(words, edges.size, out)) == kernels.FULL:  # rare: longer than packed bits
-            out = np.empty(2 * out.size, np.uint8)
-        return out[:written].tobytes()
+        words = _words(check_edges(edges))
+        room = words.nbytes
+        while (bits := _encode(words, edges.size, room)) is None:  # rare: longer than packed bits
+            room *= 2
+        return bits
+
+    def encode_within(self, edges: EdgeMap, limit: int) -> bytes | None:
+        """``encode``'s bits, or None as soon as they are more than ``limit`` bytes."""
+        bits = _encode(_words(check_edges(edges)), edges.size, limit)
+        return bits if bits is not None and len(bits) <= limit else None
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> EdgeMap:
         """The map of ``shape``; raises CodingError for bits that ``encode`` does not write."""
@@ -59,3 +61,18 @@ class RunLengths(Coding):
             case kernels.WASTED:
                 raise CodingError("run lengths end in bytes that say nothing")
         return pixels.view(np.bool_).reshape(shape)
+
+
+def _words(edges: EdgeMap) -> NDArray[np.uint64]:
+    """The map's pixels in 64-bit words, the first pixel lowest; zeros behind the last."""
+    packed = np.zeros((edges.size + 63) // 64 * 8, np.uint8)
+    packed[: (edges.size + 7) // 8] = np.packbits(edges, bitorder="little")
+    return packed.view("<u8").astype(np.uint64, copy=False)
+
+
+def _encode(words: NDArray[np.uint64], pixels: int, room: int) -> bytes | None:
+    """The bits, or None where they are more than ``room`` bytes (a few more may pass)."""
+    kernels = _kernels()
+    out = np.empty(room + 8, np.uint8)
+    written = kernels.encode(words, pixels, out)
+    return None if written == kernels.FULL else out[:written].tobytes()
