@@ -83,16 +83,19 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
     """
     root = Path(folder)
     if has_split(root, "train") or has_split(root, "test"):
-        train = _new(group_by_label(scan(root, "train")), known, root)
+        train, notes = _new(group_by_label(scan(root, "train")), known, root)
         test = group_by_label(scan(root, "test"))
         for label in test:
             if label not in train and label not in known:
                 raise SourceError(f"{root}/test/{label}: there are no training images of this class")
         missing = [label for label in train if label not in test]
-        note = f"no test images of {len(missing)} classes ({missing[0]} ...)" if missing else ""
-        return DataSet(folder, train, test, note)
+        missing += [label for label in known if label not in test]
+        if missing:
+            notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...)")
+        return DataSet(folder, train, test, "; ".join(notes))
+    images_of, notes = _new(group_by_label(scan(root)), known, root)
     train, test = {}, {}
-    for label, images in _new(group_by_label(scan(root)), known, root).items():
+    for label, images in images_of.items():
         held = min(len(images) - 1, max(1, round(holdout * len(images))))
         drawn = set(np.random.RandomState(HOLDOUT_SEED).permutation(len(images))[:held].tolist())
         train[label] = tuple(image for i, image in enumerate(images) if i not in drawn)
@@ -100,18 +103,21 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
     count = sum(map(len, test.values()))
     if not count:
         raise SourceError(f"{root}: there is no test/ and one image a class: nothing can be held out for the test")
-    note = f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
-    return DataSet(folder, train, test, note)
+    notes.append(
+        f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
+    )
+    return DataSet(folder, train, test, "; ".join(notes))
 
 
 def _new(
     images: dict[str, tuple[SourceImage, ...]], known: Sequence[str], root: Path
-) -> dict[str, tuple[SourceImage, ...]]:
-    """The classes that are not ``known``."""
+) -> tuple[dict[str, tuple[SourceImage, ...]], list[str]]:
+    """The classes that are not ``known``, and what is to be said of the others."""
     new = {label: group for label, group in images.items() if label not in set(known)}
     if not new:
         raise SourceError(f"{root}: all its classes are known already: there is nothing new to learn")
-    return new
+    old = [label for label in images if label not in new]
+    return new, [f"training images of {len(old)} known classes ({old[0]} ...) are not used"] if old else []
 
 
 def group_by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:

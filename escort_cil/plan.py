@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from escort_cil import run_folder as names
 from escort_cil.augment import transforms
 from escort_cil.config import TrainConfig
 from escort_cil.learners import Learner, learners
 from escort_cil.networks import backbones
 from escort_cil.phases import DataSet, check_class_order, class_order, read_data, split_phases
-from escort_cil.policy import Maker
+from escort_cil.policy import Maker, options_like
 from escort_cil.run_folder import RunFolder
 from escort_cil.selection import selections
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.source import SourceImage
 
-NETWORK_KEYS = ("method", "backbone", "image_size", "transform")  # what a run that goes on has from the one before
+KEPT: Final = {
+    "method": "its network",
+    "backbone": "its network",
+    "image_size": "its network",
+    "transform": "its network",
+    "eval_views": "its list of figures",
+}
+"""What a run that goes on has from the one before, and why."""
 
 
 class Plan:
@@ -31,9 +39,8 @@ class Plan:
 
     def __init__(self, config: TrainConfig) -> None:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
-        held = _held(self.base)
-        if held is not None:
-            config = replace(config, **{key: getattr(held, key) for key in NETWORK_KEYS})
+        held = None if self.base is None else self.base.train_config()
+        before = () if self.base is None or held is None else _continued(config, self.base, held)
         self.prompts = Reader(config.prompts) if config.prompts else None
         try:
             known = held.class_order if held is not None else ()
@@ -41,8 +48,9 @@ class Plan:
             self.config = _resolved(config, self.data, self.prompts, known)
             self.order = self.config.class_order
             self.numbers = {label: number for number, label in enumerate(self.order)}
-            self.sizes = phase_sizes(self.config)
-            self.first = 0 if held is None else len(phase_sizes(held))
+            new = len(self.order) - sum(before)
+            self.sizes = before + split_phases(new, self.config.init_cls, self.config.increment)
+            self.first = len(before)
             self.hyperparameters = self.config.hyperparameters()
             self.transform = transforms.get(self.config.transform)(self.config.image_size)
             self.select = selections.get(self.config.selection)
@@ -70,6 +78,8 @@ class Plan:
     def name(self) -> str:
         """What the run's folder is called: method, network, protocol, order seed, model seed."""
         c = self.config
+        if self.base is not None:
+            return f"{self.base.path.resolve().name}-then{sum(self.sizes[self.first :])}-seed{c.seed}"
         return f"{c.method}-{c.backbone}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
 
     def values(self) -> dict[str, Any]:
@@ -95,20 +105,22 @@ class Plan:
         return {label: self.data.train[label] for label in self.labels(phase)}
 
 
-def _held(base: RunFolder | None) -> TrainConfig | None:
-    """The configuration of the run to go on from; raises TrainingError where it is not finished."""
-    if base is None:
-        return None
-    held = base.train_config()
-    if len(base.read_metrics()) != len(phase_sizes(held)):
+def _continued(config: TrainConfig, base: RunFolder, held: TrainConfig) -> tuple[int, ...]:
+    """The classes that each phase of the run ``base`` (of configuration ``held``) brought.
+
+    Raises TrainingError where it is not finished, ConfigError where ``config`` cannot go on from it.
+    """
+    records = base.read_metrics()
+    groups = tuple(int(size) for size in records[-1]["groups"]) if records else ()
+    if sum(groups) != len(held.class_order) or (base / names.CHECKPOINT).exists():
         raise TrainingError(f"{base.path}: has not finished: --resume it first")
-    return held
-
-
-def phase_sizes(config: TrainConfig) -> tuple[int, ...]:
-    """Classes of each phase of a resolved configuration; those of the run before come first."""
-    before = phase_sizes(RunFolder(Path(config.continued)).train_config()) if config.continued else ()
-    return before + split_phases(len(config.class_order) - sum(before), config.init_cls, config.increment)
+    for key, what in KEPT.items():
+        mine, theirs = getattr(config, key), getattr(held, key)
+        if mine != theirs and not (key == "transform" and config.transform_name == theirs):
+            raise ConfigError(f"--{key.replace('_', '-')} {mine}: {base.path} has {theirs}, and {what} is gone on with")
+    if learners.get(config.method).sees_all:
+        raise ConfigError(f"{base.path}: {config.method} needs the images of all classes: train it anew on all of them")
+    return groups
 
 
 def _data_folder(config: TrainConfig, prompts: Reader | None) -> str:
@@ -145,6 +157,8 @@ def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known:
         raise ConfigError(f"--augmentations-per-image {wanted}: there are {len(seeds)} seeds: give more (--seeds)")
     if config.memory_only and not learners.get(config.method).uses_memory:
         raise ConfigError(f"--memory-only: {config.method} keeps no memory")
+    if prompts is not None:
+        config = _like_prompts(config, prompts)
     return replace(
         config,
         data=data.folder,
@@ -156,4 +170,22 @@ def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known:
         transform=config.transform_name,
         augmentation_prob=config.probability,
         selection="random" if config.memory_only else config.selection,
+    )
+
+
+def _like_prompts(config: TrainConfig, prompts: Reader) -> TrainConfig:
+    """The configuration with the file's way to make prompts: it holds where the file is gone."""
+    made = options_like(prompts, config.encode_options(), config.hint)
+    hint = config.hint
+    if hint is None and (made.hint or not any(exemplar.hint for exemplar in prompts)):
+        hint = made.hint
+    return replace(
+        config,
+        preset=made.preset,
+        canny_low=made.settings.low,
+        canny_high=made.settings.high,
+        blur=made.settings.blur,
+        min_contour=made.settings.min_contour,
+        coding=made.coding,
+        hint=hint,
     )

@@ -108,7 +108,7 @@ class Maker:
         self.real = real
         self._prompts = prompts
         self._strip = hint == 0
-        self._options = _options_of(prompts, options, hint) if prompts is not None else options
+        self._options = options_like(prompts, options, hint) if prompts is not None else options
         self._workers = options.workers or os.cpu_count() or 1
 
     def reals(self, images: Sequence[SourceImage]) -> list[Exemplar]:
@@ -147,8 +147,8 @@ class Maker:
             return list(pool.map(make, items))
 
 
-def _options_of(prompts: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
-    """The options that the file's first prompt was encoded with, as far as it tells."""
+def options_like(prompts: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
+    """The options that the file's first prompt was encoded with, as far as it tells; raises ConfigError for none."""
     first = next((exemplar for exemplar in prompts if exemplar.kind == "prompt"), None)
     if first is None:
         raise ConfigError(f"{prompts.path}: holds no prompts; give the file that `escort encode` wrote")

@@ -86,8 +86,9 @@ class Recorder:
         self._checkpoints.publish(self.folder.path, phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
-            groups = json.dumps(self.records[-1]["groups"])  # what the network is built by: saved_model.py
-            save_tensors(self.folder / names.MODEL, learner.net.state_dict(), {"format": "escort", "groups": groups})
+            # What the network is built by: saved_model.py. One key, as safetensors writes several in any order.
+            about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
+            save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
 
     def restore(self, state: State, learner: Learner) -> None:
         """Takes up a checkpoint: ``learner`` has gone through the phases before it, without their training.

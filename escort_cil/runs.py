@@ -61,6 +61,7 @@ def configure(
         read: FileConfig = read_config_file(file)
         values |= read.values
         notes, seeds = read.notes, tuple(seeds) or read.seeds
+    _give_way(values, {**settings, **given})
     known = {field.name: field for field in fields(TrainConfig)}
     for key, value in settings.items():
         part, dot, option = key.partition(".")
@@ -77,6 +78,17 @@ def configure(
     config.hyperparameters()
     config.make_regenerator_options()
     return config, tuple(seeds) or (config.seed,), notes
+
+
+def _give_way(values: dict[str, Any], typed: Mapping[str, Any]) -> None:
+    """Drops from a file's or a run's method options what a typed --lr, --batch-size or --epochs says for all phases."""
+    dropped = {"lr": ["init_lr", "lr"], "batch_size": ["batch_size"]}
+    if values.get("epochs") is not None:  # the milestones were moved already, and rounded: the method's are moved anew
+        dropped["epochs"] = ["init_epochs", "epochs", "init_milestones", "milestones"]
+    gone = [option for key, options in dropped.items() if key in typed for option in options]
+    kept = {key: value for key, value in values.get("method_options", {}).items() if key not in gone}
+    if gone and kept != values.get("method_options"):
+        values["method_options"] = kept
 
 
 def train_seeds(

@@ -66,9 +66,10 @@ def _groups(path: Path) -> tuple[int, ...]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            groups = json.loads((file.metadata() or {}).get("groups", "[]"))
+            about = json.loads((file.metadata() or {}).get("escort", "{}"))
     except (OSError, SafetensorError, ValueError) as exc:
         raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
+    groups = about.get("groups") if isinstance(about, dict) else None
     if not isinstance(groups, list) or not groups or not all(isinstance(size, int) and size > 0 for size in groups):
         raise TrainingError(f"{path}: does not say which classes it knows: it is no model of escort train")
     return tuple(groups)

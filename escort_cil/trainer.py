@@ -18,7 +18,7 @@ from escort_cil.confusion import load_figures
 from escort_cil.copies import Copier, CopyCache
 from escort_cil.devices import Devices
 from escort_cil.evaluate import Evaluator, class_means
-from escort_cil.events import Event, PhaseBegan, PhaseEnded, Report, Said, silent
+from escort_cil.events import EpochEnded, Event, PhaseBegan, PhaseEnded, Report, Said, silent
 from escort_cil.fitting import Fitting, fit
 from escort_cil.given import given_copies
 from escort_cil.items import Shown, store_items
@@ -31,6 +31,7 @@ from escort_cil.recorder import Recorder
 from escort_cil.run_folder import RunFolder
 from escort_cil.store import Source
 from escort_cil.test_set import TestSet
+from escort_codec.errors import OutputError
 from escort_codec.regenerate import regenerators
 from escort_codec.source import SourceImage
 
@@ -63,6 +64,8 @@ def train(
     """
     with Plan(config) as plan:
         folder = RunFolder(out or Path("runs") / plan.name)
+        if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
+            raise OutputError(f"{folder.path}: is the run that is gone on from, and stays: give another --out")
         if resume and folder.exists:
             folder.check_config(plan.values())
             records = folder.read_metrics()
@@ -70,7 +73,7 @@ def train(
                 report(Said(f"{folder.path}: is finished"))
                 figures = load_figures(folder / names.CONFUSION)
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), figures)
-        devices = Devices(plan.config.device, plan.config.mixed_precision)
+        devices = Devices(plan.config.device, plan.config.mixed_precision, track=plan.config.track, folder=folder.path)
         if devices.is_main and not (resume and folder.exists):
             folder.begin(force=force)
             folder.write_config(plan.values(), sys.argv if command is None else command)
@@ -127,10 +130,16 @@ class Trainer:
         if self.devices.is_main:
             self.folder.log(str(event))
             self._report(event)
+        epochs = [self.plan.hyperparameters.schedule(phase).epochs for phase in range(len(self.plan.sizes))]
+        if isinstance(event, EpochEnded):
+            self.devices.track(event.figures(), sum(epochs[: event.phase]) + event.epoch + 1)
+        elif isinstance(event, PhaseEnded):
+            self.devices.track(event.figures(), sum(epochs[: event.record["phase"] + 1]))
 
     def run(self, *, resume: bool) -> RunResult:
         """All phases that are not done yet."""
         self._introduce()
+        self.devices.begin_tracking(self.plan.values())
         state = self.recorder.state() if resume else None
         start = self._take_up(state)
         for phase in range(start, len(self.plan.sizes)):
@@ -138,6 +147,7 @@ class Trainer:
         self.test.close()
         self.devices.wait()
         self.recorder.finish()
+        self.devices.end_tracking()
         self.devices.wait()
         records = tuple(self.recorder.records)
         return RunResult(self.folder.path, self.config, self.plan.order, records, self.recorder.figures)
