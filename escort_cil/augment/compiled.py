@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 
@@ -27,21 +26,9 @@ def _kernels() -> ModuleType:
 def crop_resized(
     images: Tensor, vertical: tuple[Tensor, ...], horizontal: tuple[Tensor, ...], factors: Tensor, size: int
 ) -> Tensor:
-    """See ``crop.crop_resized``; ``vertical`` and ``horizontal`` are what ``crop.between`` gives, (B, size) each.
-
-    In as many threads as torch uses.
-    """
+    """See ``crop.crop_resized``; ``vertical`` and ``horizontal`` are what ``crop.between`` gives, (B, size) each."""
     out = images.new_empty((len(images), 3, size, size))
-    arrays = [v.contiguous().numpy() for v in (images, *vertical, *horizontal, factors, out)]
-    work, threads = _kernels().crop_resized, min(torch.get_num_threads(), max(1, len(images)))
-    if threads == 1:
-        work(*arrays)
-        return out
-    share = -(-len(images) // threads)
-    parts = [[v[i : i + share] for v in arrays] for i in range(0, len(images), share)]
-    with ThreadPoolExecutor(threads) as pool:
-        for task in [pool.submit(work, *part) for part in parts]:
-            task.result()
+    _kernels().crop_resized(*(v.contiguous().numpy() for v in (images, *vertical, *horizontal, factors, out)))
     return out
 
 

@@ -14,12 +14,9 @@ from escort_cil.augment import compiled
 from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
+from escort_cil.augment.threads import in_pieces
 from escort_cil.store import ImageStore
 from escort_codec.registry import Registry
-
-# A CPU works on pieces of about this many bytes of float32: they stay in its cache, and the allocator hands the same
-# memory out again instead of asking the system for new pages.
-_PIECE_BYTES = 12 << 20
 
 
 @dataclass(frozen=True)
@@ -141,13 +138,15 @@ def augment(
         draws = draws.of(part)
     if out is None:
         out = pixels.new_empty((len(pixels), 3, transform.size, transform.size), dtype=torch.float32)
-    step = _step(out)
-    for i in range(0, len(pixels), step):
-        piece = slice(i, i + step)
+    results = out
+
+    def work(piece: slice) -> None:
         images = _cropped(pixels[piece], draws.of(piece), transform)
         if draws.policy is not None:
             images = apply_policy(images, draws.policy[piece])
-        normalise(images, transform, out=out[piece])
+        normalise(images, transform, out=results[piece])
+
+    in_pieces(work, out)
     return out
 
 
@@ -169,13 +168,6 @@ def normalise(pixels: Tensor, transform: Transform, *, out: Tensor | None = None
         compiled.scale(pixels, factors, shifts, out)
         return out
     return torch.mul(pixels, factors.view(3, 1, 1), out=out).add_(shifts.view(3, 1, 1))
-
-
-def _step(images: Tensor) -> int:
-    """How many of these float32 images are worked on at once."""
-    if images.device.type != "cpu":
-        return max(1, len(images))
-    return max(1, _PIECE_BYTES // (4 * images[:1].numel() or 1))
 
 
 def _draw(aspects: Tensor, transform: Transform, generator: torch.Generator, device: torch.device) -> _Draws:
