@@ -15,7 +15,7 @@ HIRES: Final = "hires"
 LOWRES: Final = "lowres"
 PRESETS: Final = (HIRES, LOWRES)
 
-_MAX_AREA: Final = 786_432  # pixels: 1024 x 768
+_MAX_AREA: Final = 786_432  # pixels, at resolutions up to 512: 1024 x 768, or 512 x 512 x 3
 _MULTIPLE: Final = 64  # the latent's factor of 8 times the network's three halvings
 
 
@@ -36,12 +36,16 @@ def generation_size(size: tuple[int, int], preset: str, resolution: int | None =
 
     The shorter side becomes 512 (``lowres``: 256 for images below 512), or ``resolution``; both sides are halved
     while the area is above 1024 x 768; then each is rounded to the nearest multiple of 64 (halves to the even
-    multiple, as numpy rounds), at least 64.
+    multiple, as numpy rounds). Ours beyond the scripts: for resolutions above 512 the area allowed grows with the
+    square (3 * resolution ** 2); no side is below 64, and of an extremely long image the longer side is cut to what
+    the area allows.
     """
-    scale = (resolution or short_side(size, preset)) / min(size)
+    short = resolution or short_side(size, preset)
+    scale = short / min(size)
+    area = max(_MAX_AREA, 3 * short * short)
     height, width = size[0] * scale, size[1] * scale
-    while height * width > _MAX_AREA:
+    while height * width > area:
         height, width = height / 2, width / 2
-    rounded = (max(1, int(np.round(side / _MULTIPLE))) * _MULTIPLE for side in (height, width))
-    H, W = rounded
+    longest = area // _MULTIPLE // _MULTIPLE
+    H, W = (min(max(1, int(np.round(side / _MULTIPLE))), longest) * _MULTIPLE for side in (height, width))
     return H, W

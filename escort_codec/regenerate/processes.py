@@ -76,8 +76,8 @@ class Processes:
             call(dist)
         except (RuntimeError, ValueError) as exc:
             raise RegenerationError(
-                f"process {self.rank} of {self.world}: another one ended before its time; what is made stays, and the "
-                "same command goes on"
+                f"process {self.rank + 1} of {self.world}: another one ended before its time; what is made stays, "
+                "and the same command goes on"
             ) from exc
 
 
@@ -101,7 +101,9 @@ def launched() -> Iterator[Processes]:
     try:
         dist.init_process_group("gloo", rank=rank, world_size=world, timeout=PATIENCE)
     except (RuntimeError, ValueError) as exc:
-        raise RegenerationError(f"process {rank} of {world} does not reach the others: {exc}".splitlines()[0]) from exc
+        raise RegenerationError(
+            f"process {rank + 1} of {world} does not reach the others: {exc}".splitlines()[0]
+        ) from exc
     try:
         yield Processes(rank, world)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 from escort_codec.errors import EscortError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.presets import generation_size, short_side
 from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet.presets import (
     control_image,
     full_prompt,
-    generation_size,
     guess_scales,
     presets,
     to_source_size,
@@ -49,32 +50,33 @@ LOWRES = [
 
 @pytest.mark.parametrize(("size", "expected"), HIRES)
 def test_hires_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert presets.get("hires").resolution_of(size) == 512
-    assert generation_size(size) == expected
+    assert short_side(size, "hires") == 512
+    assert generation_size(size, "hires") == expected
 
 
 @pytest.mark.parametrize(("size", "resolution", "expected"), LOWRES)
 def test_lowres_sizes(size: tuple[int, int], resolution: int, expected: tuple[int, int]) -> None:
-    assert presets.get("lowres").resolution_of(size) == resolution
-    assert generation_size(size, resolution) == expected
+    assert short_side(size, "lowres") == resolution
+    assert generation_size(size, "lowres") == expected
+    assert generation_size(size, "hires", resolution) == expected
 
 
 def test_a_larger_resolution_has_a_larger_area() -> None:
-    assert generation_size((240, 300), 1024) == (1024, 1280)
+    assert generation_size((240, 300), "hires", 1024) == (1024, 1280)
 
 
 @given(st.integers(1, 65_535), st.integers(1, 65_535), st.sampled_from([64, 256, 512, 1024]))
 def test_sizes_are_multiples_of_64_within_the_area(h: int, w: int, resolution: int) -> None:
-    H, W = generation_size((h, w), resolution)
+    H, W = generation_size((h, w), "hires", resolution)
     assert H % 64 == W % 64 == 0
     assert min(H, W) >= 64
     # rounding up two sides may add 32 pixels to each
     assert max(786_432, 3 * resolution**2) >= (H - 32) * (W - 32)
 
 
-def test_no_image_has_no_size() -> None:
-    with pytest.raises(RegenerationError):
-        generation_size((0, 5))
+def test_no_image_is_its_own_error() -> None:
+    with pytest.raises(RegenerationError, match="0 x 5 pixels"):
+        settled(replace(exemplar(), size=(5, 0)))
 
 
 def test_the_presets() -> None:

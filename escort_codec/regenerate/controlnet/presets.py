@@ -1,4 +1,4 @@
-"""The paper's two presets: every number that its scripts fix. numpy and OpenCV only.
+"""The paper's two presets: every number that its scripts fix but the sizes (``escort_codec.presets``). No torch.
 
 From the scripts published with "ESCORT" (``compress.py`` is ``hires``, ``compress_lowres.py`` is ``lowres``) and
 ControlNet 1.0 (Zhang, Rao, Agrawala 2023), whose "guess mode" they use where the class tag is empty.
@@ -14,23 +14,16 @@ from numpy.typing import NDArray
 
 from escort_codec.coding import EdgeMap
 from escort_codec.errors import RegenerationError
+from escort_codec.presets import HIRES, LOWRES
 from escort_codec.registry import Registry
 
-MULTIPLE: Final = 64  # sides are multiples of this: the VAE's factor of 8 times the UNet's three halvings
-MAX_AREA: Final = 786_432  # pixels generated at resolutions up to 512: 512 x 512 x 3
 GUESS_DECAY: Final = 0.825  # guess mode weakens control by this from each residual to the shallower one before it
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One of the paper's scripts.
+    """One of the paper's scripts. ``suffix`` follows the class tag after a comma."""
 
-    ``resolution`` is the shorter side in pixels that is generated, ``small_resolution`` that for images whose own
-    shorter side is below it. ``suffix`` follows the class tag after a comma.
-    """
-
-    resolution: int
-    small_resolution: int
     suffix: str
     negative_prompt: str
     steps: int
@@ -40,17 +33,11 @@ class Preset:
     guess_steps: int = 50
     guess_guidance: float = 4.5
 
-    def resolution_of(self, size: tuple[int, int]) -> int:
-        """The resolution for a source image of ``size`` (h, w)."""
-        return self.resolution if min(size) >= self.resolution else self.small_resolution
-
 
 presets: Registry[Preset] = Registry("preset")
 presets.add(
-    "hires",
+    HIRES,
     Preset(
-        resolution=512,
-        small_resolution=512,
         suffix="best quality, extremely detailed",
         negative_prompt="longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer digits, "
         "cropped, worst quality, low quality",
@@ -58,10 +45,8 @@ presets.add(
     ),
 )
 presets.add(
-    "lowres",
+    LOWRES,
     Preset(
-        resolution=512,
-        small_resolution=256,
         suffix="clean, clear, bright, neat",
         negative_prompt="blurry, dark, messy, dotted",
         steps=50,
@@ -72,26 +57,6 @@ presets.add(
 def full_prompt(tag: str, suffix: str) -> str:
     """``tag, suffix``; without a tag the comma stays, as in the paper's scripts. An empty suffix adds nothing."""
     return f"{tag}, {suffix}" if suffix else tag
-
-
-def generation_size(size: tuple[int, int], resolution: int = 512) -> tuple[int, int]:
-    """The (H, W) that is generated for a source image of ``size`` (h, w), both in pixels, multiples of 64.
-
-    The shorter side becomes ``resolution``; while the area is above 786432 pixels both sides are halved; then each
-    is rounded to the nearest multiple of 64, halves to the even one (numpy's rounding). Ours beyond the scripts:
-    for resolutions above 512 the area allowed grows with the square (3 * resolution ** 2); no side is below 64, and
-    of an extremely long image the longer side is cut to what the area allows.
-    """
-    if min(size) < 1:
-        raise RegenerationError(f"an image of {size[1]} x {size[0]} pixels has nothing to regenerate")
-    area = max(MAX_AREA, 3 * resolution * resolution)
-    k = resolution / min(size)
-    height, width = k * size[0], k * size[1]
-    while height * width > area:
-        height, width = height / 2, width / 2
-    longest = area // MULTIPLE // MULTIPLE * MULTIPLE
-    H, W = (min(max(int(np.round(side / MULTIPLE)) * MULTIPLE, MULTIPLE), longest) for side in (height, width))
-    return H, W
 
 
 def control_image(edges: EdgeMap, size: tuple[int, int]) -> NDArray[np.uint8]:

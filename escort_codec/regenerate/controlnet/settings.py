@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from escort_codec.errors import EscortError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.presets import generation_size, short_side
 from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet.models import (
     DEFAULT_MODEL,
@@ -17,7 +18,7 @@ from escort_codec.regenerate.controlnet.models import (
     Pins,
     split_revision,
 )
-from escort_codec.regenerate.controlnet.presets import full_prompt, generation_size, presets
+from escort_codec.regenerate.controlnet.presets import full_prompt, presets
 
 T = TypeVar("T")
 
@@ -87,6 +88,8 @@ def resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], st
 
 
 def _resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], str]) -> Resolved:
+    if min(exemplar.size) < 1:
+        raise RegenerationError(f"an image of {exemplar.size[1]} x {exemplar.size[0]} pixels is none")
     recipe = exemplar.recipe
     preset = presets.get(recipe.preset)
     guess = not exemplar.prompt
@@ -99,7 +102,7 @@ def _resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], s
     )
     guidance = _first(options.guidance, recipe.guidance, preset.guess_guidance if guess else preset.guidance)
     control_strength = _first(options.control_strength, recipe.control_strength, preset.control_strength)
-    resolution = _first(options.resolution, recipe.resolution, preset.resolution_of(exemplar.size))
+    resolution = _first(options.resolution, recipe.resolution, short_side(exemplar.size, recipe.preset))
     suffix = _first(options.prompt_suffix, recipe.prompt_suffix, preset.suffix)
     negative = _first(options.negative_prompt, recipe.negative_prompt, preset.negative_prompt)
     hint_strength = options.hint_strength if options.hint_strength is not None else recipe.hint_strength
@@ -111,7 +114,7 @@ def _resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], s
     choice = _choice(recipe, options, default_dtype)
     settings = Settings(
         choice=choice,
-        size=generation_size(exemplar.size, resolution),
+        size=generation_size(exemplar.size, recipe.preset, resolution),
         guess=guess,
         steps=steps,
         guidance=guidance,
