@@ -39,6 +39,8 @@ def encode(
 
     A caption is taken from <stem>.txt beside the image or from metadata.jsonl; else the prompt is the class name.
     """
+    import warnings
+
     from escort_cli.progress import progress
     from escort_codec.encode import EncodeOptions, encode_folder
     from escort_codec.errors import UsageError
@@ -63,6 +65,8 @@ def encode(
         overwrite=force,
         resume=resume,
     )
+    # Pillow warns of very large images on its own; the cap has its own error.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with progress("encode") as shown:
         report = encode_folder(data, out, options, begin=shown.begin, step=shown.advance, say=shown.say)
     _print(out, report, as_json=json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -14,14 +15,15 @@ from typing import Literal, TypeVar
 
 import cv2
 
+from escort_codec.coding import codings
 from escort_codec.container import Writer, pack
-from escort_codec.container.checks import label_fault, name_fault, text_fault
+from escort_codec.container.checks import label_fault, name_fault, seeds_fault, settings_fault, text_fault
 from escort_codec.container.reader import Reader
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
 from escort_codec.hint import encode_hint
-from escort_codec.limits import MAX_EXEMPLARS, MAX_PIXELS, MAX_PROMPT
+from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_PIXELS, MAX_PROMPT
 from escort_codec.presets import check_preset
 from escort_codec.source import SourceImage, image_size, load_rgb, read_file, scan
 
@@ -182,6 +184,7 @@ def encode_folder(
         raise LimitError(f"{data}: {len(usable)} images are above the cap of {MAX_EXEMPLARS} for one file: use --shard")
     writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
     try:
+        prepare(options.coding)
         if len(writer):
             usable = _remaining(usable, writer.partial, data, options)
             report.resumed = len(writer)
@@ -213,17 +216,35 @@ def encode_folder(
     return report
 
 
+def prepare(coding: str) -> None:
+    """Compiles what ``coding``, and the simpler ones that may be smaller, need: before threads are started."""
+    number = codings.get(coding).number
+    for simpler in codings:
+        if simpler.number <= number:
+            simpler.prepare()
+
+
 def _check(options: EncodeOptions) -> None:
+    """Raises UsageError for options that cannot be meant."""
     check_preset(options.preset)
+    codings.get(options.coding)
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: at least one is needed")
     if not 1 <= options.max_pixels <= MAX_PIXELS:
         raise UsageError(f"--max-pixels {options.max_pixels}: the format takes 1 to {MAX_PIXELS} pixels")
     if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
         raise UsageError(f"--shard {options.shard[0]}/{options.shard[1]}: write 1/16 to 16/16")
+    if not 0 <= options.hint <= MAX_HINT_SIDE:
+        raise UsageError(f"--hint {options.hint}: a hint's longer side is 1 to {MAX_HINT_SIDE} pixels, or 0 for none")
+    if not 0 <= options.hint_quality <= 100:
+        raise UsageError(f"--hint-quality {options.hint_quality}: WebP's quality is 0 to 100")
     settings = options.settings
     if not 0 <= settings.low <= settings.high <= 0xFFFF:
         raise UsageError(f"Canny's thresholds {settings.low} and {settings.high} must rise within 0 to 65535")
+    if not (math.isfinite(settings.blur) and settings.blur >= 0) or settings_fault(settings):
+        raise UsageError(f"an edge map's blur {settings.blur} or contour {settings.min_contour} cannot be meant")
+    if fault := seeds_fault(options.seeds):
+        raise UsageError(f"--seeds: {fault}")
 
 
 def _share(images: list[SourceImage], shard: tuple[int, int] | None) -> list[SourceImage]:
