@@ -45,6 +45,7 @@ def test_a_hint_is_the_frame_of_the_file_that_pillow_writes() -> None:
         assert np.array_equal(decode_hint(hint), np.asarray(image.convert("RGB")))
 
 
+@pytest.mark.must("M27")
 def test_no_trailing_zero_and_no_riff_byte_is_kept() -> None:
     """Spec M27."""
     assert PLAIN[3:6] == b"\x9d\x01\x2a"
@@ -138,6 +139,7 @@ def test_a_hint_above_the_cap_is_not_made() -> None:
         encode_hint(noise, side=1024, quality=100)
 
 
+@pytest.mark.must("M28")
 @pytest.mark.parametrize(
     ("data", "error"),
     [
@@ -170,6 +172,7 @@ def test_bad_headers_never_reach_pillow(data: bytes, error: type[EscortError], m
         decode_hint(data)
 
 
+@pytest.mark.must("M29")
 def test_a_picture_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spec M29. A WebP library that is right about sizes never shows it, so it is given another hint's file."""
     other = webp_file(encode_hint(_picture(8, 9)))
