@@ -5,9 +5,10 @@
 DATA is a folder that `escort encode` takes, or one of its splits. All edge maps are `cv2.Canny(RGB, 100, 200)` at the
 images' own sizes; each coder gets the same maps, one at a time, and every map that can be decoded in this process is
 decoded and compared. Bytes count all that one map needs beside its width and height: a file format's header too, as
-these formats cannot leave it out. "64x64" is every fourth of the whole 64 x 64 tiles that the maps are cut into; "middle
-piece" is the middle 64 x 64 of each map, which is denser. Speeds are CPU time of this one thread, all coders in turn in every round, the
-median over the rounds; a ratio is one of two times of one round. Programs that are started for each map have no speed.
+these formats cannot leave it out. "64x64" is every fourth of the whole 64 x 64 tiles that the maps are cut into;
+"middle piece" is the middle 64 x 64 of each map, which is denser. Speeds are CPU time of this one thread, all coders in
+turn in every round, the median over the rounds; a ratio is one of two times of one round. Programs that are started
+for each map have no speed.
 A peer that is not installed is named as missing. Prints tables; with --out writes OUT.json and OUT.svg.
 """
 
