@@ -74,8 +74,8 @@ def fit(
             targets = items.labels[batch]
             ids = items.draw(batch, fitting.probability, numbers)
             mine = devices.part(len(batch))
-            pixels, aspects = store.batch(ids, pin_memory=devices.device.type == "cuda")
-            pixels = pixels[mine].to(devices.device, non_blocking=True)
+            pixels, aspects = store.batch(ids, part=mine, pin_memory=devices.device.type == "cuda")
+            pixels = pixels.to(devices.device, non_blocking=True)
             targets = targets[mine].to(devices.device, non_blocking=True)
             images = augment(pixels, aspects, fitting.transform, numbers, part=mine)
             images = images.contiguous(memory_format=torch.channels_last)
@@ -117,12 +117,12 @@ def fit(
 def batches(count: int, size: int, world: int, numbers: torch.Generator) -> Iterator[Tensor]:
     """A random order of ``count`` items in batches of ``size``, int64.
 
-    A last batch that would leave a process with fewer than two images, of which batch normalisation can make nothing,
-    joins the one before.
+    A last batch of one image, of which batch normalisation can make nothing, or one that would leave a process without
+    any, joins the one before.
     """
     order = torch.randperm(count, generator=numbers)
     ends = [*range(size, count, size), count]
-    if len(ends) > 1 and ends[-1] - ends[-2] < 2 * world:
+    if len(ends) > 1 and ends[-1] - ends[-2] < max(2, world):
         del ends[-2]
     start = 0
     for end in ends:

@@ -120,17 +120,19 @@ class ImageStore:
             self._aspects = np.concatenate([self._aspects, np.asarray(aspects, np.float32)])
             return torch.from_numpy(ids)
 
-    def batch(self, ids: Tensor, *, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
+    def batch(self, ids: Tensor, *, part: slice | None = None, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
         """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
 
-        A centre-cropped image's aspect ratio is 1. ``pin_memory`` puts them where a GPU can fetch them from while the
-        CPU goes on. Raises IndexError for an id that is unknown or was dropped.
+        With ``part`` the pixels are only those of ``ids[part]``: a process's share of the batch. A centre-cropped
+        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them from while the CPU goes
+        on. Raises IndexError for an id that is unknown or was dropped.
         """
         wanted = ids.cpu().numpy()
-        pixels = torch.empty((len(wanted), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pin_memory)
+        mine = wanted if part is None else wanted[part]
+        pixels = torch.empty((len(mine), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pin_memory)
         with self._lock:
             slots = self._slots_of(wanted)
-            self._gather(slots, pixels.numpy())
+            self._gather(slots if part is None else slots[part], pixels.numpy())
             return pixels, torch.from_numpy(self._aspects[wanted])
 
     def drop(self, ids: Tensor) -> None:

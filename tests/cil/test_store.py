@@ -192,6 +192,14 @@ def test_any_history_keeps_what_was_not_dropped(in_memory: int, steps: list[tupl
     store.close()
 
 
+def test_a_part_of_a_batch_comes_with_all_aspect_ratios() -> None:
+    store = ImageStore(SIDE)
+    ids = store.add([drawn(i, SIDE, SIDE * (i + 1)) for i in range(5)])
+    pixels, aspects = store.batch(ids.flip(0), part=slice(1, 3))
+    assert pixels[:, 0, 0, 0].tolist() == [3, 2]
+    assert aspects.tolist() == [5, 4, 3, 2, 1]
+
+
 def test_the_number_of_threads_changes_nothing() -> None:
     images: list[Source] = []
     for i in range(12):
