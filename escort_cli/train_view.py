@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,13 @@ class View:
             self.say(str(event))
 
 
+class _Silent(View):
+    """Nothing: of several processes the first speaks for all."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
 class _Shown(View):
     """On a terminal: rich's bar."""
 
@@ -75,11 +83,19 @@ class _Shown(View):
         self.say(str(event))
 
 
+def _is_first() -> bool:
+    """Whether this is the only process, or the first of those that torchrun or accelerate started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def shown() -> Iterator[View]:
     """A view on stderr: a bar with phase, epoch, loss, accuracy, images/s and time left where it is a terminal."""
     from rich.console import Console
 
+    if not _is_first():
+        yield _Silent()
+        return
     console = Console(file=sys.stderr)
     if not sys.stderr.isatty() or not console.is_terminal or console.is_dumb_terminal:
         yield View()
@@ -101,6 +117,8 @@ def print_results(results: Sequence[RunResult]) -> None:
     """Two tables a run, accuracies and memory, and mean and deviation where there are several runs."""
     from escort_cli.tables import print_table
 
+    if not _is_first():
+        return
     for result in results:
         print_table(f"{result.config.method}, {result.folder}: accuracy in %", *accuracy_table(result.records))
         if result.records[-1]["memory_bytes"]:
