@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
@@ -62,7 +63,8 @@ class Writer:
         except BaseException:
             self._unlock_old()
             raise
-        self._assembler = Assembler(self._write)
+        me = weakref.proxy(self)  # no cycle: a writer that is forgotten goes at once, and its lock with it
+        self._assembler = Assembler(lambda data: me._write(data))
         self._kept = self._synced = 0
         try:
             if append:
