@@ -146,17 +146,22 @@ class LockedFile:
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file of ``data`` in the place of ``path``, where there may be one: it is the old one or the new one at
     any time, whatever happens. Raises OutputError, BusyError."""
-    target, _ = find_target(path)
-    file = LockedFile(partial_path(target), create=True)
+    target, there = find_target(path)
+    old = LockedFile(target, create=False) if there else None  # nobody may append to what will be replaced
     try:
-        file.truncate(0)
-        file.write(data)
-        file.sync()
-        file.rename(target)
-    except BaseException:
-        file.close(remove=True)
-        raise
-    file.close()
+        file = LockedFile(partial_path(target), create=True)
+        try:
+            file.truncate(0)
+            file.write(data)
+            file.sync()
+            file.rename(target)
+        except BaseException:
+            file.close(remove=True)
+            raise
+        file.close()
+    finally:
+        if old is not None:
+            old.close()
 
 
 def _is_at(status: os.stat_result, path: Path) -> bool:
