@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
@@ -39,7 +40,7 @@ class Reader(Sequence[Exemplar]):
         """``size``: read the file as it was when it had so many bytes."""
         self.path = Path(path)
         self._recover = recover
-        self._lock, self._owner = threading.Lock(), os.getpid()
+        self._locks: dict[int, threading.Lock] = {}
         self._cache: OrderedDict[int, Block] = OrderedDict()
         losses: list[Loss] = []
         with naming(self.path):
@@ -156,9 +157,7 @@ class Reader(Sequence[Exemplar]):
 
     def _guard(self) -> threading.Lock:
         """The lock of the cache: a new one in a forked child, where another thread may have held the parent's."""
-        if self._owner != os.getpid():
-            self._lock, self._owner = threading.Lock(), os.getpid()
-        return self._lock
+        return self._locks.setdefault(os.getpid(), threading.Lock())  # one step: all threads get the same one
 
     def close(self) -> None:
         """Closes the file; more than once does no harm."""
@@ -184,7 +183,7 @@ class Reader(Sequence[Exemplar]):
 
 
 def _reopen(path: str, recover: bool, size: int, fingerprint: int) -> Reader:
-    reader = Reader(path, recover=recover, size=size)
-    if reader.file.fingerprint() != fingerprint:
-        raise EscortError(f"{path}: was replaced by another file since the reader was pickled")
-    return reader
+    with closing(ChunkFile(Path(path), size)) as file:
+        if file.fingerprint() != fingerprint:
+            raise EscortError(f"{path}: was replaced by another file since the reader was pickled")
+    return Reader(path, recover=recover, size=size)
