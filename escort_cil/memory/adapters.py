@@ -6,7 +6,7 @@ a seed, made once by the regenerator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from escort_codec.container import Reader
-from escort_codec.errors import RegenerationError, UsageError
+from escort_codec.errors import OutputError, RegenerationError, UsageError
+from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate import DEFAULT, Options, regenerators
 from escort_codec.regenerate.manifest import read_manifest
 from escort_codec.regenerate.output import Saving, Watch, prepare_tree, write_tree
@@ -36,8 +37,8 @@ def unpack(
     """The images of a memory file's exemplars as files in ``folder``, one list an exemplar, in the file's order.
 
     A real exemplar has its own file, a prompt one image a seed (None: the seeds that it records), made by
-    ``regenerator`` where it is not there yet. Raises EscortError of the kinds that ``escort decode`` raises,
-    RegenerationError where an image could not be made.
+    ``regenerator`` where it is not there yet: one folder can serve the memory of every phase. Raises EscortError of the
+    kinds that ``escort decode`` raises, RegenerationError where an image could not be made.
     """
     folder = Path(folder)
     choice = Choice(seeds=None if seeds is None else tuple(seeds))
@@ -48,13 +49,22 @@ def unpack(
         write_tree(reader, folder, plan.tasks, maker, Saving(), watch=Watch(fail=failed.append))
         if failed or plan.failures:
             raise RegenerationError(f"{memory}: {(failed + plan.failures)[0]}")
-        paths: list[list[Path]] = [[] for _ in range(len(reader))]
-        wanted = None if seeds is None else set(seeds)
-        entries = sorted(read_manifest(folder).values(), key=lambda entry: (entry.number, entry.seed or 0))
-        for entry in entries:
-            if entry.number < len(paths) and (entry.seed is None or wanted is None or entry.seed in wanted):
-                paths[entry.number].append(folder / entry.image)
-    return paths
+        # By name, as the folder may hold images of other memory files too, such as that of the phase before.
+        made = {(entry.exemplar, entry.seed): folder / entry.image for entry in read_manifest(folder).values()}
+        return [_images(exemplar, choice.seeds, made, folder) for exemplar in reader]
+
+
+def _images(
+    exemplar: Exemplar, seeds: tuple[int, ...] | None, made: Mapping[tuple[str, int | None], Path], folder: Path
+) -> list[Path]:
+    """One exemplar's files among those that were made."""
+    wanted = exemplar.seeds if seeds is None else seeds
+    if exemplar.kind == "prompt" and not wanted:
+        raise UsageError(f"{exemplar.key}: records no seeds: say which, such as seeds=(0, 1, 2)")
+    keys = [(exemplar.key, seed) for seed in ([None] if exemplar.kind == "real" else wanted)]
+    if any(key not in made for key in keys):
+        raise OutputError(f"{folder}: another exemplar's image has the name of {exemplar.key}'s: give another folder")
+    return [made[key] for key in keys]
 
 
 class MemoryDataset(Dataset[tuple[Any, int]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from escort_cil.memory import MemoryDataset, pycil_memory, unpack
-from escort_codec.container import Writer
+from escort_codec.container import Reader, Writer
 from escort_codec.encode import EncodeOptions, encode_image
 from escort_codec.errors import UsageError
 from escort_codec.exemplar import Exemplar
@@ -51,6 +52,30 @@ def test_unpacked(memory: Path, folder: Path, small_data: Path) -> None:
     assert [len(group) for group in unpack(memory, folder, seeds=(2,))] == [1] * 15
 
 
+def test_one_folder_for_the_memories_of_all_phases(memory: Path, folder: Path, tmp_path: Path) -> None:
+    """The exemplars of a later memory stand at other places in the file."""
+    unpack(memory, folder)
+    with Reader(memory) as reader, Writer(tmp_path / "later.escx") as writer:
+        kept = [exemplar for i, exemplar in enumerate(reader) if i % 4 == 1][::-1]
+        for exemplar in kept:
+            writer.add(exemplar)
+    paths = unpack(tmp_path / "later.escx", folder)
+    assert [{path.name[:3] for path in group} for group in paths] == [{e.name[:3]} for e in kept]
+    assert [{path.parent.name for path in group} for group in paths] == [{e.label} for e in kept]
+    data, targets = pycil_memory(tmp_path / "later.escx", folder)
+    labels = list(dict.fromkeys(exemplar.label for exemplar in kept))
+    assert [Path(path).parent.name for path in data] == [labels[target] for target in targets]
+
+
+def test_prompts_without_seeds(memory: Path, tmp_path: Path) -> None:
+    with Reader(memory) as reader, Writer(tmp_path / "some.escx") as writer:
+        writer.add(replace(reader[1], seeds=()))
+        writer.add(reader[2])
+    with pytest.raises(UsageError, match="records no seeds: say which"):
+        unpack(tmp_path / "some.escx", tmp_path / "images")
+    assert [len(group) for group in unpack(tmp_path / "some.escx", tmp_path / "images", seeds=(0, 5))] == [2, 2]
+
+
 def test_dataset(memory: Path, folder: Path) -> None:
     order = sorted(unpack_labels(memory), reverse=True)
     data = MemoryDataset(
@@ -83,7 +108,5 @@ def test_pycils_pair(memory: Path, folder: Path) -> None:
 
 
 def unpack_labels(memory: Path) -> list[str]:
-    from escort_codec.container import Reader
-
     with Reader(memory) as reader:
         return list(reader.labels)
