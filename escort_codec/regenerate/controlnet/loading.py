@@ -140,6 +140,8 @@ def load(choice: ModelChoice, device: torch.device) -> Loaded:
     """Loads the weights that ``choice`` names; raises ModelError, one line that says what was looked for and how to
     get it, where they are not here or are of another kind. The safety checker is left out."""
     dtype = DTYPES[choice.dtype]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # compiled kernels go to the current one
     with quiet_libraries():
         family = _family(choice.model, choice.model_revision)
         name, revision = choice.controlnet, choice.controlnet_revision
