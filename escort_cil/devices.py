@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from escort_cil.networks.across import normalise_across
 from escort_codec.errors import ConfigError
+
+TRACKERS = ("tensorboard", "wandb")
 
 T = TypeVar("T")
 
@@ -30,6 +35,7 @@ class Devices:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState, GradientState, PartialState
 
+        self._tracks = _checked(track)
         cuda = torch.cuda.is_available()
         if device not in ("auto", "cpu") and not (device.startswith("cuda") and cuda):
             raise ConfigError(f"--device {device}: " + ("no GPU is there" if not cuda else "write auto, cpu or cuda:N"))
@@ -40,12 +46,15 @@ class Devices:
             AcceleratorState._reset_state(reset_partial_state=True)
             GradientState._reset_state()
         PartialState(cpu=device == "cpu" or not cuda)
-        self.accelerator = Accelerator(
-            mixed_precision=precision,
-            cpu=device == "cpu" or not cuda,
-            log_with=list(track) or None,
-            project_dir=folder,
-        )
+        try:
+            self.accelerator = Accelerator(
+                mixed_precision=precision,
+                cpu=device == "cpu" or not cuda,
+                log_with=list(track) or None,
+                project_dir=folder,
+            )
+        except ValueError as exc:
+            raise ConfigError(f"--mixed-precision {precision}, --track {','.join(track) or 'none'}: {exc}") from exc
         self.rank = self.accelerator.process_index
         self.world = self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
@@ -61,7 +70,12 @@ class Devices:
         return each if self.world == 1 else f"{self.world} x {each}"
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, its convolutions' weights in the order that is fastest there."""
+        """The network on the device, its convolutions' weights in the order that is fastest there.
+
+        With several processes its batch normalisation is over all of them.
+        """
+        if self.world > 1:
+            normalise_across(network)
         placed: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return placed
 
@@ -69,7 +83,8 @@ class Devices:
         """The network with its gradients averaged over all processes; itself where there is one process."""
         if self.world == 1:
             return network
-        return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices)
 
     def optimizer(self, optimizer: torch.optim.Optimizer) -> Any:
         """The optimizer with accelerate's gradient scaling (fp16)."""
@@ -127,6 +142,32 @@ class Devices:
         """Until all processes are here."""
         self.accelerator.wait_for_everyone()
 
+    def begin_tracking(self, config: Mapping[str, Any]) -> None:
+        """Tells the trackers what is run."""
+        if self._tracks:
+            plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in config.items()}
+            self.accelerator.init_trackers("escort", config=plain)
+
+    def track(self, values: Mapping[str, float], step: int) -> None:
+        """Gives the trackers figures of a step."""
+        if self._tracks:
+            self.accelerator.log(dict(values), step=step)
+
+    def end_tracking(self) -> None:
+        """Lets the trackers write what they hold."""
+        if self._tracks:
+            self.accelerator.end_training()
+
     @property
     def _wire(self) -> torch.device:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+
+def _checked(track: tuple[str, ...]) -> bool:
+    """Whether figures are tracked; raises ConfigError for a tracker that is not there."""
+    for name in track:
+        if name not in TRACKERS:
+            raise ConfigError(f"--track {name}: write {' or '.join(TRACKERS)}")
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"--track {name}: {name} is not installed: pip install {name}")
+    return bool(track)

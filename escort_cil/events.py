@@ -55,6 +55,15 @@ class EpochEnded:
             f"accuracy {self.accuracy:.1f} %, lr {self.lr:g}, {self.images_per_second:.0f} images/s"
         )
 
+    def figures(self) -> dict[str, float]:
+        """What a tracker is given."""
+        return {
+            "train/loss": self.loss,
+            "train/accuracy": self.accuracy,
+            "train/lr": self.lr,
+            "train/images_per_second": self.images_per_second,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseEnded:
@@ -70,6 +79,13 @@ class PhaseEnded:
             f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
             f"{record['average_incremental_accuracy']:.2f} %{memory}"
         )
+
+    def figures(self) -> dict[str, float]:
+        """What a tracker is given: every number of every view, and the memory's."""
+        found = {f"memory/{key[len('memory_') :]}": self.record[key] for key in self.record if "memory_" in key}
+        for view, figures in self.record["views"].items():
+            found |= {f"{view}/{key}": value for key, value in figures.items()}
+        return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
 
 Event: TypeAlias = Said | PhaseBegan | EpochEnded | PhaseEnded

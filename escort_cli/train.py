@@ -85,6 +85,7 @@ def train(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode and encode; one a core.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between checkpoints (10).")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="tensorboard or wandb: follow the figures there.")] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON with the paper's, PyCIL's or a run's keys.")
     ] = None,
@@ -145,6 +146,7 @@ def train(
         "cache_memory": None if cache_memory is None else parse_bytes(cache_memory),
         "workers": workers,
         "checkpoint_every": checkpoint_every,
+        "track": tuple(track) if track else None,
     }
     given = {key: value for key, value in given.items() if value is not None}
     if class_order is not None:

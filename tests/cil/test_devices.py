@@ -1,0 +1,135 @@
+"""Several processes, mixed precision, accumulation and trackers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from escort_cil.devices import Devices
+from escort_cil.networks.across import BatchNormAcross, normalise_across
+from escort_cil.trainer import train
+from escort_codec.errors import ConfigError
+from tests.cil.small_runs import quick
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).parents[2]
+
+
+def launch(arguments: list[str], processes: int) -> None:
+    """Runs this file's main in several processes on the CPU, as torchrun does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, __file__, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_learn_what_one_does(small_data: Path, tmp_path: Path) -> None:
+    """The same exemplars, and figures that differ by no more than one image (rounding in sums of two parts).
+
+    Slow, as two processes import torch: nothing else shows that they agree.
+    """
+    from safetensors.torch import load_file
+
+    # Small steps: what differs at first are last digits, and training multiplies them.
+    options: dict[str, Any] = {"cache": str(tmp_path / "cache"), "batch_size": 9, "image_size": 32, "lr": 0.001}
+    runs = {"icarl": {**options, "eval_views": "both"}, "der": {**options, "mix": "real=0.5,prompt=0.5"}}
+    for method, each in runs.items():
+        train(quick(small_data, method=method, **each), out=tmp_path / "one" / method)
+    launch([str(small_data), json.dumps(runs), str(tmp_path / "two")], 2)
+    for method in runs:
+        one, two = tmp_path / "one" / method, tmp_path / "two" / method
+        records, expected = (
+            [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (two, one)
+        )
+        assert len(records) == len(expected) == 3
+        for record, wanted in zip(records, expected, strict=True):
+            assert record["images"] == wanted["images"]  # no doubles, none left out
+            for view, figures in record["views"].items():
+                near = pytest.approx(wanted["views"][view]["top1"], abs=100 / record["images"] + 0.01)
+                assert figures["top1"] == near
+        assert (two / "memory.escx").read_bytes() == (one / "memory.escx").read_bytes()
+        weights = load_file(two / "model.safetensors")
+        for name, value in load_file(one / "model.safetensors").items():
+            assert torch.allclose(value.double(), weights[name].double(), rtol=2e-2, atol=2e-3), name
+
+
+def test_batch_normalisation_across_one_process_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(3)
+    with torch.no_grad():
+        plain.weight.uniform_()
+        plain.bias.uniform_()
+    across = nn.BatchNorm2d(3)
+    across.load_state_dict(plain.state_dict())
+    normalise_across(across)
+    assert type(across) is BatchNormAcross
+    images = torch.randn(5, 3, 4, 4) * 3 + 1
+    inputs = [images.clone().requires_grad_() for _ in range(2)]
+    outputs = [norm(each) for norm, each in zip((plain, across), inputs, strict=True)]
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
+    for output in outputs:
+        output.square().mul(torch.arange(output.numel()).reshape(output.shape)).mean().backward()
+    assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-3)  # type: ignore[arg-type]
+    assert torch.allclose(plain.weight.grad, across.weight.grad, rtol=1e-3)  # type: ignore[arg-type]
+    for name, value in plain.state_dict().items():
+        assert torch.allclose(value.float(), across.state_dict()[name].float(), atol=1e-5), name
+    assert torch.allclose(plain.eval()(images), across.eval()(images), atol=1e-5)
+
+
+def test_accumulation_and_bf16(small_data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "finetune", "epochs": 1, "increment": 5}
+    train(quick(small_data, gradient_accumulation=3, **options), out=tmp_path / "parts")
+    half = train(quick(small_data, mixed_precision="bf16", **options), out=tmp_path / "half")
+    assert half.config.mixed_precision == "bf16"
+    # bf16 rounds: the weights are near, but not the same.
+    plain = train(quick(small_data, **options), out=tmp_path / "plain")
+    from safetensors.torch import load_file
+
+    one, two = (load_file(result.folder / "model.safetensors")["head.weight"] for result in (half, plain))
+    assert not torch.equal(one, two)
+    assert torch.allclose(one, two, atol=0.05)
+
+
+def test_what_cannot_be_run() -> None:
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        Devices("cpu", "fp16")
+    with pytest.raises(ConfigError, match="write tensorboard or wandb"):
+        Devices("cpu", track=("visdom",))
+    with pytest.raises(ConfigError, match="--device"):
+        Devices("tpu")
+
+
+def test_tensorboard(small_data: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = quick(small_data, method="finetune", increment=3, track=("tensorboard",), lr=0.02)
+    result = train(config, out=tmp_path / "run")
+    (file,) = [path for path in (tmp_path / "run").rglob("*tfevents*") if "top1" in str(path.read_bytes())]
+    events = accumulator.EventAccumulator(str(file))
+    events.Reload()
+    losses = events.Scalars("train/loss")
+    assert [event.step for event in losses] == [1, 2, 3, 4]
+    top1 = events.Scalars("real/top1")
+    assert [event.step for event in top1] == [2, 4]
+    assert [event.value for event in top1] == pytest.approx([record["top1"] for record in result.records], abs=1e-3)
+
+
+def main(data: str, runs: str, out: str) -> None:
+    """Trains in one of several processes."""
+    torch.set_num_threads(1)
+    for method, options in json.loads(runs).items():
+        train(quick(data, method=method, **options), out=Path(out) / method)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
