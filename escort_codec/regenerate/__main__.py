@@ -1,7 +1,7 @@
-"""``escort decode --regenerator controlnet``, for launchers that start a module:
+"""``escort decode --regenerator controlnet``, for launchers that start a module.
 
-    accelerate launch --multi_gpu -m escort_codec.regenerate memory.escx --seeds 0-4
-    torchrun --nproc-per-node 8 -m escort_codec.regenerate memory.escx --seeds 0-4
+``accelerate launch --multi_gpu -m escort_codec.regenerate memory.escx --seeds 0-4``, or
+``torchrun --nproc-per-node 8 -m escort_codec.regenerate memory.escx --seeds 0-4``.
 """
 
 from __future__ import annotations
