@@ -1,0 +1,204 @@
+"""What is fuzzed: each target takes bytes, allows our own errors alone, and checks what must hold of what it accepts.
+
+Needs no fuzzer: ``run`` takes any input, so that what a fuzzer finds can be tried again by hand and kept as a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgpack
+import zstandard
+
+from escort_codec.coding import codings
+from escort_codec.container.block import Block
+from escort_codec.container.checks import exemplar_fault
+from escort_codec.container.index import Index
+from escort_codec.container.layout import ChunkHead
+from escort_codec.container.reader import Reader
+from escort_codec.container.recovery import recover
+from escort_codec.container.state import read_head, read_recipe
+from escort_codec.container.verify import verify
+from escort_codec.errors import CodingError, DamagedError, EscortError, FormatError
+from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.hint import decode_hint, hint_size
+
+MOST_PIXELS = 1 << 14  # larger maps are sound, and would only make the fuzzer slow
+SHAPES = 64
+
+
+def _folder() -> Path:
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="fuzz", dir=memory if memory.is_dir() else None))
+
+
+class Files:
+    """A file of any bytes: opened, read, verified, recovered."""
+
+    def __init__(self) -> None:
+        self._folder = _folder()
+        self._path, self._good = self._folder / "f.escx", self._folder / "good.escx"
+
+    def as_it_is(self, data: bytes) -> None:
+        """The bytes as they are: signature, chunks, checksums and all."""
+        self._path.write_bytes(data)
+        found = _read(self._path)
+        if found is not None and any(_large(e) for e in found):
+            return
+        verdict = verify(self._path)
+        assert verdict.fault is not None or found is not None
+        try:
+            recovery = recover(self._path, self._good, overwrite=True)
+        except FormatError:
+            assert found is None or not found
+        else:
+            assert recovery.saved == len(_read(self._good) or ())
+            if verdict.fault is None:
+                assert not recovery.lost
+                assert verify(self._good).fault is None
+
+    def repaired(self, data: bytes) -> None:
+        """The bytes with every checksum put right: what stands behind the checksums is reached."""
+        self.as_it_is(repair(data))
+
+
+def repair(data: bytes) -> bytes:
+    """A file with the checksum of every chunk, and the length in the trailer, put right."""
+    fixed, at = bytearray(data), 12
+    while at + 12 <= len(fixed):
+        (length,) = struct.unpack_from("<I", fixed, at + 4)
+        end = at + 8 + length
+        if end + 4 > len(fixed):
+            break
+        if fixed[at : at + 4] == b"TAIL" and length == 16 and end + 4 == len(fixed):
+            struct.pack_into("<Q", fixed, at + 16, len(fixed))
+        struct.pack_into("<I", fixed, end, zlib.crc32(fixed[at:end]))
+        at = end + 4
+    return bytes(fixed)
+
+
+def _large(exemplar: Exemplar) -> bool:
+    return exemplar.map_shape[0] * exemplar.map_shape[1] > MOST_PIXELS
+
+
+def _read(path: Path) -> list[Exemplar] | None:
+    try:
+        with Reader(path) as reader:
+            found = list(reader)
+            _ = reader.labels, reader.seeds, reader.recipes
+    except FormatError as exc:
+        _check_message(exc)
+        return None
+    _check(found)
+    return found
+
+
+def _check_message(error: EscortError) -> None:
+    """One line, whatever the bytes say."""
+    assert "\n" not in str(error)
+
+
+def _check(found: Sequence[Exemplar]) -> None:
+    for exemplar in found:
+        assert exemplar.hint is not None or exemplar_fault(exemplar) is None
+        if exemplar.kind == "prompt" and not _large(exemplar):
+            with contextlib.suppress(CodingError):
+                assert exemplar.edges.shape == exemplar.map_shape
+            if exemplar.hint is not None:
+                hint(exemplar.hint)
+
+
+def table(data: bytes) -> None:
+    """A block's table: the msgpack alone, without compression and checksum; the payloads are what it says."""
+    packed = zstandard.ZstdCompressor(level=1).compress(data)
+    try:
+        lengths = msgpack.unpackb(data, strict_map_key=False)
+        n, bits, hints = lengths[0], lengths[12], lengths[13]
+        total = sum(v * n if isinstance(v, int) else sum(v[:n]) for v in (bits, hints))
+        payload = bytes(min(total, 4096))
+    except Exception:  # no table: the reader will say so
+        payload = b""
+    head = ChunkHead(b"BLCK", 12, 4 + len(packed) + len(payload))
+    try:
+        block = Block(struct.pack("<I", len(packed)) + packed + payload, head, [Recipe()])
+    except DamagedError:
+        return
+    _check([block[row] for row in range(len(block))])
+
+
+def index(data: bytes) -> None:
+    """An index: the msgpack alone. What is accepted is written again as it was understood."""
+    head = ChunkHead(b"INDX", 1 << 20, len(data))
+    compress = zstandard.ZstdCompressor(level=1).compress
+    try:
+        found = Index.unpack(compress(data), head)
+    except DamagedError:
+        return
+    assert Index.unpack(found.pack(), head) == found
+    assert sum(found.label_counts().values()) == len(found)
+    for number in range(min(len(found), 50)):
+        block, row = found.find(number)
+        assert 0 <= row < found.counts[block]
+
+
+def head_or_recipe(data: bytes) -> None:
+    """The two chunks of bare msgpack."""
+    try:
+        source, writer = read_head(data, ChunkHead(b"HEAD", 12, len(data)))
+        assert len(source.encode()) <= 4096 >= len(writer.encode())
+    except DamagedError:
+        pass
+    try:
+        _, recipe = read_recipe(data, ChunkHead(b"RECP", 50, len(data)))
+        assert isinstance(recipe.digest, str)
+    except DamagedError:
+        pass
+
+
+def coding(data: bytes) -> None:
+    """Bits under each coding: no map, or the map that has just these bits."""
+    if len(data) < 3:
+        return
+    members = list(codings)
+    member = members[data[0] % len(members)]
+    shape = data[1] % SHAPES, data[2] % SHAPES
+    try:
+        edges = member.decode(data[3:], shape)
+    except CodingError as exc:
+        _check_message(exc)
+        return
+    assert edges.shape == shape
+    assert member.encode(edges) == data[3:]
+
+
+def hint(data: bytes) -> None:
+    """A hint: no picture, or one of the size that its header says."""
+    try:
+        pixels = decode_hint(data)
+    except EscortError as exc:
+        _check_message(exc)
+        return
+    assert pixels.shape == (*hint_size(data), 3)
+
+
+_files = Files()
+TARGETS: tuple[Callable[[bytes], None], ...] = (
+    _files.as_it_is,
+    _files.repaired,
+    table,
+    index,
+    head_or_recipe,
+    coding,
+    hint,
+)
+
+
+def run(data: bytes) -> None:
+    """One input: its first byte chooses the target."""
+    if data:
+        TARGETS[data[0] % len(TARGETS)](data[1:])
