@@ -14,6 +14,7 @@ from escort_codec.container.layout import (
     FRAME,
     PREAMBLE,
     TAIL_SIZE,
+    WRONG_SUM,
     ChunkHead,
     check_chunk,
     check_preamble,
@@ -23,6 +24,8 @@ from escort_codec.errors import DamagedError, EscortError, FormatError, Incomple
 
 # A FIFO must not hold us up before we know that it is one.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+_WINDOW = 1 << 20
 
 
 @contextmanager
@@ -99,6 +102,17 @@ class ChunkFile:
     def payload(self, head: ChunkHead) -> bytes:
         """The chunk's payload, its checksum verified; raises DamagedError or IncompleteError."""
         return check_chunk(head, self.read(head.offset, head.length + FRAME))
+
+    def check(self, head: ChunkHead) -> None:
+        """Verifies the checksum of a chunk whose payload is not wanted; takes little memory, however long it is."""
+        crc, at, end = 0, head.offset, head.end - 4
+        while at < end:
+            data = self.read(at, min(_WINDOW, end - at))
+            if not data:
+                raise IncompleteError("the file ends inside the chunk", chunk=head.name, offset=head.offset)
+            crc, at = zlib.crc32(data, crc), at + len(data)
+        if self.read(end, 4) != crc.to_bytes(4, "little"):
+            raise DamagedError(WRONG_SUM, chunk=head.name, offset=head.offset)
 
     def chunk(self, offset: int, length: int) -> tuple[ChunkHead, bytes]:
         """(head, payload) of the chunk at ``offset``, in one read; raises DamagedError where it has not ``length``."""

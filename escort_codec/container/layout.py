@@ -41,6 +41,8 @@ INDEX: Final = b"INDX"
 TAIL: Final = b"TAIL"
 KNOWN: Final = frozenset({HEAD, RECIPE, BLOCK, INDEX, TAIL})
 
+WRONG_SUM: Final = "the checksum is wrong: bytes were changed"
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkHead:
@@ -115,7 +117,7 @@ def check_chunk(head: ChunkHead, chunk: bytes) -> bytes:
     body = memoryview(chunk)[: head.length + 8]
     (stored,) = struct.unpack("<I", chunk[head.length + 8 : head.length + FRAME])
     if zlib.crc32(body) != stored:
-        raise DamagedError("the checksum is wrong: bytes were changed", chunk=head.name, offset=head.offset)
+        raise DamagedError(WRONG_SUM, chunk=head.name, offset=head.offset)
     return chunk[8 : head.length + 8]
 
 

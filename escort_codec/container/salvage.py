@@ -118,6 +118,7 @@ def _by_index(file: ChunkFile, named: Index) -> tuple[State, list[Loss]]:
 def walk(file: ChunkFile, *, resync: bool) -> Iterator[tuple[ChunkHead, bytes] | Loss]:
     """Every whole chunk in the file's order. Where one is damaged: a Loss; then, with ``resync``, the next whole one.
 
+    A chunk of a type that is passed over comes without its payload.
     A damaged chunk whose length leads to another whole chunk is passed over by its length; else the bytes are
     searched for the next one. Searching reads no more than 16 times the file's size, so that no file can hold it up.
     """
@@ -129,7 +130,11 @@ def walk(file: ChunkFile, *, resync: bool) -> Iterator[tuple[ChunkHead, bytes] |
             head = file.head(at)
             if head.type not in KNOWN and not is_ancillary(head.type):
                 raise VersionError(f"a {head.name} chunk needs a newer escort", chunk=head.name, offset=at)
-            payload = file.payload(head)
+            if head.type in KNOWN:
+                payload = file.payload(head)
+            else:
+                file.check(head)
+                payload = b""
         except FormatError as exc:
             found = search.next_chunk(at, head) if resync else file.size
             yield Loss(at, found, exc.fault, exc.chunk)
@@ -167,7 +172,7 @@ class _Search:
             self._left -= head.length + FRAME
             if head.type not in KNOWN or self._left < 0:
                 return False
-            self._file.payload(head)
+            self._file.check(head)
         except FormatError:
             return False
         return True
