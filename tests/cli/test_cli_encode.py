@@ -1,0 +1,231 @@
+"""``escort encode``, ``verify``, ``recover`` and ``inspect`` as a user meets them: output, exit codes, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from cli import app
+from escort_codec import Reader
+from escort_codec.drawn import draw_dataset
+from escort_codec.source import scan
+from tests.helpers import assert_whole, read_all
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def drawn_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn_small")
+    draw_dataset(folder, classes=2, train=4, test=1, size=48)
+    return folder
+
+
+@pytest.fixture
+def data(drawn_small: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn_small, tmp_path / "DATA"))
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def fails(code: int, *arguments: object) -> str:
+    """The one line that a failing command says."""
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("encode: ")]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith(f"escort {arguments[0]}: ")
+    return lines[0]
+
+
+def test_encode_prints_sizes_that_are_the_files(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    result = run("encode", data, out, "--json")
+    assert result.exit_code == 0, result.output
+    sizes = json.loads(result.stdout)
+    assert sizes["file_bytes"] == out.stat().st_size
+    assert sizes["exemplars"] == 8 == assert_whole(out)
+    assert sizes["source_bytes"] == sum(image.path.stat().st_size for image in scan(data))
+    assert sizes["one_in_source"] == sizes["source_bytes"] / sizes["file_bytes"]
+    assert sizes["codings"] == {"context": 8}
+    assert sizes["skipped"] == []
+    again = run("encode", data, out, "--force")
+    assert again.exit_code == 0
+    assert f"{out.stat().st_size:,} B" in again.stdout
+    with Reader(out) as reader:
+        assert reader.source == str(data)
+
+
+def test_encode_takes_every_option(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    options = "--split test --preset lowres --canny-low 50 --canny-high 90 --seeds 0,5-6 --hint 16 --hint-quality 50"
+    options += " --coding rle --workers 2 --on-error skip --max-pixels 100000 --shard 1/2"
+    result = run("encode", data, out, *options.split())
+    assert result.exit_code == 0, result.output
+    (exemplar,) = read_all(out)
+    assert (exemplar.seeds, exemplar.recipe.preset, exemplar.coding) == ((0, 5, 6), "lowres", "rle")
+    assert exemplar.made is not None
+    assert (exemplar.made.low, exemplar.made.high) == (50, 90)
+    assert run("encode", data, tmp_path / "plain.escx", "--hint", "0").exit_code == 0
+    assert all(e.hint is None for e in read_all(tmp_path / "plain.escx"))
+
+
+def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    path = scan(data)[3].path
+    path.write_bytes(b"no image")
+    assert fails(1, "encode", data, out) == f"escort encode: {path}: is not an image"
+    assert not out.exists()
+    result = run("encode", data, out, "--on-error", "skip")
+    assert result.exit_code == 0
+    assert f"skipped: {path}: is not an image" in result.stderr
+    assert "1 files skipped" in result.stdout
+    assert len(read_all(out)) == 7
+    Image.new("RGB", (300, 300)).save(path)
+    line = fails(1, "encode", data, tmp_path / "other.escx", "--max-pixels", 20_000)
+    assert "300 x 300 pixels are above the cap of 20000" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "says"),
+    [
+        (2, ["--preset", "mid"], "no preset is called 'mid'"),
+        (2, ["--coding", "contxt"], "did you mean 'context'"),
+        (2, ["--on-error", "ignore"], "--on-error ignore"),
+        (2, ["--shard", "3"], "--shard 3"),
+        (2, ["--shard", "5/4"], "--shard 5/4"),
+        (2, ["--workers", "0"], "--workers 0"),
+        (2, ["--seeds", "5-1"], "5-1"),
+        (2, ["--seeds", "many"], "many"),
+        (2, ["--hint", "-4"], "--hint -4"),
+        (2, ["--max-pixels", "999999999"], "--max-pixels 999999999"),
+        (1, ["--split", "val"], "has no folder 'val'"),
+    ],
+)
+def test_options_that_cannot_be_meant(data: Path, tmp_path: Path, code: int, options: list[str], says: str) -> None:
+    assert says in fails(code, "encode", data, tmp_path / "out.escx", *options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA"]
+
+
+def test_places_that_cannot_be_meant(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    out.write_bytes(b"mine")
+    assert "exists already" in fails(1, "encode", data, out)
+    assert out.read_bytes() == b"mine"
+    assert "no such folder" in fails(1, "encode", data, tmp_path / "none" / "out.escx")
+    assert "no such folder" in fails(1, "encode", tmp_path / "none", tmp_path / "new.escx")
+    for command in ("verify", "inspect"):
+        assert "cannot be opened: No such file" in fails(1, command, tmp_path / "none.escx")
+        assert "a folder or a device" in fails(1, command, tmp_path)
+        assert "not an .escx file" in fails(1, command, out)
+    assert "cannot be opened" in fails(1, "recover", tmp_path / "none.escx", tmp_path / "good.escx")
+
+
+def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
+    out, good = tmp_path / "out.escx", tmp_path / "good.escx"
+    assert run("encode", data, out).exit_code == 0
+    result = run("verify", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "8 exemplars in 1 blocks" in result.stdout
+    whole = out.read_bytes()
+    with Reader(out) as reader:
+        at = reader.state.index.offsets[0]
+    out.write_bytes(whole[:500] + b"!" + whole[501:])
+    line = fails(1, "verify", out)
+    assert f"{out}: " in line
+    assert f"BLCK chunk at byte {at}" in line
+    assert line.count(str(out)) == 1
+    assert "no whole block is left" in fails(1, "recover", out, good)
+    assert not good.exists()
+    out.write_bytes(whole[:-10])
+    assert "the file has no end" in fails(1, "verify", out)
+    result = run("recover", out, good)
+    assert result.exit_code == 0
+    assert "8 exemplars saved" in result.stdout
+    assert "lost: " in result.stdout
+    assert out.read_bytes() == whole[:-10]
+    assert len(read_all(good)) == assert_whole(good) == 8
+    assert "exists already" in fails(1, "recover", out, good)
+    assert "another one" in fails(2, "recover", good, good, "--force")
+    assert run("recover", good, good.with_name("again.escx")).stdout.count("nothing was lost") == 1
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(path: Path, size: int, child: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 60
+    while not (path.exists() and path.stat().st_size >= size):
+        assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def long(data: Path) -> Path:
+    """A folder that takes seconds: the same pictures under many names."""
+    for image in scan(data):
+        for n in range(120):
+            image.path.with_name(f"{n:04d}-{image.path.name}").symlink_to(image.path)
+    return data
+
+
+def test_ctrl_c_and_kill_and_resume(long: Path, tmp_path: Path) -> None:
+    """Real signals to the real command, at the time they come; in the end the bytes are those of a quiet run."""
+    out, partial, quiet = tmp_path / "out.escx", tmp_path / "out.escx.partial", tmp_path / "quiet.escx"
+    child = start("encode", long, out, "--coding", "rle")
+    wait_for(partial, 10_000, child)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate()[1]
+    assert child.returncode == 130, said
+    assert "Traceback" not in said
+    assert "interrupted" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA"]
+
+    draw = random.Random(9)
+    for _ in range(3):
+        child = start("encode", long, out, "--coding", "rle", "--resume")
+        wait_for(partial, 1, child)
+        time.sleep(draw.uniform(0.05, 0.6))
+        child.kill()
+        child.communicate()
+        if out.exists():  # it was quicker than we
+            break
+    if not out.exists():
+        result = run("encode", long, out, "--coding", "rle", "--resume")
+        assert result.exit_code == 0, result.output
+    assert run("encode", long, quiet, "--coding", "rle").exit_code == 0
+    assert out.read_bytes() == quiet.read_bytes()
+    assert not partial.exists()
+
+
+def test_shards_of_a_job_array_merge_into_what_one_run_gives(data: Path, tmp_path: Path) -> None:
+    whole, merged = tmp_path / "whole.escx", tmp_path / "merged.escx"
+    assert run("encode", data, whole).exit_code == 0
+    parts = [tmp_path / f"part-{k}.escx" for k in (1, 2, 3)]
+    for k, part in enumerate(parts, 1):
+        assert run("encode", data, part, "--shard", f"{k}/3").exit_code == 0
+    result = run("merge", *parts, "--out", merged)
+    assert result.exit_code == 0, result.output
+    assert merged.read_bytes() == whole.read_bytes()
