@@ -279,7 +279,11 @@ def main() -> None:
 
     result: dict[str, object] = {
         "data": f"{options.name or Path(options.data).name}, {len(files)} training images",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores; {os.getloadavg()[0]:.1f} programs ran already",
+        "command": "python benchmarks/data_path.py DATA --rounds "
+        + str(options.rounds)
+        + " --data-only" * options.data_only,
+        "threads of torch": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "pillow": PIL.__version__},
         "batch": BATCH,
         "rounds": options.rounds,

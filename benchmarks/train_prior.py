@@ -2,8 +2,8 @@
 
 Every image under each DATA is turned into edge maps (Canny, OpenCV) of many sizes: its own, its own times a random
 factor, short sides 64, 128, 256 and 512, and the size that preset ``lowres`` takes; mirrored at random, and with both
-thresholds times a random factor. The tables are then trained together, as one logistic model, by stochastic gradient descent
-(AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with its gain and biases at work as they
+thresholds times a random factor. The tables are then trained together, as one logistic model, by stochastic gradient
+descent (AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with its gain and biases at work as they
 are when it codes. One thread, one seed: the same images, libraries and machine give the same file.
 """
 
@@ -27,6 +27,7 @@ from escort_codec.coding.context_model import (
     NARROW_RATE,
     QUIET,
     RATE_SHIFT,
+    REACH,
     RING,
     STEP,
     WIDE_RATE,
@@ -64,12 +65,12 @@ def _descend(
 ) -> tuple[float, int]:
     """One step for each coded pixel of a map, 0 or 1 each; the bits they cost before it, and their number."""
     height, width = pixels.shape
-    columns = np.zeros((RING, width), np.uint16)
-    edges = np.zeros(RING, np.bool_)
+    columns = np.zeros((RING, width + REACH), np.uint16)
     contexts = np.zeros((N_CONTEXTS, width), np.uint16)
-    quiet = np.zeros(width, np.int64)
+    near = np.zeros(width, np.uint16)
     bias = np.zeros(WIDE + NARROW, np.float32)
     gain = np.float32(1)
+    slope_of_gain = np.float32(0)
     one = np.float32(1)
     wide_rate = np.float32(WIDE_RATE / (1 << RATE_SHIFT))
     narrow_rate = np.float32(NARROW_RATE / (1 << RATE_SHIFT))
@@ -78,24 +79,22 @@ def _descend(
     places = np.zeros(N_CONTEXTS, np.int64)
     for y in range(height):
         row = pixels[y]
-        prepare_row(y, columns, edges, contexts, quiet)
+        prepare_row(y, columns, contexts, near)
         x, held, zeros = 0, 0, QUIET
         while x < width:
-            if zeros >= QUIET:
+            if zeros >= QUIET and near[x] == 0:
                 length = min(BLOCK, width - x)
-                start = max(0, x - QUIET)
-                if quiet[start] >= min(width, x + length + QUIET) - start:
-                    first = 0
-                    while first < length and row[x + first] == 0:
-                        first += 1
-                    if first == length:
-                        held = 0
-                        x += length
-                    else:
-                        held = 1
-                        zeros = 0
-                        x += first + 1
-                    continue
+                first = 0
+                while first < length and row[x + first] == 0:
+                    first += 1
+                if first == length:
+                    held = 0
+                    x += length
+                else:
+                    held = 1
+                    zeros = 0
+                    x += first + 1
+                continue
             static = np.float32(0)
             for i in range(N_CONTEXTS):
                 places[i] = contexts[i, x] | (held & HERE[i])
@@ -115,11 +114,13 @@ def _descend(
             for i in range(N_WINDOWS):
                 squares[i, places[i]] += slope * slope
                 tables[i, places[i]] += rate * slope / np.sqrt(squares[i, places[i]])
-            gain += gain_rate * error * static
+            slope_of_gain += error * static
             held = ((held << 1) | bit) & 0xFFFF
             zeros = 0 if bit else zeros + 1
             x += 1
-        edges[y % RING] = note_row(row, columns[y % RING])
+        gain += gain_rate * slope_of_gain
+        slope_of_gain = np.float32(0)
+        note_row(row, columns[y % RING])
     return bits, count
 
 

@@ -112,6 +112,7 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
 
 
 def print_sizes(out: Path, report: EncodeReport, sizes: Sizes, source: int | None) -> None:
+    """Prints the table of sizes; ``source``: bytes of the source files, None where they were not all seen."""
     from escort_cli.tables import format_bytes, format_ratio, format_share, print_table
 
     n, total = sizes.exemplars, sizes.file_bytes

@@ -6,7 +6,7 @@ take from the row itself is or-ed in pixel by pixel. Integers only (spec section
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numba as nb
 import numpy as np
@@ -111,7 +111,7 @@ def prepare_row(y: int, columns: NDArray[np.uint16], contexts: NDArray[np.uint16
 @kernel()
 def _logit(
     x: int, held: int, contexts: NDArray[np.uint16], tables: NDArray[np.int8], bias: NDArray[np.int32], gain: int
-) -> tuple[int, int, int, int]:
+) -> tuple[int, int, Any, Any]:
     """(static part in table steps, logit of an edge in 1/65536, and the two places in ``bias``) of pixel x.
 
     ``held`` holds the pixels before x in its row, x-1 lowest.
