@@ -3,8 +3,8 @@
 Every image under each DATA is turned into edge maps (Canny, OpenCV) of many sizes: its own, its own times a random
 factor, short sides 64, 128, 256 and 512, and the size that preset ``lowres`` takes; mirrored at random, and with both
 thresholds times a random factor. The tables are then trained together, as one logistic model, by stochastic gradient
-descent (AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with its gain and biases at work as they
-are when it codes. One thread, one seed: the same images, libraries and machine give the same file.
+descent (AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with its gain and biases at work
+as they are when it codes. One thread, one seed: the same images, libraries and machine give the same file.
 """
 
 from __future__ import annotations
