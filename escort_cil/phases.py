@@ -91,7 +91,7 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
         missing = [label for label in train if label not in test]
         missing += [label for label in known if label not in test]
         if missing:
-            notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...)")
+            notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...): no figure counts these")
         return DataSet(folder, train, test, "; ".join(notes))
     images_of, notes = _new(group_by_label(scan(root)), known, root)
     train, test = {}, {}

@@ -89,7 +89,7 @@ def _print_classes(evaluation: Evaluation) -> None:
         [each["label"], str(phase + 1), str(each["images"]), _percent(each["top1"]), _percent(each["nme_top1"])]
         for each, phase in zip(evaluation.to_record()["per_class"], phases, strict=True)
     ]
-    print_table("Classes in the order in which they were learnt", ("class", "phase", "images", "top-1", "mean"), rows)
+    print_table("Classes, as learnt", ("class", "phase", "images", "top-1", "mean"), rows)
 
 
 def _print_confusion(evaluation: Evaluation) -> None:
