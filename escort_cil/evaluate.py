@@ -15,7 +15,7 @@ from escort_cil.metrics import TOP, Predictions
 from escort_cil.networks import GrowingNet, Output
 from escort_cil.store import ImageStore, Source
 
-CHUNK = 4096  # images that are decoded at a time, where they are not kept
+CHUNK_BYTES = 256 << 20  # pixels that are decoded at a time, where they are not kept
 
 
 class Evaluator:
@@ -49,10 +49,12 @@ class Evaluator:
     def features(self, network: GrowingNet, sources: Sequence[Source], names: Sequence[str]) -> Tensor:
         """Features (N, D) of images that are decoded for this alone."""
         found = [torch.empty(0, network.feature_dim)]
-        for at in range(0, len(sources), CHUNK):
-            store = self._transform.evaluation_store()
-            ids = store.add(sources[at : at + CHUNK], names=names[at : at + CHUNK], workers=self._workers)
+        store = self._transform.evaluation_store()
+        chunk = max(1, CHUNK_BYTES // store.image_bytes)
+        for at in range(0, len(sources), chunk):
+            ids = store.add(sources[at : at + chunk], names=names[at : at + chunk], workers=self._workers)
             found.append(self.run(network, store, ids)[1])
+            store.drop(ids)
         return torch.cat(found)
 
 

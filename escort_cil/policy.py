@@ -58,9 +58,8 @@ class RealKind:
         small.save(file, "WEBP", quality=self.quality, method=4)
         return file.getvalue()
 
-    def exemplar(self, image: SourceImage) -> Exemplar:
-        """The image as a real exemplar. Raises ImageError."""
-        data = self.data(image)
+    def exemplar(self, image: SourceImage, data: bytes) -> Exemplar:
+        """The image as a real exemplar that holds the image file ``data``. Raises ImageError."""
         return Exemplar.from_image(
             data,
             label=image.label,
@@ -99,7 +98,8 @@ class Maker:
     """Makes exemplars of images: real ones, and prompts, which are taken from ``prompts`` where that file has them.
 
     ``hint`` 0 leaves the colour hint out, also of prompts that have one. An image that the file does not hold is
-    encoded on the spot, as the file's first exemplar was. Threads do the work.
+    encoded on the spot, as the file's first exemplar was. Threads do the work. What was made is kept until ``forget``,
+    as an image's prompt serves for its copies and for the memory.
     """
 
     def __init__(
@@ -110,10 +110,17 @@ class Maker:
         self._strip = hint == 0
         self._options = options_like(prompts, options, hint) if prompts is not None else options
         self._workers = options.workers or os.cpu_count() or 1
+        self._prompts_made: dict[Path, Exemplar] = {}
+        self._files_made: dict[Path, bytes] = {}
+
+    def forget(self) -> None:
+        """Lets go of what was made for a phase's images."""
+        self._prompts_made.clear()
+        self._files_made.clear()
 
     def reals(self, images: Sequence[SourceImage]) -> list[Exemplar]:
         """Real exemplars of images. Raises ImageError."""
-        return self._map(self.real.exemplar, images)
+        return self._map(self._real, images)
 
     def prompts(self, images: Sequence[SourceImage]) -> list[Exemplar]:
         """Prompts of images. Raises ImageError."""
@@ -125,9 +132,24 @@ class Maker:
 
     def reduced(self, images: Sequence[SourceImage]) -> list[bytes]:
         """The reduced WebP copies of images. Raises ImageError."""
-        return self._map(self.real.data, images)
+        return self._map(self._file, images)
+
+    def _file(self, image: SourceImage) -> bytes:
+        if self.real.side is None:
+            return self.real.data(image)  # a file that is kept as it is can be read again
+        if image.path not in self._files_made:
+            self._files_made[image.path] = self.real.data(image)
+        return self._files_made[image.path]
+
+    def _real(self, image: SourceImage) -> Exemplar:
+        return self.real.exemplar(image, self._file(image))
 
     def _prompt(self, image: SourceImage) -> Exemplar:
+        if image.path not in self._prompts_made:
+            self._prompts_made[image.path] = self._new_prompt(image)
+        return self._prompts_made[image.path]
+
+    def _new_prompt(self, image: SourceImage) -> Exemplar:
         if self._prompts is not None:
             try:
                 exemplar = self._prompts[image.key]

@@ -194,6 +194,7 @@ class Trainer:
     def _phase(self, phase: int, state: State | None) -> None:
         """One phase, from its beginning or from the checkpoint ``state`` inside it."""
         plan, learner, config = self.plan, self.learner, self.config
+        plan.maker.forget()
         held: Contents = ()
         if learner.uses_memory and phase:
             held = read_contents(self.recorder.memory_path(), plan.so_far(phase - 1))

@@ -1,0 +1,248 @@
+"""Which memory is best at equal bytes? Four learners, eight memories, two budgets, with and without augmentation.
+
+    python benchmarks/equal_bytes.py DATA [--work work/equal_bytes] [--out benchmarks/results/equal_bytes]
+    python benchmarks/equal_bytes.py DATA --memory-only
+
+The setting: resnet10 at 64 pixels, the classes in five phases, `--epochs` a phase, the means of the class orders of
+`--orders`; every kind of memory has the same budget in bytes of its file, and the same augmentation. `finetune` (no
+memory) and `joint` (all data) are the lower and the upper bound. With augmentation 0.5 half of the images, new ones and
+whole remembered ones, are shown as copies: regenerated from prompts (by `harmonic`, two seeds), or reduced, as the
+memory keeps them. `--memory-only` trains one network on the memory alone, chosen at random, of all classes at once.
+
+Runs lie in the work folder; those that are finished are not done again, so that the script can be stopped and started.
+Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*). `--methods`, `--policies`, `--budgets` and
+so on choose a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from escort_cil.bytes import parse_bytes
+from escort_cil.config import TrainConfig
+from escort_cil.metrics import mean_and_deviation
+from escort_cil.run_folder import METRICS, RunFolder
+from escort_cil.trainer import train
+from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.exemplar import EdgeSettings
+
+METHODS = ("icarl", "wa", "der", "memo")
+BOUNDS = ("finetune", "joint")
+SEEDS = (0, 1)
+VIEWS = ("real", "both")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A kind of memory: fields of TrainConfig, and which file of prompts it takes, '' for none of its own."""
+
+    values: Mapping[str, Any]
+    prompts: str = "full"
+
+
+POLICIES = {
+    "originals": Policy({"real": "original", "mix": "real=1"}),
+    "webp 64": Policy({"real": "webp:64:20", "mix": "real=1"}),
+    "webp 32": Policy({"real": "webp:32:20", "mix": "real=1"}),
+    "prompts with hint": Policy({"mix": "prompt=1"}),
+    "prompts without hint": Policy({"mix": "prompt=1", "hint": 0}),
+    "sketches with hint": Policy({"mix": "prompt=1"}, "sketch"),
+    "0.3 originals, 0.7 prompts": Policy({"real": "original", "mix": "real=0.3,prompt=0.7"}),
+    "0.5 webp 32, 0.5 sketches": Policy({"real": "webp:32:20", "mix": "real=0.5,prompt=0.5"}, "sketch"),
+}
+PROMPTS = {
+    "full": EncodeOptions(seeds=SEEDS, overwrite=True),
+    "sketch": EncodeOptions(settings=EdgeSettings(blur=2.0, min_contour=30), seeds=SEEDS, overwrite=True),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    method: str
+    policy: str
+    budget: int
+    augmentation: float
+    order: int
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        parts = (self.method, self.policy, self.budget, f"aug{self.augmentation:g}", f"order{self.order}")
+        return "-".join(str(part).replace(" ", "_").replace(",", "") for part in parts)
+
+
+def cells(args: argparse.Namespace) -> Iterator[Cell]:
+    for order in args.orders:
+        if not args.memory_only:
+            for method in BOUNDS:
+                yield Cell(method, "none", 0, 0.0, order)
+        for augmentation in args.augmentation:
+            for budget in map(parse_bytes, args.budgets):
+                for policy in args.policies:
+                    for method in ("replay",) if args.memory_only else args.methods:
+                        yield Cell(method, policy, budget, augmentation, order)
+
+
+def config_of(cell: Cell, args: argparse.Namespace, work: Path) -> TrainConfig:
+    values: dict[str, Any] = {
+        "data": args.data,
+        "method": cell.method,
+        "backbone": "resnet10",
+        "image_size": 64,
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "lr": args.lr,
+        "seed": cell.order,
+        "seeds": SEEDS,
+        "cache": str(work / "cache"),
+        "device": "cpu",
+        "workers": 1,
+        "checkpoint_every": args.epochs,
+        "augmentation_prob": cell.augmentation,
+    }
+    if cell.policy != "none":
+        policy = POLICIES[cell.policy]
+        values |= {"prompts": str(work / f"{policy.prompts}.escx"), "budget": cell.budget, "eval_views": "both"}
+        values |= policy.values
+    if args.memory_only:
+        values |= {"memory_only": True, "epochs": None}
+        # As many steps for every memory, whatever it holds: see run().
+    return TrainConfig(**values)
+
+
+def run(cell: Cell, args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """The last line of the run's metrics, and the processor's seconds that the run took."""
+    folder = work / ("memory_only" if args.memory_only else "runs") / cell.name
+    cost = folder / "seconds.json"
+    if not cost.exists():
+        began, used = time.perf_counter(), time.process_time()
+        config = config_of(cell, args, work)
+        if args.memory_only:
+            config = TrainConfig(**{**config.to_map(), "epochs": epochs_of_memory(cell, args, work)})
+        train(config, out=folder, force=True)
+        seconds = {"wall": time.perf_counter() - began, "cpu": time.process_time() - used}
+        cost.write_text(json.dumps(seconds))
+    record = RunFolder(folder).read_metrics()[-1]
+    return {**record, **json.loads(cost.read_text())}
+
+
+def epochs_of_memory(cell: Cell, args: argparse.Namespace, work: Path) -> int:
+    """Epochs that make about ``--steps`` steps of a memory of this kind (its size is found by a run of one epoch)."""
+    probe = work / "memory_only" / f"probe-{cell.name}"
+    if not (probe / METRICS).exists():
+        config = config_of(cell, args, work)
+        train(TrainConfig(**{**config.to_map(), "epochs": 1, "eval_views": "real"}), out=probe, force=True)
+    record = RunFolder(probe).read_metrics()[-1]
+    held = int(record["memory_real"] + record["memory_prompt"])
+    steps_an_epoch = -(-held // int(args.batch_size))
+    return max(1, round(int(args.steps) / steps_an_epoch))
+
+
+def table(results: Sequence[tuple[Cell, dict[str, Any]]], args: argparse.Namespace) -> str:
+    """The means over the orders, as Markdown."""
+    key = "top1" if args.memory_only else "average_incremental_accuracy"
+    values: dict[tuple[str, str, int, float], list[dict[str, Any]]] = {}
+    for cell, record in results:
+        values.setdefault((cell.method, cell.policy, cell.budget, cell.augmentation), []).append(record)
+
+    def shown(group: list[dict[str, Any]] | None, view: str) -> str:
+        if not group or view not in group[0]["views"]:
+            return "-"
+        mean, deviation = mean_and_deviation([record["views"][view][key] for record in group])
+        return f"{mean:.1f}" + (f" ± {deviation:.1f}" if deviation == deviation else "")
+
+    lines = []
+    for method in BOUNDS:
+        group = values.get((method, "none", 0, 0.0))
+        if group:
+            lines.append(f"{method}: {shown(group, 'real')}; {cost(group)}")
+    if lines:
+        lines.append("")
+    methods = ("replay",) if args.memory_only else args.methods
+    for budget in map(parse_bytes, args.budgets):
+        for augmentation in args.augmentation:
+            lines += [f"### {budget:,} bytes, augmentation {augmentation:g}", ""]
+            heads = ["on the memory alone"] if args.memory_only else list(methods)
+            columns = [f"{head}, {view}" for head in heads for view in VIEWS]
+            lines.append(f"| memory | exemplars | bytes | {' | '.join(columns)} |")
+            lines.append("|---|--:|--:|" + "--:|" * len(columns))
+            for policy in args.policies:
+                groups = [values.get((method, policy, budget, augmentation)) for method in methods]
+                some = next((group for group in groups if group), None)
+                if some is None:
+                    continue
+                held = sum(r["memory_real"] + r["memory_prompt"] for r in some) / len(some)
+                size = max(record["memory_bytes"] for group in groups if group for record in group)
+                figures = " | ".join(shown(group, view) for group in groups for view in VIEWS)
+                lines.append(f"| {policy} | {held:.0f} | {size:,} | {figures} |")
+            lines.append("")
+    every = [record for _, record in results]
+    lines.append(f"{len(every)} runs, {sum(record['cpu'] for record in every) / 60:.0f} minutes of one core in all")
+    return "\n".join(lines)
+
+
+def cost(group: Sequence[Mapping[str, Any]]) -> str:
+    return f"{max(record['cpu'] for record in group):.0f} s of one core"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="DATA", help="folder with train/ and test/")
+    parser.add_argument("--work", type=Path, default=Path("work/equal_bytes"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/equal_bytes"))
+    parser.add_argument("--memory-only", action="store_true")
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--policies", nargs="+", default=tuple(POLICIES), choices=tuple(POLICIES))
+    parser.add_argument("--budgets", nargs="+", default=("100KB", "200KB"))
+    parser.add_argument("--augmentation", nargs="+", type=float, default=(0.0, 0.5))
+    parser.add_argument("--orders", nargs="+", type=int, default=(1993, 7))
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--steps", type=int, default=300, help="of training on the memory alone")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for name, options in PROMPTS.items():
+        if not (args.work / f"{name}.escx").exists():
+            encode_folder(args.data, args.work / f"{name}.escx", options)
+    results = []
+    wanted = list(cells(args))
+    for i, cell in enumerate(wanted):
+        record = run(cell, args, args.work)
+        results.append((cell, record))
+        main_figure = record["views"]["real"]["top1" if args.memory_only else "average_incremental_accuracy"]
+        print(
+            f"{i + 1}/{len(wanted)} {cell.name}: {main_figure:.1f}, {record['memory_bytes']:,} bytes, "
+            f"{record['cpu']:.0f} s of one core",
+            flush=True,
+        )
+    text = table(results, args)
+    print(text)
+    out = args.out.with_name(args.out.name + ("_memory_only" if args.memory_only else ""))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shown = {k: v for k, v in vars(args).items() if k not in ("data", "work", "out")}
+    about = {
+        "command": "python benchmarks/equal_bytes.py DATA" + (" --memory-only" if args.memory_only else ""),
+        "options": json.loads(json.dumps(shown, default=list)),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+    rows = [{"cell": vars(cell), "last": record} for cell, record in results]
+    out.with_suffix(".json").write_text(json.dumps({"about": about, "runs": rows}, indent=1) + "\n")
+    out.with_suffix(".md").write_text(f"`{about['command']}`\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
