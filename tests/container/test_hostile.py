@@ -232,6 +232,22 @@ def test_any_trailer(offset: int, length: int) -> None:
         assert isinstance(found, list) == same
 
 
+def test_what_later_minor_versions_add_is_passed_over(folder: Path) -> None:
+    """More columns in a table and an index, chunks with a small letter: nothing is built of them."""
+    later = [*table(), [1, [2, {"x": []}]], b"x" * 90_000, "y" * 90_000, None, 1.5]
+    extra = chunk(b"noTe", b"later")
+    data = build(block(later, b"\x03\x80"), version=(1, 3), extra=extra, index=lambda i: i.extend([[["z"] * 40], {}]))
+    path = folder / "f.escx"
+    path.write_bytes(data)
+    with Reader(path) as reader:
+        assert [e.key for e in reader] == ["a/x.png"]
+    with Reader(path, recover=True) as reader:
+        assert [e.key for e in reader] == ["a/x.png"]
+    assert "1.3 is newer" in str(verify(path).fault)
+    assert recover(path, folder / "good.escx").saved == 1
+    assert verify(folder / "good.escx").fault is None
+
+
 def raw_frame(declared: int | None, content: bytes, *, window: int = 0x58, flags: int = 0) -> bytes:
     """A zstd frame by hand, of raw and run-length blocks: it may lie about its size."""
     head = struct.pack("<I", 0xFD2FB528)

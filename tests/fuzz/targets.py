@@ -32,17 +32,12 @@ MOST_PIXELS = 1 << 14  # larger maps are sound, and would only make the fuzzer s
 SHAPES = 64
 
 
-def _folder() -> Path:
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz", dir=memory if memory.is_dir() else None))
-
-
 class Files:
     """A file of any bytes: opened, read, verified, recovered."""
 
     def __init__(self) -> None:
-        self._folder = _folder()
-        self._path, self._good = self._folder / "f.escx", self._folder / "good.escx"
+        self._folder = tempfile.TemporaryDirectory(prefix="escort-fuzz-")  # goes with this object
+        self._path, self._good = Path(self._folder.name) / "f.escx", Path(self._folder.name) / "good.escx"
 
     def as_it_is(self, data: bytes) -> None:
         """The bytes as they are: signature, chunks, checksums and all."""

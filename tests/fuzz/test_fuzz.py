@@ -43,6 +43,7 @@ def test_fuzzing_finds_nothing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
         check=False,
     )
     said = f"{done.stdout}\n{done.stderr}"
