@@ -92,8 +92,6 @@ class Learner:
     uses_memory: ClassVar[bool] = True
     sees_all: ClassVar[bool] = False
     """Whether the images of all phases so far are shown (the upper bound)."""
-    starts_afresh: ClassVar[bool] = False
-    """Whether each phase begins with a new network."""
 
     def __init__(self, config: Hyperparameters, backbone: BackboneMaker) -> None:
         self.config = config
@@ -119,11 +117,9 @@ class Learner:
         self.phase += 1
         self.known, self.total = self.total, self.total + new
         with seeded(seed):
-            if self.network is None or self.starts_afresh:
+            if self.network is None:
                 self.network = self.make_network()
-                self.network.grow(self.total)
-            else:
-                self.network.grow(new)
+            self.network.grow(new)
         self.freeze()
 
     def freeze(self) -> None:

@@ -50,7 +50,7 @@ class Replay(Learner):
 
 
 class Joint(Learner):
-    """A new network each phase, trained on all images of all classes so far: the upper bound.
+    """Goes on training on all images of all classes so far: the upper bound.
 
     The only learner that opens images of earlier phases again.
     """
@@ -58,4 +58,3 @@ class Joint(Learner):
     name = "joint"
     uses_memory = False
     sees_all = True
-    starts_afresh = True

@@ -250,15 +250,6 @@ def test_memo_can_hold_its_shared_stages() -> None:
     assert all(p.requires_grad for p in learner.net.shared.parameters())
 
 
-def test_joint_starts_afresh() -> None:
-    learner = make("joint")
-    learner.begin_phase(2, seed=1)
-    first = learner.net
-    learner.begin_phase(2, seed=2)
-    assert learner.net is not first
-    assert learner.net.classes == 4
-
-
 def test_weights_depend_on_the_seed_and_leave_the_random_numbers_alone() -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
