@@ -17,9 +17,9 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_small(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """One thread for torch: small networks are quicker so where several tests run at once."""
+    """One thread for torch: quicker for small networks, and sums of floats are the same in all runs of a module."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -173,7 +173,7 @@ def test_what_stays_as_it_was(typed: dict[str, object], message: str, begun: Pat
 
 
 @pytest.fixture(scope="module")
-def begun(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(one_thread: None, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one class."""
     folder = tmp_path_factory.mktemp("begun")
     label = "fish"

@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(one_thread: None, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of three phases whose views are both."""
     out = tmp_path_factory.mktemp("runs") / "run"
     train(quick(small_data, eval_views="both"), out=out)

@@ -49,7 +49,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(small_data: Path, tmp_path_factory: pytest.TempPathFactory, cache: str) -> dict[str, dict[str, bytes]]:
+def whole(
+    one_thread: None, small_data: Path, tmp_path_factory: pytest.TempPathFactory, cache: str
+) -> dict[str, dict[str, bytes]]:
     """What runs that were not killed leave, by method."""
     found = {}
     for method in ("icarl", "memo"):
