@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -16,3 +17,11 @@ def parse_bytes(text: str) -> int:
     if not match or match[2].upper() not in _UNITS:
         raise UsageError(f"{text!r} is no number of bytes: write 200KB, 2MB, 1GiB or 200000")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def half_of_memory() -> int:
+    """Half of the machine's memory in bytes; 4 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30

@@ -87,7 +87,7 @@ class TrainConfig:
     device: str = "auto"  # cuda where there is one
     mixed_precision: str = "no"
     gradient_accumulation: int = 1
-    cache_memory: int | None = None  # bytes of decoded images kept in memory; none: all
+    cache_memory: int | None = None  # bytes of decoded images kept in memory; none: half of the machine's
     workers: int | None = None  # threads for decoding and encoding; one a core
     checkpoint_every: int = 10  # epochs
     track: tuple[str, ...] = ()

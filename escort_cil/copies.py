@@ -7,8 +7,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from escort_codec.regenerate.base import Job, Regenerated, Regenerator
 from escort_codec.source import SourceImage
 
 QUALITY: Final = 95  # of the cache's JPEG files
+AHEAD: Final = 16  # images that wait to be saved
 
 
 class CopyCache:
@@ -42,9 +44,14 @@ class CopyCache:
         self.made = 0
 
     def paths(
-        self, exemplars: Sequence[Exemplar], seeds: Sequence[int], step: Callable[[], None] = lambda: None
+        self,
+        exemplars: Sequence[Exemplar],
+        seeds: Sequence[int],
+        watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[list[Path]]:
-        """The images of prompts, one list an exemplar, in the order of ``seeds``; ``step`` is called for each made.
+        """The images of prompts, one list an exemplar, in the order of ``seeds``.
+
+        ``watch`` is told, after each that had to be made, how many of how many are.
 
         Raises RegenerationError where one cannot be made, OutputError where the folder cannot take it.
         """
@@ -56,7 +63,7 @@ class CopyCache:
             if not place.exists()
         ]
         if missing:
-            self._make(missing, step)
+            self._make(missing, watch)
         return places
 
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
@@ -80,17 +87,28 @@ class CopyCache:
         name = digest.hexdigest()[:32]
         return self.folder / name[:2] / f"{name}.jpg"
 
-    def _make(self, jobs: list[Job], step: Callable[[], None]) -> None:
+    def _make(self, jobs: list[Job], watch: Callable[[int, int], None]) -> None:
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="copies") as pool:
-            for _ in pool.map(_save, self._results(jobs)):
+            for done, _ in enumerate(_ahead(pool, self._results(jobs)), 1):
                 self.made += 1
-                step()
+                watch(done, len(jobs))
 
     def _results(self, jobs: list[Job]) -> Iterator[Regenerated]:
         for result in self.regenerator.regenerate(jobs):
             if result.image is None:
                 raise result.error or RegenerationError(f"{result.job.exemplar.key}: no image was made")
             yield result
+
+
+def _ahead(pool: ThreadPoolExecutor, results: Iterator[Regenerated]) -> Iterator[None]:
+    """Saves images while the next ones are made, with a few waiting at a time."""
+    waiting: deque[Future[None]] = deque()
+    for result in results:
+        waiting.append(pool.submit(_save, result))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _save(result: Regenerated) -> None:
@@ -132,6 +150,7 @@ class Copier:
         reals: RealKind | None,
         first: Callable[[], AbstractContextManager[None]] = nullcontext,
         say: Callable[[str], None] = lambda line: None,
+        watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """``prompts``: prompts are kept; ``reals``: what real exemplars are, None where none are kept.
 
@@ -144,6 +163,7 @@ class Copier:
         self._regenerates = prompts or not self._reduces
         self._first = first
         self._say = say
+        self._watch = watch
 
     def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
         """The copies of images, one list an image; ``seeds`` None means all."""
@@ -177,7 +197,7 @@ class Copier:
     def _paths(self, exemplars: Sequence[Exemplar], seeds: Sequence[int]) -> list[list[Path]]:
         before = self._cache.made
         with self._first():
-            paths = self._cache.paths(exemplars, seeds)
+            paths = self._cache.paths(exemplars, seeds, self._watch)
         if made := self._cache.made - before:
             self._say(f"{made} images regenerated ({self._cache.regenerator.name})")
         return paths

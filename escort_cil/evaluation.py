@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from escort_cil import run_folder as names
+from escort_cil.bytes import half_of_memory
 from escort_cil.config import EvalViews, TrainConfig
 from escort_cil.copies import Copier, CopyCache
 from escort_cil.devices import Devices
@@ -140,7 +141,7 @@ def evaluate_run(
             options.views or config.eval_views,
             copier,
             config.seeds,
-            cache_bytes=options.cache_memory,
+            cache_bytes=half_of_memory() if options.cache_memory is None else options.cache_memory,
             workers=options.workers,
         )
         stack.callback(test.close)

@@ -66,6 +66,17 @@ class EpochEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiesMade:
+    """So many of the copies that were missing are regenerated."""
+
+    done: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.done}/{self.total} copies regenerated"
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseEnded:
     """A phase was evaluated: its line of metrics.jsonl."""
 
@@ -88,7 +99,7 @@ class PhaseEnded:
         return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
 
-Event: TypeAlias = Said | PhaseBegan | EpochEnded | PhaseEnded
+Event: TypeAlias = Said | PhaseBegan | CopiesMade | EpochEnded | PhaseEnded
 Report: TypeAlias = Callable[[Event], None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class TestSet:
     """Test images, decoded once when their class comes.
 
     ``views`` "real" needs the images alone; for "regenerated" and "both" each image's copy (the first seed's) is kept
-    beside it, and all three views are evaluated, the one asked for first.
+    beside it, and all three views are evaluated, the one asked for first. Of the decoded images ``cache_bytes`` are
+    kept in memory (None: all), the rest in a file in ``folder``.
     """
 
     __test__ = False  # not pytest's
@@ -35,6 +37,7 @@ class TestSet:
         seeds: Sequence[int],
         *,
         cache_bytes: int | None = None,
+        folder: Path | None = None,
         workers: int | None = None,
     ) -> None:
         self._images = images
@@ -42,8 +45,10 @@ class TestSet:
         self._copier = copier
         self._seeds = seeds[:1]
         self._workers = workers
-        self._real = transform.evaluation_store(cache_bytes=cache_bytes)
-        self._copies = transform.evaluation_store(cache_bytes=cache_bytes)
+        if cache_bytes is not None and views != "real":
+            cache_bytes //= 2
+        self._real = transform.evaluation_store(cache_bytes=cache_bytes, folder=folder)
+        self._copies = transform.evaluation_store(cache_bytes=cache_bytes, folder=folder)
         self._true: list[int] = []
 
     def add(self, labels: Sequence[str], numbers: Mapping[str, int]) -> None:

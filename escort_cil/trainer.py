@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from escort_cil import run_folder as names
+from escort_cil.bytes import half_of_memory
 from escort_cil.checkpoint import State
 from escort_cil.config import TrainConfig
 from escort_cil.confusion import load_figures
 from escort_cil.copies import Copier, CopyCache
 from escort_cil.devices import Devices
 from escort_cil.evaluate import Evaluator, class_means
-from escort_cil.events import EpochEnded, Event, PhaseBegan, PhaseEnded, Report, Said, silent
+from escort_cil.events import CopiesMade, EpochEnded, Event, PhaseBegan, PhaseEnded, Report, Said, silent
 from escort_cil.fitting import Fitting, fit
 from escort_cil.given import given_copies
 from escort_cil.items import Shown, store_items
@@ -85,7 +86,12 @@ def train(
                 regenerator,
                 given_copies(Path(plan.config.exemplars)) if plan.config.exemplars else None,
             )
-            return Trainer(plan, folder, devices, cache, report).run(resume=resume)
+            try:
+                return Trainer(plan, folder, devices, cache, report).run(resume=resume)
+            except KeyboardInterrupt:
+                if devices.is_main:
+                    report(Said(f"stopped: `escort train --resume {folder.path}` goes on from the last checkpoint"))
+                raise
 
 
 class Trainer:
@@ -109,7 +115,10 @@ class Trainer:
             reals=config.real_kind if kept.real > 0 else None,
             first=devices.main_first,
             say=self.say,
+            watch=lambda done, total: self._tell(CopiesMade(done, total)),
         )
+        held = (half_of_memory() if config.cache_memory is None else config.cache_memory) // devices.world
+        self._training_bytes, test_bytes = held - held // 4, held // 4
         self.evaluator = Evaluator(devices, plan.transform, plan.hyperparameters.batch_size, config.workers)
         self.test = TestSet(
             plan.data.test,
@@ -117,7 +126,8 @@ class Trainer:
             config.eval_views,
             self.copier,
             config.seeds,
-            cache_bytes=config.cache_memory,
+            cache_bytes=test_bytes,
+            folder=folder / names.CACHE,
             workers=config.workers,
         )
         self.recorder = Recorder(folder, config.model_seed, writes=devices.is_main, every=config.checkpoint_every)
@@ -128,7 +138,8 @@ class Trainer:
 
     def _tell(self, event: Event) -> None:
         if self.devices.is_main:
-            self.folder.log(str(event))
+            if not isinstance(event, CopiesMade):
+                self.folder.log(str(event))
             self._report(event)
         epochs = [self.plan.hyperparameters.schedule(phase).epochs for phase in range(len(self.plan.sizes))]
         if isinstance(event, EpochEnded):
@@ -203,7 +214,7 @@ class Trainer:
         after = self._remember(phase, held) if config.memory_only else None
         images = [] if config.memory_only else self._images(phase)
         remembered = shown_memory(held if after is None else after, plan.numbers, self.copier, config.probability)
-        store = plan.transform.training_store(cache_bytes=config.cache_memory)
+        store = plan.transform.training_store(cache_bytes=self._training_bytes, folder=self.folder / names.CACHE)
         items = store_items(images + remembered, store, config.workers)
         epochs = plan.hyperparameters.schedule(phase).epochs
         self._tell(PhaseBegan(phase, len(plan.sizes), plan.labels(phase), len(images), len(remembered), epochs))

@@ -25,7 +25,8 @@ def evaluate(
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     cache_memory: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Decoded images in memory; the rest on disk.")
+        str | None,
+        typer.Option(metavar="BYTES", help="Decoded images in memory (half of the machine's); the rest on disk."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode and encode; one a core.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there too, as JSON.")] = None,

@@ -81,7 +81,8 @@ def train(
     mixed_precision: Annotated[str | None, typer.Option(help="no (default), bf16 or fp16.")] = None,
     gradient_accumulation: Annotated[int | None, typer.Option(help="Parts that a batch is computed in.")] = None,
     cache_memory: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Decoded images in memory; the rest on disk.")
+        str | None,
+        typer.Option(metavar="BYTES", help="Decoded images in memory (half of the machine's); the rest on disk."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode and encode; one a core.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between checkpoints (10).")] = None,

@@ -30,14 +30,15 @@ class View:
 
     def report(self, event: Event) -> None:
         """Shows an event."""
-        from escort_cil.events import EpochEnded
+        from escort_cil.events import CopiesMade, EpochEnded
 
-        if isinstance(event, EpochEnded):
+        if isinstance(event, EpochEnded | CopiesMade):
             now = monotonic()
             if now - self._said < INTERVAL:
                 return
             self._said = now
-            self.say(f"{event}, {format_time(event.seconds_left)} left")
+            left = f", {format_time(event.seconds_left)} left" if isinstance(event, EpochEnded) else ""
+            self.say(f"{event}{left}")
         else:
             self.say(str(event))
 
@@ -61,12 +62,18 @@ class _Shown(View):
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def report(self, event: Event) -> None:
-        from escort_cil.events import EpochEnded, PhaseBegan, PhaseEnded
+        from escort_cil.events import CopiesMade, EpochEnded, PhaseBegan, PhaseEnded
 
+        if isinstance(event, CopiesMade):
+            whole = event.done == event.total
+            self._bar.update(
+                self._task, description="copies", total=event.total, completed=event.done, facts="", visible=not whole
+            )
+            return
         if isinstance(event, EpochEnded):
             facts = (
-                f"loss {event.loss:.3f}  accuracy {event.accuracy:.1f} %  {event.images_per_second:.0f} images/s  "
-                f"{format_time(event.seconds_left)} left"
+                f"epochs  loss {event.loss:.3f}  accuracy {event.accuracy:.1f} %  "
+                f"{event.images_per_second:.0f} images/s  {format_time(event.seconds_left)} left"
             )
             self._bar.update(self._task, completed=event.epoch + 1, facts=facts)
             return
@@ -107,7 +114,7 @@ def shown() -> Iterator[View]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("epochs  {task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}"),
     )
     with Bar(*columns, console=console, refresh_per_second=5, redirect_stdout=False) as bar:
         yield _Shown(bar)
