@@ -6,16 +6,18 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import cv2
+import numpy as np
 
-from escort_codec.coding import codings
+from escort_codec.coding import EdgeMap, codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.checks import label_fault, name_fault, seeds_fault, settings_fault, text_fault
 from escort_codec.container.reader import Reader
@@ -25,10 +27,13 @@ from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_PIXELS, MAX_PROMPT
 from escort_codec.presets import check_preset
-from escort_codec.source import SourceImage, image_size, load_rgb, read_file, scan
+from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
 
+S = TypeVar("S")
 T = TypeVar("T")
-_AHEAD = 4  # images in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
+_GROUP: Final = 8  # images that a worker takes at a time
+_HELD: Final = 1 << 22  # pixels of edge maps that it holds before they are coded
+_AHEAD: Final = 2  # groups in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +85,7 @@ class Encoded:
 
 def encode_image(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> Encoded:
     """One image file as a prompt exemplar; ``data`` are its bytes where they are at hand. Raises ImageError."""
-    data = read_file(image.path) if data is None else data
-    rgb = load_rgb(data, max_pixels=options.max_pixels, name=str(image.path))
-    exemplar = Exemplar.from_edges(
-        edge_map(rgb, options.preset, options.settings),
-        label=image.label,
-        name=image.name,
-        size=(rgb.shape[0], rgb.shape[1]),
-        prompt=image.label if image.caption is None else image.caption,
-        seeds=options.seeds,
-        hint=encode_hint(rgb, options.hint, options.hint_quality) if options.hint else None,
-        made=options.settings,
-        recipe=Recipe(preset=options.preset),
-        coding=options.coding,
-    )
-    return Encoded(exemplar, len(data))
+    return _code(_look(image, options, data), options)
 
 
 def encode_images(
@@ -105,31 +96,102 @@ def encode_images(
     Threads do the work: decoding, Canny, the coder and WebP all run outside Python's lock.
     """
     with _single_threaded_opencv():
-        yield from _in_order(images, lambda image: encode_image(image, options), options.workers)
+        for group, found in _in_order(
+            _groups(images, _GROUP), lambda group: _encode_group(group, options), options.workers
+        ):
+            yield from zip(group, found, strict=True)
 
 
-def _in_order(
-    images: Iterable[SourceImage], work: Callable[[SourceImage], T], workers: int | None
-) -> Iterator[tuple[SourceImage, T | ImageError]]:
-    """What ``work`` makes of each image, or its ImageError, in their order; threads are a few images ahead."""
-    workers = workers or os.cpu_count() or 1
-    waiting: deque[tuple[SourceImage, Future[T]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """All of an image that is kept, its edge map not yet coded."""
 
-    def result() -> tuple[SourceImage, T | ImageError]:
-        image, future = waiting.popleft()
+    image: SourceImage
+    edges: EdgeMap
+    hint: bytes | None
+    size: tuple[int, int]
+    source_bytes: int
+
+
+def _look(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Looked:
+    data = read_file(image.path) if data is None else data
+    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path))
+    rgb = np.asarray(picture)
+    edges = edge_map(rgb, options.preset, options.settings)
+    hint = encode_hint(picture, options.hint, options.hint_quality) if options.hint else None
+    return _Looked(image, edges, hint, (rgb.shape[0], rgb.shape[1]), len(data))
+
+
+def _code(looked: _Looked, options: EncodeOptions) -> Encoded:
+    image = looked.image
+    exemplar = Exemplar.from_edges(
+        looked.edges,
+        label=image.label,
+        name=image.name,
+        size=looked.size,
+        prompt=image.label if image.caption is None else image.caption,
+        seeds=options.seeds,
+        hint=looked.hint,
+        made=options.settings,
+        recipe=Recipe(preset=options.preset),
+        coding=options.coding,
+    )
+    return Encoded(exemplar, looked.source_bytes)
+
+
+def _encode_group(images: Sequence[SourceImage], options: EncodeOptions) -> list[Encoded | ImageError]:
+    """A few images as exemplars, or why not.
+
+    Their maps are coded one after another, in batches of at most _HELD pixels or one map: the coder's tables stay in
+    the processor's cache.
+    """
+    found: list[Encoded | ImageError] = []
+    held: list[_Looked | ImageError] = []
+
+    def code_held() -> None:
+        found.extend(one if isinstance(one, ImageError) else _code(one, options) for one in held)
+        held.clear()
+
+    pixels = 0
+    for image in images:
         try:
-            return image, future.result()
+            looked = _look(image, options)
         except ImageError as exc:
-            return image, exc
+            held.append(exc)
+            continue
+        if pixels + looked.edges.size > _HELD:
+            code_held()
+            pixels = 0
+        held.append(looked)
+        pixels += looked.edges.size
+    code_held()
+    return found
 
+
+def _groups(images: Iterable[SourceImage], size: int) -> Iterator[list[SourceImage]]:
+    rest = iter(images)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+def _in_order(works: Iterable[S], work: Callable[[S], T], workers: int | None) -> Iterator[tuple[S, T]]:
+    """Each of ``works`` with what ``work`` makes of it, in order; threads are a few ahead, one worker needs none."""
+    workers = workers or os.cpu_count() or 1
+    if workers == 1:
+        for each in works:
+            yield each, work(each)
+        return
+    waiting: deque[tuple[S, Future[T]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
-        for image in images:
-            waiting.append((image, pool.submit(work, image)))
+        for each in works:
+            waiting.append((each, pool.submit(work, each)))
             if len(waiting) >= _AHEAD * workers:
-                yield result()
+                first, future = waiting.popleft()
+                yield first, future.result()
         while waiting:
-            yield result()
+            first, future = waiting.popleft()
+            yield first, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -267,9 +329,13 @@ def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
 
     What is wrong further on in a file shows only when it is decoded.
     """
-    for _, size in _in_order(images, lambda i: image_size(i.path, max_pixels=options.max_pixels), options.workers):
-        if isinstance(size, ImageError):
-            raise size
+
+    def check(group: Sequence[SourceImage]) -> None:
+        for image in group:
+            check_image(image.path, max_pixels=options.max_pixels)
+
+    for _ in _in_order(_groups(images, 64), check, options.workers):
+        pass
 
 
 def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:

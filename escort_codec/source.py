@@ -192,8 +192,8 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
-def load_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> NDArray[np.uint8]:
-    """The first frame of an image file (a path or its bytes) as uint8 RGB (H, W, 3).
+def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
+    """The first frame of an image file (a path or its bytes) as a Pillow image of mode RGB.
 
     EXIF orientation is respected; palette, grey, alpha and 16-bit images are converted as Pillow does it. Raises
     ImageError, its message beginning with the path (or ``name``), for what is no image of JPEG, PNG, WebP, BMP or
@@ -201,9 +201,20 @@ def load_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = 
     """
     with _opened(source, max_pixels, name) as image:
         try:
-            return np.asarray(_upright_rgb(image))
+            return _upright_rgb(image)
         except Exception as exc:
             raise _image_error(source, name, exc) from exc
+
+
+def load_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> NDArray[np.uint8]:
+    """``load_image`` as uint8 RGB (H, W, 3)."""
+    return np.asarray(load_image(source, max_pixels=max_pixels, name=name))
+
+
+def check_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> None:
+    """Raises ``load_image``'s ImageError for what an image file's head gives away; only that is read."""
+    with _opened(source, max_pixels, name, head_only=True):
+        pass
 
 
 def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[int, int]:
@@ -252,13 +263,13 @@ def _stream(source: Path | bytes, *, head_only: bool) -> BinaryIO:
 def _upright_rgb(image: Image.Image) -> Image.Image:
     from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode == "RGB":
-        upright.load()
-        return upright
-    if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-        upright = upright.convert("RGBA")  # what Pillow asks for, with a warning, on the way to RGB
-    return upright.convert("RGB")
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "RGB":
+        return image
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # what Pillow asks for, with a warning, on the way to RGB
+    return image.convert("RGB")
 
 
 def _where(source: Path | bytes) -> str:
