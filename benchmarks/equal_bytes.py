@@ -10,6 +10,7 @@ whole remembered ones, are shown as copies: regenerated from prompts (by `harmon
 memory keeps them. `--memory-only` trains one network on the memory alone, chosen at random, of all classes at once.
 
 Runs lie in the work folder; those that are finished are not done again, so that the script can be stopped and started.
+`--jobs` of them go on at a time, each in one thread: their figures do not depend on it.
 Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*). `--methods`, `--policies`, `--budgets` and
 so on choose a part.
 """
@@ -18,10 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +126,9 @@ def config_of(cell: Cell, args: argparse.Namespace, work: Path) -> TrainConfig:
     return TrainConfig(**values)
 
 
-def run(cell: Cell, args: argparse.Namespace, work: Path) -> dict[str, Any]:
+def run(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     """The last line of the run's metrics, and the processor's seconds that the run took."""
+    work: Path = args.work
     folder = work / ("memory_only" if args.memory_only else "runs") / cell.name
     cost = folder / "seconds.json"
     if not cost.exists():
@@ -210,6 +216,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=300, help="of training on the memory alone")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -218,26 +225,26 @@ def main() -> None:
             encode_folder(args.data, args.work / f"{name}.escx", options)
     results = []
     wanted = list(cells(args))
-    for i, cell in enumerate(wanted):
-        record = run(cell, args, args.work)
-        results.append((cell, record))
-        main_figure = record["views"]["real"]["top1" if args.memory_only else "average_incremental_accuracy"]
-        print(
-            f"{i + 1}/{len(wanted)} {cell.name}: {main_figure:.1f}, {record['memory_bytes']:,} bytes, "
-            f"{record['cpu']:.0f} s of one core",
-            flush=True,
-        )
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for i, (cell, record) in enumerate(zip(wanted, pool.map(partial(run, args=args), wanted), strict=True)):
+            results.append((cell, record))
+            main_figure = record["views"]["real"]["top1" if args.memory_only else "average_incremental_accuracy"]
+            print(
+                f"{i + 1}/{len(wanted)} {cell.name}: {main_figure:.1f}, {record['memory_bytes']:,} bytes, "
+                f"{record['cpu']:.0f} s of one core",
+                flush=True,
+            )
     text = table(results, args)
     print(text)
     out = args.out.with_name(args.out.name + ("_memory_only" if args.memory_only else ""))
     out.parent.mkdir(parents=True, exist_ok=True)
-    shown = {k: v for k, v in vars(args).items() if k not in ("data", "work", "out")}
+    shown = {k: v for k, v in vars(args).items() if k not in ("data", "work", "out", "jobs")}
     about = {
         "command": "python benchmarks/equal_bytes.py DATA" + (" --memory-only" if args.memory_only else ""),
         "options": json.loads(json.dumps(shown, default=list)),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
+        "threads": 1,
     }
     rows = [{"cell": vars(cell), "last": record} for cell, record in results]
     out.with_suffix(".json").write_text(json.dumps({"about": about, "runs": rows}, indent=1) + "\n")
