@@ -102,7 +102,11 @@ class TrainConfig:
 
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of ``to_map``; keys may be missing. Raises ConfigError for unknown ones."""
+        """The inverse of ``to_map``; keys may be missing, and bytes be written as ``200KB``.
+
+        Raises ConfigError, for unknown keys among others.
+        """
+        from escort_cil.bytes import parse_bytes
         from escort_cil.learners.base import unknown
 
         known = {f.name: f for f in fields(cls)}
@@ -111,6 +115,12 @@ class TrainConfig:
             if key not in known:
                 raise ConfigError(unknown(f"the configuration's key {key!r}", key, known))
             clean[key] = tuple(value) if isinstance(value, list) else value
+        for key in ("method_options", "regenerator_options"):
+            if not isinstance(clean.get(key, {}), Mapping):
+                raise ConfigError(f"{key} = {clean[key]!r}: give a JSON object of options")
+        for key in ("budget", "budget_per_class", "cache_memory"):
+            if isinstance(clean.get(key), str):
+                clean[key] = parse_bytes(clean[key])
         try:
             return cls(**clean)
         except TypeError as exc:

@@ -1,9 +1,10 @@
-"""Configuration files: the paper's and PyCIL's JSON with its keys unchanged, or a run's own config.json."""
+"""Configuration files: the paper's and PyCIL's JSON with its keys unchanged, a run's own config.json, or both mixed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -72,16 +73,24 @@ def read_config_file(path: Path) -> FileConfig:
         raise ConfigError(f"{path}: is not a JSON file: {exc}") from exc
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no JSON object")
-    own = {field.name for field in fields(TrainConfig)} | {"version", "command"}
-    if set(values) <= own and not isinstance(values.get("seed"), list):
-        return FileConfig({key: value for key, value in values.items() if key not in ("version", "command")})
-    return _from_pycil(values, path)
+    values = {key: value for key, value in values.items() if key not in ("version", "command")}
+    if not isinstance(values.get("method_options", {}), Mapping):
+        raise ConfigError(f"{path}: method_options = {values['method_options']!r}: give a JSON object of options")
+    own = {field.name for field in fields(TrainConfig)}
+    if not set(values) <= own:
+        return _from_pycil(values, own, path)
+    seeds = _seeds(values.pop("seed"), path) if isinstance(values.get("seed"), list) else ()
+    return FileConfig(values, seeds)
 
 
-def _from_pycil(values: Mapping[str, Any], path: Path) -> FileConfig:
-    known = {*KEYS, *OWN_MEANING, *NAMES_ONLY, *ONE_VALUE}
-    found: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) -> FileConfig:
+    """PyCIL's keys; beside them those of ``own`` that PyCIL has no key of the same name for."""
+    pycils = {*KEYS, *OWN_MEANING, *NAMES_ONLY, *ONE_VALUE}
+    found: dict[str, Any] = {key: value for key, value in values.items() if key in own - pycils}
+    options: dict[str, Any] = dict(values.get("method_options", {}))
+    for theirs, ours in {**KEYS, "convnet_type": "backbone"}.items():
+        if theirs in values and ours in found:
+            raise ConfigError(f"{path}: {theirs} and {ours} say the same: give one")
     notes: list[str] = []
     for key, value in values.items():
         if key in ONE_VALUE:
@@ -95,8 +104,8 @@ def _from_pycil(values: Mapping[str, Any], path: Path) -> FileConfig:
                 options[target[len("method.") :]] = value
             else:
                 found[target] = value
-        elif key not in OWN_MEANING:
-            raise ConfigError(f"{path}: {unknown(f'the key {key!r}', key, dict.fromkeys(sorted(known)))}")
+        elif key not in OWN_MEANING and key not in own:
+            raise ConfigError(f"{path}: {unknown(f'the key {key!r}', key, dict.fromkeys(sorted(pycils | own)))}")
     if "convnet_type" in values:
         found["backbone"] = str(values["convnet_type"]).removeprefix("memo_").removeprefix("cosine_")
     if "device" in values:
@@ -107,11 +116,14 @@ def _from_pycil(values: Mapping[str, Any], path: Path) -> FileConfig:
         notes.append(f"{path}: {dropped} = {found.pop(dropped)} does not count, as fixed_memory has it")
     if options:
         found["method_options"] = options
-    seeds = values.get("seed", [])
-    seeds = seeds if isinstance(seeds, list) else [seeds]
+    return FileConfig(found, _seeds(values.get("seed", []), path), tuple(notes))
+
+
+def _seeds(value: Any, path: Path) -> tuple[int, ...]:
+    seeds = value if isinstance(value, list) else [value]
     if not all(isinstance(seed, int) for seed in seeds):
         raise ConfigError(f"{path}: seed = {seeds!r}: write a list of whole numbers")
-    return FileConfig(found, tuple(seeds), tuple(notes))
+    return tuple(seeds)
 
 
 def _device(value: Any, path: Path) -> str:

@@ -18,6 +18,7 @@ from escort_cil.run_folder import RunFolder
 from escort_cil.selection import selections
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.hint import hint_size
 from escort_codec.source import SourceImage
 
 KEPT: Final = {
@@ -79,7 +80,8 @@ class Plan:
         """What the run's folder is called: method, network, protocol, order seed, model seed."""
         c = self.config
         if self.base is not None:
-            return f"{self.base.path.resolve().name}-then{sum(self.sizes[self.first :])}-seed{c.seed}"
+            added = sum(self.sizes[self.first :])
+            return f"{self.base.path.resolve().name}-then{added}-seed{c.seed}-model{c.model_seed}"
         return f"{c.method}-{c.backbone}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
 
     def values(self) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known:
     if config.memory_only and not learners.get(config.method).uses_memory:
         raise ConfigError(f"--memory-only: {config.method} keeps no memory")
     if prompts is not None:
-        config = _like_prompts(config, prompts)
+        config = _like_prompts(config, prompts, typed=not known)
     return replace(
         config,
         data=data.folder,
@@ -173,9 +175,40 @@ def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known:
     )
 
 
-def _like_prompts(config: TrainConfig, prompts: Reader) -> TrainConfig:
-    """The configuration with the file's way to make prompts: it holds where the file is gone."""
-    made = options_like(prompts, config.encode_options(), config.hint)
+def _check_hint(side: int, prompts: Reader) -> None:
+    """Raises ConfigError where the file's hints are not of ``side`` pixels, as far as its first one tells."""
+    first = next((exemplar for exemplar in prompts if exemplar.hint), None)
+    held = max(hint_size(first.hint)) if first is not None and first.hint else 0
+    if held != (side if first is None else min(side, max(first.size))):
+        raise ConfigError(
+            f"--hint {side}: the prompts of {prompts.path} have {f'hints of {held} pixels' if held else 'no hints'}: "
+            f"leave it out, or encode the images anew with --hint {side}"
+        )
+
+
+def _like_prompts(config: TrainConfig, prompts: Reader, *, typed: bool) -> TrainConfig:
+    """The configuration with the file's way to make prompts: it holds where the file is gone.
+
+    Raises ConfigError where ``config`` says another way: the file's prompts are taken as they are, but for a hint
+    that is left out. ``typed``: it does not have that way from a run before.
+    """
+    made = options_like(prompts, config.encode_options(), None)
+    ways = {
+        "preset": made.preset,
+        "canny_low": made.settings.low,
+        "canny_high": made.settings.high,
+        "blur": made.settings.blur,
+        "min_contour": made.settings.min_contour,
+        "coding": made.coding,
+    }
+    for key, value in ways.items():
+        if typed and getattr(config, key) not in (value, getattr(TrainConfig(), key)):
+            raise ConfigError(
+                f"{key} = {getattr(config, key)}: the prompts of {config.prompts} were made with {value}: leave it "
+                "out, or encode the images anew"
+            )
+    if typed and config.hint:
+        _check_hint(config.hint, prompts)
     hint = config.hint
     if hint is None and (made.hint or not any(exemplar.hint for exemplar in prompts)):
         hint = made.hint

@@ -12,6 +12,7 @@ from escort_cil.config import TrainConfig
 from escort_cil.config_file import FileConfig, read_config_file
 from escort_cil.events import Report, Said, silent
 from escort_cil.learners.base import unknown
+from escort_cil.phases import class_order
 from escort_cil.run_folder import RunFolder
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
@@ -61,6 +62,8 @@ def configure(
         read: FileConfig = read_config_file(file)
         values |= read.values
         notes, seeds = read.notes, tuple(seeds) or read.seeds
+    if resume is None and seeds:
+        _forget_order(values, seeds)
     _give_way(values, {**settings, **given})
     known = {field.name: field for field in fields(TrainConfig)}
     for key, value in settings.items():
@@ -74,6 +77,10 @@ def configure(
     values |= given
     if seeds:
         values["seed"] = seeds[0]
+    if len(seeds) > 1 and resume is not None:
+        raise UsageError(f"--seed: {resume} is one run, of the class order that it began with: leave --seed out")
+    if len(seeds) > 1 and values.get("class_order"):
+        raise UsageError("--seed draws class orders, and the order is given: give one, or vary --model-seed")
     config = TrainConfig.from_map(values)
     config.hyperparameters()
     config.make_regenerator_options()
@@ -89,6 +96,13 @@ def _give_way(values: dict[str, Any], typed: Mapping[str, Any]) -> None:
     kept = {key: value for key, value in values.get("method_options", {}).items() if key not in gone}
     if gone and kept != values.get("method_options"):
         values["method_options"] = kept
+
+
+def _forget_order(values: dict[str, Any], seeds: Sequence[int]) -> None:
+    """Drops a class order that a run's config.json has of its own seed, where other seeds are to draw others."""
+    order, seed = values.get("class_order"), values.get("seed")
+    if order and isinstance(seed, int) and tuple(seeds) != (seed,) and tuple(order) == class_order(order, seed):
+        del values["class_order"]
 
 
 def train_seeds(

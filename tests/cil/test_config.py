@@ -11,6 +11,7 @@ import pytest
 from escort_cil.bytes import parse_bytes
 from escort_cil.config import TrainConfig
 from escort_cil.config_file import read_config_file
+from escort_cil.phases import class_order
 from escort_cil.policy import Mix, RealKind
 from escort_cil.runs import configure, parse_settings
 from escort_codec.errors import ConfigError, UsageError
@@ -122,6 +123,42 @@ def test_a_runs_own_file(tmp_path: Path) -> None:
     config = TrainConfig(data="x", method="wa", budget=1000, seeds=(1, 2), epochs=4)
     assert configure({}, {}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()}))[0] == config
     assert TrainConfig.from_map(json.loads(json.dumps(config.to_map()))) == config
+
+
+def test_both_kinds_of_keys_in_one_file(tmp_path: Path) -> None:
+    more = {"budget": "20KB", "regenerator": "harmonic", "method_options": {"momentum": 0.8}, "T": 3}
+    bare = {key: value for key, value in PAPER.items() if key not in ("memory_per_class", "memory_size")}
+    config, seeds, _ = configure({}, {}, file=write(tmp_path, bare | more))
+    assert (config.method, config.budget, seeds) == ("icarl", 20_000, (1993, 7))
+    assert config.method_options == {"momentum": 0.8, "temperature": 3}
+    # The key that is wrong is named, not the first of the other kind.
+    with pytest.raises(ConfigError, match="'epcohs' is not known; did you mean 'epochs'"):
+        configure({}, {}, file=write(tmp_path, {"backbone": "resnet10", "epcohs": 3}))
+    with pytest.raises(ConfigError, match="model_name and method say the same"):
+        configure({}, {}, file=write(tmp_path, PAPER | {"method": "wa"}))
+    with pytest.raises(ConfigError, match="give a JSON object"):
+        configure({}, {}, file=write(tmp_path, {"method_options": "fast"}))
+
+
+def test_a_list_of_seeds_in_a_runs_own_file(tmp_path: Path) -> None:
+    values = {**TrainConfig(data="x", class_order=()).to_map(), "seed": [5, 6]}
+    config, seeds, _ = configure({}, {}, file=write(tmp_path, values))
+    assert (config.seed, seeds, config.data) == (5, (5, 6), "x")
+
+
+def test_other_seeds_draw_other_orders(tmp_path: Path) -> None:
+    labels = ("a", "b", "c", "d")
+    drawn = {"data": "x", "seed": 3, "class_order": class_order(labels, 3)}
+    file = write(tmp_path, drawn)
+    assert configure({}, {}, file=file)[0].class_order == drawn["class_order"]
+    assert configure({}, {}, file=file, seeds=(3,))[0].class_order == drawn["class_order"]
+    assert configure({}, {}, file=file, seeds=(4,))[0].class_order == ()
+    assert configure({}, {}, file=file, seeds=(3, 4))[0].class_order == ()
+    # An order that somebody chose is no seed's.
+    chosen = write(tmp_path, {"data": "x", "seed": 3, "class_order": labels})
+    assert configure({}, {}, file=chosen, seeds=(4,))[0].class_order == labels
+    with pytest.raises(UsageError, match="the order is given"):
+        configure({}, {}, file=chosen, seeds=(4, 5))
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_the_run_before_stays_and_names_the_next(
     with pytest.raises(OutputError, match="stays: give another --out"):
         train(config, out=tmp_path / "new" / ".." / "first", force=True)
     assert (tmp_path / "first" / "memory.escx").read_bytes() == before
-    assert train(config).folder == Path("runs/first-then2-seed1993")
+    assert train(config).folder == Path("runs/first-then2-seed1993-model1")
     both = tmp_path / "both"
     shutil.copytree(new, both)
     shutil.copytree(old, both, dirs_exist_ok=True)

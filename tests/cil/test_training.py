@@ -20,6 +20,7 @@ from escort_cil.learners import learners
 from escort_cil.trainer import train
 from escort_codec.encode import EncodeOptions, encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
+from escort_codec.exemplar import EdgeSettings
 from tests.cil.small_runs import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,6 +162,22 @@ def test_prompts_come_from_the_file_of_encode(
         train(quick("", prompts="out.escx"), out=tmp_path / "run2")
     moved = train(quick("elsewhere", prompts="out.escx", seeds=()), out=tmp_path / "run3")
     assert moved.records == result.records
+
+
+def test_what_the_file_of_encode_cannot_give_is_refused(small_data: Path, tmp_path: Path) -> None:
+    made = EncodeOptions(settings=EdgeSettings(60, 120), seeds=(3,), hint=12, coding="rle", workers=1)
+    encode_folder(str(small_data), tmp_path / "out.escx", made)
+    encode_folder(str(small_data), tmp_path / "bare.escx", EncodeOptions(seeds=(3,), hint=0, coding="rle", workers=1))
+    for file, options, message in (
+        ("out", {"hint": 16}, r"--hint 16: the prompts of .*out.escx have hints of 12 pixels"),
+        ("bare", {"hint": 16}, r"--hint 16: the prompts of .*bare.escx have no hints"),
+        ("out", {"canny_low": 50}, r"canny_low = 50: the prompts of .*out.escx were made with 60"),
+        ("out", {"preset": "lowres"}, r"preset = lowres: .* made with hires"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(quick("", prompts=str(tmp_path / f"{file}.escx"), **options), out=tmp_path / "run")
+    same = quick("", prompts=str(tmp_path / "out.escx"), hint=12, canny_low=60, method="finetune", increment=5)
+    assert train(same, out=tmp_path / "run").config.canny_high == 120
 
 
 def test_a_run_is_not_overwritten(small_data: Path, tmp_path: Path, cache: str) -> None:

@@ -59,6 +59,9 @@ def test_the_whole_way(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "is finished" in escort("train", "--resume", "run").stderr
     refused = escort("train", "--resume", "run", "--budget", "7KB", code=2).stderr
     assert "budget was 6000, is 7000" in refused
+    refused = escort("train", "--resume", "run", "--seed", "1,2", code=2).stderr
+    assert "run is one run, of the class order that it began with" in refused
+    assert not list((tmp_path / "run").glob("seed*"))
 
 
 def test_several_orders(data: Path, tmp_path: Path) -> None:
@@ -67,6 +70,14 @@ def test_several_orders(data: Path, tmp_path: Path) -> None:
     assert "2 class orders" in result.stdout
     assert "average incremental accuracy" in result.stdout
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed1993", "seed7"]
+    # The mean and the deviation (n - 1) of the two runs' own figures.
+    last = [
+        json.loads((tmp_path / "runs" / seed / "metrics.jsonl").read_text().splitlines()[-1])
+        for seed in ("seed1993", "seed7")
+    ]
+    one, two = (record["average_incremental_accuracy"] for record in last)
+    row = next(line for line in result.stdout.splitlines() if "average incremental accuracy" in line)
+    assert row.split()[-2:] == [f"{(one + two) / 2:.2f}", f"{abs(one - two) / 2**0.5:.2f}"]
 
 
 def test_named_by_its_seeds(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +112,8 @@ def test_print_config(tmp_path: Path) -> None:
     result = escort("train", "--config", tmp_path / "c.json", "--print-config", "--backbone", "resnet50")
     values = json.loads(result.stdout)
     assert (values["method"], values["backbone"], values["seed"]) == ("wa", "resnet50", [1, 2])
+    (tmp_path / "printed.json").write_text(result.stdout)
+    assert escort("train", "--config", tmp_path / "printed.json", "--print-config").stdout == result.stdout
     assert values["method_options"]["milestones"] == [60, 100, 140]
 
 
