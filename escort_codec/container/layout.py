@@ -140,6 +140,7 @@ def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
         raise IncompleteError(
             "the file has no end: it is being written, or its writer was killed, or it was cut off"
             " (`escort recover` saves all whole blocks)",
+            chunk=TAIL.decode(),
             offset=max(offset, 0),
         )
     payload = check_chunk(ChunkHead(TAIL, offset, 16), chunk)

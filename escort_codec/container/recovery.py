@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -39,8 +41,8 @@ def recover(bad: str | PathLike[str], good: str | PathLike[str], *, overwrite: b
         # What a killed writer left as GOOD.partial is often what is to be saved: then GOOD cannot be written there.
         aside = partial_path(target)
         clash = aside.exists() and aside.samefile(bad)
-        place = target.with_name(target.name + ".recovered") if clash else target
-        with Writer(place, source=reader.source, overwrite=overwrite or clash) as writer:
+        place = _free_name(target) if clash else target
+        with Writer(place, source=reader.source, overwrite=overwrite) as writer:
             for exemplar in reader:
                 try:
                     writer.add(exemplar)
@@ -50,3 +52,9 @@ def recover(bad: str | PathLike[str], good: str | PathLike[str], *, overwrite: b
         if clash:
             place.replace(target)
     return result
+
+
+def _free_name(target: Path) -> Path:
+    """A name beside ``target`` under which nothing stands yet: what others keep there is not ours to replace."""
+    names = (target.with_name(f"{target.name}.recovered{number or ''}") for number in itertools.count())
+    return next(name for name in names if not os.path.lexists(name))
