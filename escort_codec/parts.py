@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 
 from escort_codec.container import Reader, Writer
-from escort_codec.errors import OutputError, UsageError
-from escort_codec.exemplar import Exemplar
+from escort_codec.errors import LimitError, OutputError, UsageError
+from escort_codec.exemplar import Exemplar, Recipe
 
 AnyPath = str | PathLike[str]
 
@@ -27,18 +27,25 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
         readers = [stack.enter_context(Reader(path)) for path in files]
         if any(Path(out).exists() and reader.path.samefile(out) for reader in readers):
             raise UsageError(f"{out}: is one of the files to merge: choose another name")
-        recipes = {recipe: reader.path for reader in readers for recipe in reader.recipes}
+        recipes: dict[Recipe, Path] = {}
+        for reader in readers:
+            for recipe in reader.recipes:
+                recipes.setdefault(recipe, reader.path)
         if len(recipes) > 1 and not keep_recipes:
             one, other, *_ = recipes
+            files_named = " and ".join(map(str, dict.fromkeys((recipes[one], recipes[other]))))
             raise UsageError(
-                f"{recipes[one]} and {recipes[other]} have different recipes ({one.differences(other)}):"
+                f"different recipes in {files_named} ({one.differences(other)}):"
                 " --keep-recipes keeps each exemplar's own"
             )
         sources = {reader.source for reader in readers}
         with Writer(out, source=sources.pop() if len(sources) == 1 else "", overwrite=overwrite) as writer:
             for reader in _ordered(readers):
                 for exemplar in reader:
-                    writer.add(exemplar)
+                    try:
+                        writer.add(exemplar)
+                    except LimitError as exc:
+                        raise LimitError(f"{reader.path}: {exc}") from exc
         return len(writer)
 
 
@@ -90,7 +97,8 @@ def split(
     """Writes a file's exemplars into several new files in ``folder``, which is made if need be.
 
     ``parts`` n gives ``<stem>-1-of-n.escx`` ..., runs as even as can be that ``merge`` puts together again;
-    ``by_class`` gives ``<stem>-<class>.escx``. Raises UsageError for neither or both, or more parts than exemplars.
+    ``by_class`` gives ``<stem>-<class>.escx``, the class named as ``escort decode`` names its folder: safe and
+    distinct on every system. Raises UsageError for neither or both, or more parts than exemplars.
     """
     if (parts is None) == (not by_class):
         raise UsageError("split needs either a number of parts or --by-class")
@@ -104,8 +112,11 @@ def split(
                 run = range(len(reader) * k // parts, len(reader) * (k + 1) // parts)
                 shares[folder / f"{stem}-{k + 1}-of-{parts}.escx"] = lambda run=run: (reader[i] for i in run)  # type: ignore[misc]
         else:
+            from escort_codec.regenerate.naming import Names
+
+            names = Names(reader.labels)
             for label in reader.labels:
-                shares[folder / f"{stem}-{label}.escx"] = lambda label=label: (  # type: ignore[misc]
+                shares[folder / f"{stem}-{names.folder(label)}.escx"] = lambda label=label: (  # type: ignore[misc]
                     reader[i] for i in reader.of_label(label)
                 )
         if not overwrite and (there := next((path for path in shares if path.exists()), None)):

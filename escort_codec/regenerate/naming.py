@@ -43,6 +43,10 @@ class Names:
             self._folders[label] = folder
         self._used: dict[str, set[str]] = {}
 
+    def folder(self, label: str) -> str:
+        """A class's folder, one part of a path."""
+        return self._folders[label]
+
     def stem(self, label: str, name: str, number: int) -> str:
         """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` names what has no name."""
         path = PurePosixPath(name)
