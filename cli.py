@@ -27,7 +27,7 @@ from escort_cli.report import report
 from escort_cli.split import split
 from escort_cli.train import train
 from escort_cli.verify import verify
-from escort_codec.errors import EscortError
+from escort_codec.errors import DamagedError, EscortError
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     encode,
@@ -62,7 +62,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
         except EscortError as exc:
-            print(f"escort {command.__name__}: {exc}", file=sys.stderr)
+            print(f"escort {command.__name__}: {exc}{_remedy(exc)}", file=sys.stderr)
             raise typer.Exit(exc.exit_code) from None
         except KeyboardInterrupt:
             print(f"escort {command.__name__}: interrupted", file=sys.stderr)
@@ -72,6 +72,12 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def _remedy(error: EscortError) -> str:
+    """What to do about a damaged file, where the message does not say it yet."""
+    damaged = isinstance(error, DamagedError) and error.path and "escort recover" not in str(error)
+    return " (`escort recover` saves what is whole)" if damaged else ""
 
 
 def _version(wanted: bool) -> None:

@@ -13,9 +13,10 @@ def verify(
 ) -> None:
     """Check every byte: checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault."""
     from escort_codec.container.verify import verify as check
-    from escort_codec.errors import FormatError
 
     verdict = check(file)
     if verdict.fault:
-        raise FormatError(f"{file}: {verdict.fault}")
+        error = verdict.kind(verdict.fault)
+        error.path = str(file)
+        raise error
     print(f"{file}: {verdict.exemplars:,} exemplars in {verdict.blocks:,} blocks, {verdict.size:,} bytes, all right")

@@ -25,7 +25,7 @@ from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
 from escort_codec.hint import encode_hint
-from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_PIXELS, MAX_PROMPT
+from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_LABELS, MAX_PIXELS, MAX_PROMPT
 from escort_codec.presets import check_preset
 from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
 
@@ -233,7 +233,10 @@ def encode_folder(
         report.skipped.append(fault)
         say(f"skipped: {fault}")
 
-    images = _share(scan(data, options.split), options.shard)
+    whole = scan(data, options.split)
+    if options.shard is not None and options.shard[1] > len(whole):
+        raise UsageError(f"--shard {options.shard[0]}/{options.shard[1]}: {data} has only {len(whole)} images")
+    images = _share(whole, options.shard)
     usable = []
     for image in images:
         if fault := _fault(image):
@@ -244,6 +247,8 @@ def encode_folder(
             usable.append(image)
     if len(usable) > MAX_EXEMPLARS:
         raise LimitError(f"{data}: {len(usable)} images are above the cap of {MAX_EXEMPLARS} for one file: use --shard")
+    if (classes := len({image.label for image in usable})) > MAX_LABELS:
+        raise LimitError(f"{data}: {classes} classes are above the cap of {MAX_LABELS} for one file: use --shard")
     writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
     try:
         prepare(options.coding)

@@ -172,7 +172,7 @@ def _is_at(status: os.stat_result, path: Path) -> bool:
 
 
 def _lock(fd: int, path: Path) -> None:
-    busy = BusyError(f"{path}: another process is writing it")
+    busy = BusyError(f"{path}: another process is writing it: wait for that, or choose another name")
     try:
         import fcntl
     except ImportError:  # Windows

@@ -19,12 +19,16 @@ from escort_codec.hint import decode_hint
 
 @dataclass(slots=True)
 class Verdict:
-    """What was checked, and the first fault (None: every byte is right)."""
+    """What was checked, and the first fault (None: every byte is right) with the kind of error that it is.
+
+    No exception is kept: its traceback would hold on to what a hostile file made us read.
+    """
 
     exemplars: int = 0
     blocks: int = 0
     size: int = 0
     fault: str | None = None
+    kind: type[FormatError] = FormatError
     codings: set[str] = field(default_factory=set)
 
 
@@ -40,7 +44,7 @@ def verify(path: str | PathLike[str]) -> Verdict:
             verdict.size = reader.size
             _Check(reader, verdict).run()
     except FormatError as exc:
-        verdict.fault = exc.fault
+        verdict.fault, verdict.kind = exc.fault, type(exc)
         verdict.size = verdict.size or Path(path).stat().st_size
     return verdict
 
@@ -107,4 +111,5 @@ class _Check:
             if exemplar.hint is not None:
                 decode_hint(exemplar.hint)
         except EscortError as exc:
-            raise DamagedError(f"{exemplar.key}: {exc}", chunk=head.name, offset=head.offset) from exc
+            # Not damaged since: the checksum is right, so that `escort recover` would keep it.
+            raise FormatError(f"{exemplar.key}: {exc}", chunk=head.name, offset=head.offset) from exc

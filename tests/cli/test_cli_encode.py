@@ -229,3 +229,52 @@ def test_shards_of_a_job_array_merge_into_what_one_run_gives(data: Path, tmp_pat
     result = run("merge", *parts, "--out", merged)
     assert result.exit_code == 0, result.output
     assert merged.read_bytes() == whole.read_bytes()
+
+
+def test_a_damaged_file_is_one_line_that_says_what_to_do(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    assert run("encode", data, out, "--coding", "rle").exit_code == 0
+    with Reader(out) as reader:
+        at = reader.state.index.offsets[0]
+    whole = out.read_bytes()
+    for place, commands in ((at + 30, ("verify", "extract")), (len(whole) - 40, ("verify", "inspect", "split"))):
+        out.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for command in commands:
+            more = {"extract": ["--class", scan(data)[0].label, "--out", tmp_path / "sub.escx"]}.get(command, [])
+            more += ["--parts", 2, "--out", tmp_path] if command == "split" else []
+            line = fails(1, command, out, *more)
+            assert f"{out}: the checksum is wrong" in line
+            assert line.endswith("(`escort recover` saves what is whole)")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA", "out.escx"]
+
+
+def test_merge_split_and_extract(data: Path, tmp_path: Path) -> None:
+    whole, low, sub = tmp_path / "whole.escx", tmp_path / "low.escx", tmp_path / "sub.escx"
+    assert run("encode", data, whole, "--coding", "rle", "--shard", "1/2").exit_code == 0
+    assert run("encode", data, low, "--coding", "rle", "--shard", "2/2", "--preset", "lowres").exit_code == 0
+    merged = tmp_path / "merged.escx"
+    line = fails(2, "merge", whole, low, "--out", merged)
+    assert "preset: hires and lowres" in line
+    assert "--keep-recipes" in line
+    assert "8 exemplars of 2 files" in run("merge", whole, low, "--out", merged, "--keep-recipes").stdout
+    assert "exists already" in fails(1, "merge", whole, "--out", merged)
+    stored = read_all(merged)
+    assert stored == read_all(whole) + read_all(low)
+    label = stored[0].label
+    assert "4 exemplars" in run("extract", merged, "--class", label, "--out", sub).stdout
+    assert read_all(sub) == [e for e in stored if e.label == label]
+    arguments = ["--name", stored[5].key, "--name", stored[1].key, "--out", sub, "--force"]
+    assert "2 exemplars" in run("extract", merged, *arguments).stdout
+    assert read_all(sub) == [stored[1], stored[5]]
+    assert "holds no class 'zebra'" in fails(2, "extract", merged, "--class", "zebra", "--out", sub, "--force")
+    assert run("split", merged, "--by-class", "--out", tmp_path / "parts").exit_code == 0
+    found = sorted(p.name for p in (tmp_path / "parts").iterdir())
+    assert found == [f"merged-{name}.escx" for name in sorted({e.label for e in stored})]
+    assert run("split", merged, "--parts", "3", "--out", tmp_path / "parts").exit_code == 0
+    assert sorted(p.name for p in (tmp_path / "parts").glob("*-of-3.escx"))[0] == "merged-1-of-3.escx"
+    assert "either" in fails(2, "split", merged)
+
+
+def test_more_shards_than_images(data: Path, tmp_path: Path) -> None:
+    assert "has only 8 images" in fails(2, "encode", data, tmp_path / "out.escx", "--shard", "3/9")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA"]
