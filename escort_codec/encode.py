@@ -274,7 +274,7 @@ def encode_folder(
             step()
         if not len(writer):
             raise SourceError(f"{data}: none of its {len(images)} files could be used")
-        writer.close()
+        writer.close(keep_partial=options.resume)
     except BaseException:
         writer.abort(keep_partial=options.resume)
         raise

@@ -144,8 +144,11 @@ class Writer:
         self._sync()
         self._kept = self._assembler.offset
 
-    def close(self) -> None:
-        """Commits and, for a new file, puts it in place. More than once does no harm."""
+    def close(self, *, keep_partial: bool = False) -> None:
+        """Commits and, for a new file, puts it in place. More than once does no harm.
+
+        Where that fails it gives up as ``abort`` does, with the same ``keep_partial``.
+        """
         if self._closed:
             return
         try:
@@ -157,7 +160,7 @@ class Writer:
                     raise OutputError(f"{self.path} was made by somebody else meanwhile: choose another name")
                 self._file.rename(self.path)
         except BaseException:
-            self.abort()
+            self.abort(keep_partial=keep_partial)
             raise
         self._closed = True
         self._file.close()

@@ -215,6 +215,23 @@ def test_names_and_captions_above_the_caps(data: Path, tmp_path: Path, what: str
 
 
 @pytest.mark.parametrize(
+    ("cap", "value", "says"),
+    [("MAX_EXEMPLARS", 14, "15 images are above the cap of 14"), ("MAX_LABELS", 2, "3 classes are above the cap of 2")],
+)
+def test_more_than_fits_into_a_file_is_said_before_work_is_lost(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap: str, value: int, says: str
+) -> None:
+    monkeypatch.setattr(f"escort_codec.encode.{cap}", value)
+    began: list[int] = []
+    with pytest.raises(LimitError, match=rf"{says} for one file: use --shard"):
+        encode_folder(str(drawn), tmp_path / "f.escx", OPTIONS, begin=began.append)
+    assert began == []
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(f"escort_codec.encode.{cap}", value + 1)
+    assert encode(drawn, tmp_path / "f.escx").exemplars == 15
+
+
+@pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"preset": "midres"}, "no preset is called 'midres'"),
@@ -283,6 +300,7 @@ import random, signal, sys
 from pathlib import Path
 from escort_codec.container import assembler, writer
 from escort_codec.encode import EncodeOptions, encode_folder, prepare
+from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points
 from tests.helpers import in_child, read_all
 
@@ -313,12 +331,35 @@ for point in sorted({0, 1, total - 1, total - 2, *random.Random(seed).sample(ran
     assert out.read_bytes() == whole, point
     assert not partial.exists()
     out.unlink()
+
+places = [0, len(whole) - 1, *random.Random(seed + 1).sample(range(len(whole)), 4)]
+for point, resume in [(point, resume) for point in places for resume in (True, False)]:
+    def run():
+        Disk(point, full=True).install()
+        try:
+            encode(resume)
+        except OutputError as exc:
+            assert "No space left on device" in str(exc)
+        else:
+            raise AssertionError("the disk was not full")
+    assert in_child(run) == 0, point
+    assert (out.exists(), partial.exists()) == (False, resume), point
+    assert not resume or whole.startswith(partial.read_bytes())
+    assert in_child(encode) == 0  # there is room again
+    assert out.read_bytes() == whole, point
+    out.unlink()
+
+def run():
+    Disk(short=random.Random(seed)).install()
+    encode()
+assert in_child(run) == 0
+assert out.read_bytes() == whole
 print(kept)
 """
 
 
-def test_killed_anywhere_and_resumed_it_gives_the_same_bytes(data: Path) -> None:
-    """Dozens of SIGKILLs, in a process of its own that has no threads when it forks."""
+def test_killed_anywhere_or_out_of_room_and_resumed_it_gives_the_same_bytes(data: Path) -> None:
+    """Dozens of SIGKILLs, full disks and short writes, in a process of its own that has no threads when it forks."""
     _spoil(data, "cut off")
     with quick_folder() as folder:
         done = subprocess.run(
