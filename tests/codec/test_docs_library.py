@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import inspect
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
+
+import escort_codec
+from escort_codec import Exemplar, Reader, Writer
+from escort_codec.parts import extract, merge, split
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 
@@ -17,3 +25,29 @@ def test_every_example_gives_what_the_page_shows(tmp_path: Path, monkeypatch: py
     )
     assert result.attempted > 40
     assert result.failed == 0
+
+
+INTERNAL = {"file", "state", "block", "blocks"}  # for the container's own modules, as Reader says
+
+
+def public(kind: type) -> set[str]:
+    """The names of a class's methods, properties and fields, those that are set in ``__init__`` included."""
+    names = {name for name in vars(kind) if not name.startswith("_")}
+    code = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    names |= {
+        node.attr
+        for node in ast.walk(code)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+    }
+    return {name for name in names if not name.startswith("_")} - INTERNAL
+
+
+def test_every_public_name_has_an_example() -> None:
+    shown = "\n".join(example.source for example in doctest.DocTestParser().get_examples(PAGE.read_text("utf-8")))
+    missing = [name for name in escort_codec.__all__ if not re.search(rf"\b{name}\b", shown)]
+    for kind in (Reader, Writer, Exemplar):
+        missing += [f"{kind.__name__}.{name}" for name in public(kind) if not re.search(rf"\.{name}\b", shown)]
+    for function in (Reader.__init__, Writer.__init__, Writer.abort, Writer.close, merge, split, extract):
+        options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        missing += [f"{function.__qualname__}({name}=)" for name in options if f"{name}=" not in shown]
+    assert missing == []
