@@ -114,7 +114,9 @@ def curves(
             axes.plot(
                 x, mean, color=style.colour, linestyle=style.dash[1], marker=style.marker, markersize=5, linewidth=1.8
             )
-            if not np.isnan(deviation).all():
+            if len(x) == 1 and not np.isnan(deviation).all():  # a band of one point has no width
+                axes.errorbar(x, mean, yerr=deviation, color=style.colour, capsize=3)
+            elif not np.isnan(deviation).all():
                 band = np.nan_to_num(deviation)
                 axes.fill_between(
                     x,
@@ -193,4 +195,4 @@ def against_bytes(groups: Sequence[Group], key: str = "bytes") -> Plot | None:
     note = "Average incremental accuracy; the bytes are those of the memory file on disk."
     if any(len(family) > 1 for family in families.values()):
         note += " A line joins runs that differ in their budget alone."
-    return Plot(key, title, draw(key, title, f"Scatter plot. {words}.", paint), note)
+    return Plot(key, title, draw(key, title, f"Scatter plot. {words}.", paint, left=0.75), note)

@@ -128,7 +128,7 @@ def phases_table(groups: Sequence[Group]) -> Table:
         for phase, (classes, memory, _) in enumerate(group.by_phase("memory_bytes")):
             points = [series[key][n][phase] for key in present]
             cells = [figure(mean, deviation=deviation) for _, mean, deviation in points]
-            rows.append((word(group.name), figure(phase, 0), figure(classes, 0), *cells, size(memory)))
+            rows.append((word(group.name), figure(phase + 1, 0), figure(classes, 0), *cells, size(memory)))
     start = (_RUN, Column("Phase"), Column("Classes", "classes so far"))
     columns = (*start, *(_CURVES[key] for key in present), Column("Memory", "bytes of memory.escx on disk"))
     return Table("After each phase", columns, tuple(rows))

@@ -91,7 +91,7 @@ def confusion(run: Run, key: str) -> Plot | None:
         + ("Most often confused: " if worst else "Nothing was confused.")
         + "; ".join(f"{labels[i]} called {labels[j]} {n} times" for i, j, n in worst)
     )
-    note = f"After phase {len(run.figures.phases) - 1}, in per cent of each class's test images; "
+    note = f"After phase {len(run.figures.phases)}, in per cent of each class's test images; "
     note += "the stronger the colour, the larger the share (by its square root)."
     if classes > MAX_NAMED:
         note += " Classes stand in the class order."
@@ -118,7 +118,7 @@ def memory_by_phase(run: Run, key: str) -> Plot | None:
         return None
 
     def paint(axes: Axes) -> None:
-        phases = np.arange(len(real))
+        phases = np.arange(1, len(real) + 1)
         axes.bar(phases, real, width=0.6, color=REAL)
         axes.bar(phases, prompt, width=0.6, bottom=real, color=PROMPT)
         if len(phases) <= 20:
@@ -129,7 +129,7 @@ def memory_by_phase(run: Run, key: str) -> Plot | None:
 
     title = "Memory after each phase"
     words = "; ".join(
-        f"phase {p}: {r:.0f} real, {q:.0f} prompts, {size_text(run.value('memory_bytes', p))}"
+        f"phase {p + 1}: {r:.0f} real, {q:.0f} prompts, {size_text(run.value('memory_bytes', p))}"
         for p, (r, q) in enumerate(zip(real, prompt, strict=True))
         if not math.isnan(run.value("memory_bytes", p))
     )

@@ -119,8 +119,8 @@ def _accuracy_matrix(run: Run) -> Table | None:
         if not isinstance(values, list):
             return None
         cells = [figure(math.nan if value is None else float(value), shade=True) for value in values]
-        rows.append((figure(p, 0), *cells, *[Cell("")] * (len(run.records) - len(cells))))
-    columns = (Column("After"), *(Column(f"Phase {q}") for q in range(len(run.records))))
+        rows.append((figure(p + 1, 0), *cells, *[Cell("")] * (len(run.records) - len(cells))))
+    columns = (Column("After"), *(Column(f"Phase {q + 1}") for q in range(len(run.records))))
     return Table("Accuracy on each phase’s classes, %", columns, tuple(rows))
 
 
@@ -136,7 +136,7 @@ def _classes(run: Run, labels: Sequence[str], held: Mapping[str, Holding] | None
         cells: list[Cell] = [word(label), figure(c, 0)]
         if last is not None:
             cells += [
-                figure(origin[c] if known else math.nan, 0),
+                figure(origin[c] + 1 if known else math.nan, 0),
                 figure(last.linear.images[c] if known else math.nan, 0),
                 figure(last.linear.accuracy(c, c + 1) if known else math.nan, shade=True),
                 word(labels[worst[c][0]], f"{worst[c][1]}") if c in worst else Cell("–"),
@@ -175,7 +175,7 @@ def _composition(run: Run) -> Table | None:
             real, prompt = phase[c] if c < len(phase) else (0, 0)
             cells.append(Cell(f"{real} + {prompt}", real + prompt) if c < len(phase) else Cell(""))
         rows.append(tuple(cells))
-    columns = (Column("Class", numeric=False), *(Column(f"Phase {p}") for p in range(len(counts))))
+    columns = (Column("Class", numeric=False), *(Column(f"Phase {p + 1}") for p in range(len(counts))))
     return Table("Memory by class and phase: real + prompts", columns, tuple(rows))
 
 

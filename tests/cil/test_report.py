@@ -20,7 +20,7 @@ from PIL import Image
 
 from escort_cil.report import write_report
 from escort_cil.report.gallery import _edge_map, gallery
-from escort_cil.report.plots import styles
+from escort_cil.report.plots import curves, styles
 from escort_cil.report.runs import find_runs, group_runs, read_run
 from escort_cil.report.svg import Names, clean
 from escort_cil.report.tables import figure, size_text
@@ -314,6 +314,27 @@ def test_a_damaged_memory_is_named_on_the_page(tmp_path: Path) -> None:
     (run / "memory.escx").write_bytes(data[: len(data) // 2])
     page = page_of([run], tmp_path / "report.html")
     assert "memory.escx cannot be read" in page
+
+
+def test_phases_are_numbered_as_in_training(page: str) -> None:
+    assert page.count("Phase 3</button>") == page.count("Phase 1</button>") == 8  # two tables of four runs
+    assert "Phase 0" not in page
+    assert page.count("After phase 3, in per cent") == 4
+    assert "phase 1: " in page
+    assert "phase 0: " not in page
+
+
+def test_one_point_shows_its_deviation(tmp_path: Path) -> None:
+    """Of two phases there is one figure of forgetting: a band would have no width."""
+    for seed in (1, 2):
+        write_run(tmp_path / str(seed), LABELS, (2, 3), {"seed": seed}, seed=seed, real=0, prompts=0)
+    (group,) = group_runs([read_run(path) for path in find_runs([tmp_path])])
+    plot = curves([group], "forgetting", "f", "Forgetting", "points")
+    assert plot is not None
+    assert "LineCollection" in plot.svg  # the bar
+    alone = curves([replace(group, runs=group.runs[:1])], "forgetting", "f", "Forgetting", "points")
+    assert alone is not None
+    assert "LineCollection" not in alone.svg
 
 
 def test_each_view_has_its_own_curve_and_rows(tmp_path: Path) -> None:
