@@ -153,7 +153,8 @@ def unpack_msgpack(raw: bytes, head: ChunkHead) -> Any:
     try:
         return msgpack.unpackb(raw, raw=False, strict_map_key=True, ext_hook=_no_extension, timestamp=0)
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as exc:
-        raise DamagedError(f"a table is no msgpack: {exc}", chunk=head.name, offset=head.offset) from exc
+        why = str(exc) or type(exc).__name__  # too deep a nesting has no words of its own
+        raise DamagedError(f"is no msgpack: {why}", chunk=head.name, offset=head.offset) from exc
 
 
 def _no_extension(code: int, data: bytes) -> Any:

@@ -23,7 +23,7 @@ from escort_codec.container.verify import verify
 from escort_codec.encode import prepare
 from escort_codec.errors import DamagedError, EscortError, FormatError
 from escort_codec.hint import decode_hint
-from escort_codec.limits import MAX_CHUNK, MAX_INDEX, MAX_TABLE
+from escort_codec.limits import MAX_CHUNK, MAX_HEAD, MAX_INDEX, MAX_RECIPE, MAX_TABLE
 from tests.container.test_demands import SIGNATURE, block, build, chunk, close, frame, table
 from tests.helpers import HINTS, in_child, quick_folder
 
@@ -338,6 +338,20 @@ def test_a_msgpack_head_that_promises_too_much_is_refused_before_memory_is_taken
         assert len(data) < 6000
         assert peak(lambda data=data: use(data, folder)) < 12 * MEBI  # type: ignore[misc]
         assert isinstance(use(data, folder), DamagedError)
+
+
+@pytest.mark.parametrize(("kind", "cap"), [(b"HEAD", MAX_HEAD), (b"RECP", MAX_RECIPE)])
+def test_nested_arrays_in_the_head_or_a_recipe_stay_within_bounds(kind: bytes, cap: int, folder: Path) -> None:
+    """Each level promises as many elements as the chunk has bytes: room for them is made before they are read."""
+    raw = ((b"\xdc" + struct.pack(">H", cap - 1)) * cap)[:cap]
+    head = PREAMBLE + (chunk(b"HEAD", msgpack.packb({})) if kind == b"RECP" else b"")
+    recipes = [len(head)] if kind == b"RECP" else []
+    data = close(head + chunk(kind, raw), frame([0, recipes, [], [], [], [], [], [[], []], []]))
+    assert peak(lambda: use(data, folder)) < 100 * MEBI
+    found = use(data, folder)
+    assert isinstance(found, DamagedError)
+    assert "is no msgpack: StackError" in str(found)
+    assert (found.chunk, found.offset) == (kind.decode(), len(head))
 
 
 def _large(length: int) -> bytes:
