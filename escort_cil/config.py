@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origin, get_type_hints
 
 from escort_cil.policy import Mix, RealKind
 from escort_codec.encode import EncodeOptions
@@ -115,16 +116,14 @@ class TrainConfig:
             if key not in known:
                 raise ConfigError(unknown(f"the configuration's key {key!r}", key, known))
             clean[key] = tuple(value) if isinstance(value, list) else value
-        for key in ("method_options", "regenerator_options"):
-            if not isinstance(clean.get(key, {}), Mapping):
-                raise ConfigError(f"{key} = {clean[key]!r}: give a JSON object of options")
         for key in ("budget", "budget_per_class", "cache_memory"):
             if isinstance(clean.get(key), str):
                 clean[key] = parse_bytes(clean[key])
-        try:
-            return cls(**clean)
-        except TypeError as exc:
-            raise ConfigError(f"the configuration has a value of a wrong kind: {exc}") from exc
+        kinds = get_type_hints(cls)
+        for key, value in clean.items():
+            if not _is_a(value, kinds[key]):
+                raise ConfigError(f"{key} = {values[key]!r}: give {_words(kinds[key])}")
+        return cls(**clean)
 
     # What the fields mean together.
 
@@ -230,6 +229,31 @@ def _check(config: TrainConfig) -> None:
     )
     check_views(config.eval_views)
     _check_memory(config, need)
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a value is of a field's kind: ``int``, ``float | None``, ``tuple[str, ...]``, ``Mapping`` and so on."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is_a(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_a(each, parts[0]) for each in value)
+    if origin is Literal:
+        return isinstance(value, str)  # which, is looked at with the others
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else origin or kind)
+
+
+def _words(kind: Any) -> str:
+    """What values of a kind are called."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return " or ".join(_words(part) for part in parts)
+    if origin is tuple:
+        return "a list of whole numbers, such as [0, 1]" if parts[0] is int else 'a list of texts, such as ["a", "b"]'
+    names: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+    return "a JSON object of options" if origin is Mapping else names.get(kind, "a text")
 
 
 def check_views(text: str) -> EvalViews:

@@ -83,7 +83,7 @@ def fit(
             for i, (inputs, truth) in enumerate(parts):
                 with devices.unsynced(model, last=i == len(parts) - 1):
                     with devices.autocast():
-                        output: Output = model(inputs)
+                        output = _output(model, inputs, learner.phase + 1)
                         loss = learner.loss(output, inputs, truth)
                     # Parts may be uneven: each counts by its images. Gradients are averaged over the processes.
                     devices.backward(loss * (len(inputs) * devices.world / len(batch)))
@@ -94,7 +94,7 @@ def fit(
         loss_sum, hit_sum = devices.total(torch.stack([losses, hits]))
         if not math.isfinite(loss_sum):
             raise TrainingError(
-                f"phase {learner.phase}, epoch {epoch}: the loss is {loss_sum}: lower the learning rate (--lr)"
+                f"phase {learner.phase + 1}, epoch {epoch + 1}: the loss is {loss_sum}: lower the learning rate (--lr)"
             )
         seconds = time.monotonic() - started
         rate = (epoch + 1 - first) * len(items) / max(seconds, 1e-9)
@@ -112,6 +112,20 @@ def fit(
             )
         )
         epoch_ended(epoch + 1, optimizer_tensors(sgd))
+
+
+def _output(model: torch.nn.Module, inputs: Tensor, phase: int) -> Output:
+    """What the network says; raises TrainingError where batch normalisation can make nothing of a single image."""
+    try:
+        output: Output = model(inputs)
+    except ValueError as exc:
+        if "more than 1 value per channel" not in str(exc):
+            raise
+        raise TrainingError(
+            f"phase {phase}: one image alone cannot be trained on, as batch normalisation needs two: give more images "
+            "a phase (--increment), or fewer parts a batch (--gradient-accumulation)"
+        ) from exc
+    return output
 
 
 def batches(count: int, size: int, world: int, numbers: torch.Generator) -> Iterator[Tensor]:

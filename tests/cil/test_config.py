@@ -215,6 +215,28 @@ def test_values_that_cannot_be_meant(values: dict[str, Any], message: str) -> No
         TrainConfig(**values)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seeds=0-4", r"seeds = '0-4': give a list of whole numbers, such as \[0, 1\]"),
+        ("track=tensorboard", "track = 'tensorboard': give a list of texts"),
+        ("epochs=many", "epochs = 'many': give a whole number or null"),
+        ("blur=true", "blur = True: give a number"),
+        ("class_order=[1]", "give a list of texts"),
+        ("shuffle=1", "shuffle = 1: give true or false"),
+        ("data=3", "data = 3: give a text"),
+        ("budget=many", "no number of bytes"),
+    ],
+)
+def test_settings_of_a_wrong_kind(setting: str, message: str) -> None:
+    with pytest.raises((ConfigError, UsageError), match=message):
+        configure({}, parse_settings([setting]))
+    right = ["seeds=[0, 4]", 'track=["tensorboard"]', "epochs=3", "blur=1", "budget=5KB", "eval_views=both"]
+    config, _, _ = configure({}, parse_settings(right))
+    assert (config.seeds, config.track, config.epochs, config.blur) == ((0, 4), ("tensorboard",), 3, 1)
+    assert (config.budget, config.eval_views) == (5000, "both")
+
+
 def test_settings_name_the_nearest_key() -> None:
     with pytest.raises(ConfigError, match="did you mean 'backbone'"):
         configure({}, parse_settings(["backbon=resnet18"]))

@@ -197,5 +197,8 @@ def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
         train(quick(small_data, budget=300, augmentation_prob=0.0), out=tmp_path / "run")
     with pytest.raises(TrainingError, match="lower the learning rate"):
         train(quick(small_data, lr=1e30, method="finetune"), out=tmp_path / "run2")
+    parts = quick(small_data, method="finetune", batch_size=3, gradient_accumulation=3)
+    with pytest.raises(TrainingError, match=r"phase 1: one image alone cannot be trained on.*--increment"):
+        train(parts, out=tmp_path / "run4")
     with pytest.raises(ConfigError, match=r"no GPU|no such GPU"):
         train(quick(small_data, device="cuda:99"), out=tmp_path / "run3")
