@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from escort_codec.container.reader import Reader
-from escort_codec.container.sink import find_target, partial_path
+from escort_codec.container.sink import find_target, partial_path, sync_folder
 from escort_codec.container.writer import Writer
 from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
 
@@ -50,7 +50,11 @@ def recover(bad: str | PathLike[str], good: str | PathLike[str], *, overwrite: b
                     result.lost.append(str(exc))
             result.saved = len(writer)
         if clash:
-            place.replace(target)
+            try:
+                place.replace(target)
+            except OSError as exc:
+                raise OutputError(f"{place} holds what was saved; it cannot become {target}: {exc.strerror}") from exc
+            sync_folder(target.parent)
     return result
 
 

@@ -306,7 +306,7 @@ def test_two_files_one_behind_the_other_are_not_taken_for_one(tmp_path: Path) ->
     assert any("another file begins here" in line for line in recovery.lost)
 
 
-def test_saving_what_a_killed_encoder_left_does_not_destroy_it(tmp_path: Path) -> None:
+def test_saving_what_a_killed_encoder_left_does_not_destroy_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``escort recover OUT.escx.partial OUT.escx``: GOOD would be written exactly where BAD is."""
     stored = make_exemplars(300)
     good, bad = tmp_path / "out.escx", tmp_path / "out.escx.partial"
@@ -323,6 +323,14 @@ def test_saving_what_a_killed_encoder_left_does_not_destroy_it(tmp_path: Path) -
     recover(bad, good, overwrite=True)
     assert (kept.read_bytes(), read_all(good), bad.read_bytes()) == (b"mine", saved, data)
     assert len(list(tmp_path.iterdir())) == 3
+
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match=r"out.escx.recovered1 holds what was saved; .*: Permission denied"):
+        recover(bad, good, overwrite=True)
+    assert read_all(tmp_path / "out.escx.recovered1") == saved
 
 
 def test_where_the_saved_file_may_not_be(tmp_path: Path) -> None:

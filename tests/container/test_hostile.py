@@ -493,8 +493,10 @@ def test_a_hostile_hint_is_found_by_verify_and_hurts_nobody_else(hint: bytes, fo
     assert isinstance(found, list)
     assert found[0].hint == hint
     assert found[0].edges.sum() == 3
-    fault = str(verify(folder / "hostile.escx").fault)
+    verdict = verify(folder / "hostile.escx")
+    fault = str(verdict.fault)
     assert "a/x.png: a hint" in fault
+    assert verdict.kind is FormatError  # not damage: recovering would keep it
     assert "\n" not in fault
     with pytest.raises(EscortError):
         decode_hint(hint)
