@@ -14,6 +14,7 @@ from escort_codec.errors import EscortError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar, Recipe
 from escort_codec.presets import generation_size, short_side
 from escort_codec.regenerate.base import Options
+from escort_codec.regenerate.controlnet import settings
 from escort_codec.regenerate.controlnet.presets import (
     control_image,
     full_prompt,
@@ -169,6 +170,17 @@ def test_the_lowres_preset_fills_the_recipe() -> None:
     assert found.negative_prompt == "blurry, dark, messy, dotted"
     assert found.settings.size == (256, 320)
     assert (found.recipe.steps, found.recipe.guidance, found.recipe.resolution) == (50, 9.0, 256)
+
+
+def test_versions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading parses a file; while every image asked, it took longer than a GPU takes for a few steps."""
+    first = settled(exemplar()).recipe.extra
+
+    def read_again(library: str) -> str:
+        raise AssertionError(library)
+
+    monkeypatch.setattr(settings, "version", read_again)
+    assert settled(exemplar()).recipe.extra == first
 
 
 def test_an_empty_prompt_is_guessed() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, TypeVar
 
@@ -206,11 +208,17 @@ def _first(*values: T | None) -> T:
 def _facts(extra: tuple[tuple[str, str], ...], guess: bool) -> tuple[tuple[str, str], ...]:
     """``extra`` with the libraries' versions, and whether guess mode was on."""
     facts = {key: text for key, text in extra if key not in ("guess_mode", "retried_in")}
-    for library in ("diffusers", "torch", "transformers"):
-        try:
-            facts[library] = version(library)
-        except PackageNotFoundError:
-            continue
+    facts |= _versions()
     if guess:
         facts["guess_mode"] = "on"
     return tuple(sorted(facts.items()))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the libraries that make the image; read once, as it takes milliseconds and every image asks."""
+    found = {}
+    for library in ("diffusers", "torch", "transformers"):
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
