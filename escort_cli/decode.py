@@ -42,7 +42,7 @@ def decode(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary; errors only.")] = False,
     device: Annotated[str | None, typer.Option(help="controlnet: cpu, cuda, cuda:1 ...")] = None,
     model: Annotated[str | None, typer.Option(help="controlnet: Hub id, id@revision, folder or file.")] = None,
-    controlnet: Annotated[str | None, typer.Option(help="controlnet: Hub id, id@revision or folder.")] = None,
+    controlnet: Annotated[str | None, typer.Option(help="controlnet: Hub id, id@revision, folder or file.")] = None,
     dtype: Annotated[str | None, typer.Option(help="controlnet: auto, fp32, bf16 or fp16.")] = None,
     batch_size: Annotated[str, typer.Option(help="controlnet: images at once, or auto: as many as fit.")] = "auto",
     steps: Annotated[int | None, typer.Option(help="controlnet: denoising steps.")] = None,

@@ -89,7 +89,8 @@ def test_a_missing_model_is_one_line_and_nothing_is_written(tiny_sd: Path, tmp_p
     assert code == 1
     (line,) = said.splitlines()
     assert line.startswith("escort decode: the model nobody/nothing was not found")
-    assert "huggingface-cli download nobody/nothing" in line
+    assert "hf download nobody/nothing" in line
+    assert "huggingface-cli" in line
     assert not list(out.rglob("*.jpg"))
 
 

@@ -88,7 +88,7 @@ def test_what_is_not_in_the_cache_is_named_with_how_to_get_it(cache: Path) -> No
     assert said.startswith("the model org/tiny at revision v2 was not found")
     assert str(cache) in said
     assert "HF_HUB_OFFLINE is set" in said
-    assert "huggingface-cli download org/tiny --revision v2" in said
+    assert "'hf download org/tiny --revision v2' ('huggingface-cli download' in old versions)" in said
     said = refusal_of("org/tiny", None)  # the default ControlNet of its class
     assert said.startswith("the ControlNet lllyasviel/sd-controlnet-canny was not found")
     assert "name a folder with --controlnet" in said
@@ -102,6 +102,19 @@ def test_one_file_in_the_papers_layout_holds_model_and_controlnet(
     assert family_of(str(path)) == "sd"
     assert default_controlnet(str(path), "sd") == str(path)
     assert same(image_with(str(path), None), expected)
+
+
+def test_a_file_without_configurations_says_how_to_get_them(tiny_sd: Path, tmp_path: Path) -> None:
+    path = write_single_file(tiny_sd, tmp_path / "one", "control_sd15_canny.safetensors")
+    alone = tmp_path / "alone" / path.name
+    alone.parent.mkdir()
+    path.rename(alone)
+    for said in (refusal_of(str(alone), str(tiny_sd / "controlnet")), refusal_of(str(alone), None)):
+        assert f"{alone} cannot be loaded: " in said
+        assert f"{alone.parent} has none" in said
+        assert "HF_HUB_OFFLINE" in said
+        assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir DIR --include" in said
+        assert "hf download lllyasviel/sd-controlnet-canny config.json --local-dir DIR/controlnet" in said
 
 
 def test_a_folder_may_hold_its_controlnet(tiny_sd: Path, tmp_path: Path, expected: Any) -> None:
@@ -168,6 +181,32 @@ def test_names(tmp_path: Path) -> None:
     pins = pin(ModelChoice(DEFAULT_MODEL, None, None, None, "fp32"))
     assert pins.controlnet == "lllyasviel/sd-controlnet-canny"
     assert pin(ModelChoice("nobody/nothing", "v1", None, None, "fp32")).controlnet is None
+
+
+def test_on_a_gpu_the_networks_are_channels_last(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it can be seen without one: everything that is done for a GPU but the move itself."""
+    from escort_codec.regenerate.controlnet.loading import Loaded, load
+
+    def to(self: Any, *given: Any, device: Any = None, **more: Any) -> Any:
+        devices.add(str(device))
+        return move(self, *given, **more)
+
+    devices: set[str] = set()
+    loaded = load(
+        ModelChoice(str(tiny_sd / "model"), None, str(tiny_sd / "controlnet"), None, "fp32"), torch.device("cpu")
+    )
+    pipeline = loaded.pipeline
+    networks = (pipeline.unet, pipeline.controlnet, pipeline.vae)
+    weights = [module.weight for n in networks for module in n.modules() if isinstance(module, torch.nn.Conv2d)]
+    weights = [weight for weight in weights if weight.shape[1] > 1 and weight.shape[2] > 1]
+    assert not any(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    move = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    Loaded(pipeline, "sd", torch.bfloat16, torch.device("cuda", 0))
+    assert "cuda:0" in devices
+    assert len(weights) > 20
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    assert {network.dtype for network in networks} == {torch.bfloat16}
 
 
 def test_half_precision_loads_as_such(tiny_sd: Path) -> None:

@@ -306,6 +306,6 @@ def test_a_device_that_is_not_here(tiny_sd: Path) -> None:
 def test_a_model_that_is_missing_ends_the_run() -> None:
     with (
         ControlNetRegenerator(Options(model="nobody/nothing", device="cpu")) as one,
-        pytest.raises(ModelError, match="huggingface-cli download nobody/nothing"),
+        pytest.raises(ModelError, match="hf download nobody/nothing"),
     ):
         one.image(exemplar(0), 0)

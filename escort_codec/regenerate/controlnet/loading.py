@@ -17,6 +17,8 @@ from diffusers import ControlNetModel
 
 from escort_codec.errors import ModelError
 from escort_codec.regenerate.controlnet.models import (
+    DEFAULT_CONTROLNETS,
+    DEFAULT_MODEL,
     HUB_ID,
     INDEX,
     Family,
@@ -233,9 +235,21 @@ def _as_model_error(what: str, name: str, revision: str | None, option: str) -> 
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as exc:  # the libraries raise OSError, ValueError, HTTP errors and more
+        if Path(name).is_file() and single_file_config(Path(name)) is None:
+            raise ModelError(_unread_file(what, name, exc)) from exc
         if Path(name).exists():
             raise ModelError(f"the {what} {name} cannot be loaded: {first_line(exc)}") from exc
         raise ModelError(_missing(what, name, revision, option, exc)) from exc
+
+
+def _unread_file(what: str, name: str, exc: Exception) -> str:
+    """Of a file of weights that lies alone: most often its configurations are what is missing."""
+    return (
+        f"the {what} {name} cannot be loaded: {first_line(exc)}; a file of weights needs the configurations of the "
+        f"model it was made from, and {Path(name).parent} has none: without HF_HUB_OFFLINE they are fetched, or put "
+        f'them there (for Stable Diffusion 1.5: \'hf download {DEFAULT_MODEL} --local-dir DIR --include "*.json" '
+        f"--include \"tokenizer/*\"' and 'hf download {DEFAULT_CONTROLNETS['sd']} config.json --local-dir DIR/controlnet')"
+    )
 
 
 def _missing(what: str, name: str, revision: str | None, option: str, exc: Exception) -> str:
@@ -249,9 +263,9 @@ def _missing(what: str, name: str, revision: str | None, option: str, exc: Excep
         if constants.is_offline_mode()
         else f"the Hub did not give it ({first_line(exc)})"
     )
-    get = f"huggingface-cli download {name}" + (f" --revision {revision}" if revision else "")
+    get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
     return (
         f"the {what} {name}{at} was not found: no folder or file of that name, not in the cache "
-        f"{constants.HF_HUB_CACHE}, and {asked}; get it with '{get}' ('hf download' in newer versions), "
+        f"{constants.HF_HUB_CACHE}, and {asked}; get it with '{get}' ('huggingface-cli download' in old versions), "
         f"or name a folder with {option}"
     )
