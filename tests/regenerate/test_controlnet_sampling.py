@@ -321,6 +321,49 @@ def test_guess_mode_is_the_papers(sd: Loaded, monkeypatch: pytest.MonkeyPatch, s
         assert torch.allclose(residual[1], raw[0] * scale)
 
 
+def test_guess_mode_is_batched(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images at once, the control network run for the conditional half of each, and the same as one by one."""
+    ready_ones = [ready(exemplar(number, prompt=""), seed=number, steps=2) for number in range(3)]
+    settings = ready_ones[0][0]
+    pictures = [picture for _, picture in ready_ones]
+    alone = [sample(sd, Embeddings(sd), settings, [picture]) for picture in pictures]
+    seen: list[tuple[int, int]] = []
+    forward, net_forward = sd.pipeline.unet.forward, sd.pipeline.controlnet.forward
+    controlled: list[int] = []
+
+    def watch_unet(x: Any, t: Any, **more: Any) -> Any:
+        seen.append((len(x), controlled[-1]))
+        return forward(x, t, **more)
+
+    def watch_net(x: Any, t: Any, **more: Any) -> Any:
+        controlled.append(len(x))
+        return net_forward(x, t, **more)
+
+    monkeypatch.setattr(sd.pipeline.unet, "forward", watch_unet)
+    monkeypatch.setattr(sd.pipeline.controlnet, "forward", watch_net)
+    together = sample(sd, Embeddings(sd), settings, pictures)
+    assert seen == [(6, 3)] * 2
+    for one, expected in zip(together, torch.cat(alone), strict=True):
+        assert torch.allclose(one, expected, atol=TOLERANCE * float(expected.abs().max()))
+
+
+def test_pixels_are_decoded_in_parts_of_eight(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = torch.randn((10, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    sizes: list[int] = []
+    forward = sd.pipeline.vae.decode
+
+    def watch(part: Any, **more: Any) -> Any:
+        sizes.append(len(part))
+        return forward(part, **more)
+
+    monkeypatch.setattr(sd.pipeline.vae, "decode", watch)
+    images, finite = decode(sd, latents)
+    assert sizes == [8, 2]
+    assert finite == [True] * 10
+    alone = decode(sd, latents[9:])[0]
+    assert np.abs(images[9].astype(int) - alone[0]).max() <= 1
+
+
 def test_without_guess_mode_both_halves_are_controlled(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     forward = sd.pipeline.unet.forward
