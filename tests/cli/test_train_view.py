@@ -1,11 +1,16 @@
+"""What ``escort train`` shows: on a terminal, where there is none, and of several processes."""
+
 from __future__ import annotations
 
+import io
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from escort_cil.config import TrainConfig
-from escort_cil.events import EpochEnded, PhaseEnded, Said
+from escort_cil.events import CopiesMade, EpochEnded, PhaseBegan, PhaseEnded, Said
 from escort_cil.metrics import RunFigures
 from escort_cil.trainer import RunResult
 from escort_cli.train_view import print_results, shown
@@ -40,6 +45,27 @@ def test_of_several_processes_the_first_speaks(
     assert ("icarl, runs/x" in printed.out) == speaks
     assert ("1,234" in printed.out) == speaks
     assert speaks or printed.err + printed.out == ""
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = _Terminal()
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "stderr", screen)
+    with shown() as view:
+        view.report(CopiesMade(1, 2))
+        view.report(PhaseBegan(1, 5, ("cat", "dog"), 80, 12, 30))
+        view.report(EpochEnded(1, 5, 2, 30, 1.5, 40.25, 0.1, 99.0, 61.0))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    for part in ("phase 2/5", "3/30", "loss 1.500", "accuracy 40.2 %", "99 images/s", "1:01 left"):
+        assert part in text, part
+    assert "phase 2 of 5: 2 classes, 80 images and 12 remembered, 30 epochs" in text
 
 
 def test_epochs_are_said_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
