@@ -244,11 +244,14 @@ def _as_model_error(what: str, name: str, revision: str | None, option: str) -> 
 
 def _unread_file(what: str, name: str, exc: Exception) -> str:
     """Of a file of weights that lies alone: most often its configurations are what is missing."""
+    get = (
+        f'\'hf download {DEFAULT_MODEL} --local-dir DIR --include "*.json" --include "tokenizer/*"\' and '
+        f"'hf download {DEFAULT_CONTROLNETS['sd']} config.json --local-dir DIR/controlnet'"
+    )
     return (
         f"the {what} {name} cannot be loaded: {first_line(exc)}; a file of weights needs the configurations of the "
         f"model it was made from, and {Path(name).parent} has none: without HF_HUB_OFFLINE they are fetched, or put "
-        f'them there (for Stable Diffusion 1.5: \'hf download {DEFAULT_MODEL} --local-dir DIR --include "*.json" '
-        f"--include \"tokenizer/*\"' and 'hf download {DEFAULT_CONTROLNETS['sd']} config.json --local-dir DIR/controlnet')"
+        f"them there (for Stable Diffusion 1.5: {get})"
     )
 
 
