@@ -1,4 +1,4 @@
-"""Which memory is best at equal bytes? Four learners, eight memories, two budgets, with and without augmentation.
+"""Which memory is best at equal bytes? Four learners, seven memories, two budgets, with and without augmentation.
 
     python benchmarks/equal_bytes.py DATA [--work work/equal_bytes] [--out benchmarks/results/equal_bytes]
     python benchmarks/equal_bytes.py DATA --memory-only
@@ -62,7 +62,6 @@ POLICIES = {
     "prompts without hint": Policy({"mix": "prompt=1", "hint": 0}),
     "sketches with hint": Policy({"mix": "prompt=1"}, "sketch"),
     "0.3 originals, 0.7 prompts": Policy({"real": "original", "mix": "real=0.3,prompt=0.7"}),
-    "0.5 webp 32, 0.5 sketches": Policy({"real": "webp:32:20", "mix": "real=0.5,prompt=0.5"}, "sketch"),
 }
 PROMPTS = {
     "full": EncodeOptions(seeds=SEEDS, overwrite=True),
@@ -213,7 +212,7 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", default=("100KB", "300KB"))
     parser.add_argument("--augmentation", nargs="+", type=float, default=(0.0, 0.5))
     parser.add_argument("--orders", nargs="+", type=int, default=(1993, 7))
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

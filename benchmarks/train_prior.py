@@ -47,7 +47,7 @@ class Training:
     """All that a prior depends on beside its images."""
 
     seed: int = 1
-    rounds: int = 4
+    rounds: int = 2
     """How often each image is seen, each time with other sizes and thresholds."""
     rate: float = 0.3
     last_rate: float = 0.01
