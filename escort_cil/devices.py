@@ -36,6 +36,7 @@ class Devices:
         from accelerate.state import AcceleratorState, GradientState, PartialState
 
         self._tracks = _checked(track)
+        self._folder = folder
         cuda = torch.cuda.is_available()
         if device not in ("auto", "cpu") and not (device.startswith("cuda") and cuda):
             raise ConfigError(f"--device {device}: " + ("no GPU is there" if not cuda else "write auto, cpu or cuda:N"))
@@ -146,7 +147,8 @@ class Devices:
         """Tells the trackers what is run."""
         if self._tracks:
             plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in config.items()}
-            self.accelerator.init_trackers("escort", config=plain)
+            named = {} if self._folder is None else {"dir": str(self._folder), "name": self._folder.name}
+            self.accelerator.init_trackers("escort", config=plain, init_kwargs={"wandb": named})
 
     def track(self, values: Mapping[str, float], step: int) -> None:
         """Gives the trackers figures of a step."""

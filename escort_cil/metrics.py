@@ -130,6 +130,16 @@ class PhaseFigures:
         return self.linear.accuracy(sum(self.groups[:-1]))
 
     @property
+    def nme_old(self) -> float:
+        """``old`` of the nearest-mean rule; NaN where it was not evaluated."""
+        return float("nan") if self.nearest is None else self.nearest.accuracy(0, sum(self.groups[:-1]))
+
+    @property
+    def nme_new(self) -> float:
+        """``new`` of the nearest-mean rule; NaN where it was not evaluated."""
+        return float("nan") if self.nearest is None else self.nearest.accuracy(sum(self.groups[:-1]))
+
+    @property
     def class_mean(self) -> float:
         """Mean over the classes of each class's own accuracy: what unequal test sets are compared by."""
         images, hits = self.linear.images, self.linear.hits
@@ -149,6 +159,8 @@ class PhaseFigures:
             "nme_accuracy_by_phase": None if self.nearest is None else self.by_phase("nearest"),
             "old": self.old,
             "new": self.new,
+            "nme_old": self.nme_old,
+            "nme_new": self.nme_new,
         }
         return {key: _rounded(value) for key, value in record.items()}
 

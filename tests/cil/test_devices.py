@@ -110,6 +110,15 @@ def test_what_cannot_be_run() -> None:
         Devices("tpu")
 
 
+def test_wandb_keeps_its_files_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = Devices("cpu", track=("tensorboard",), folder=tmp_path / "run")
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(devices.accelerator, "init_trackers", lambda name, **options: given.update(options))
+    devices.begin_tracking({"lr": 0.1, "seeds": [1, 2]})
+    assert given["config"] == {"lr": 0.1, "seeds": "[1, 2]"}
+    assert given["init_kwargs"]["wandb"] == {"dir": str(tmp_path / "run"), "name": "run"}
+
+
 def test_tensorboard(small_data: Path, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     config = quick(small_data, method="finetune", increment=3, track=("tensorboard",), lr=0.02)

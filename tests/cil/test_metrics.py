@@ -84,7 +84,11 @@ def test_nearest_mean_as_a_ranking_and_as_the_nearest_class_alone() -> None:
     assert alone.nme_top1 == ranked.nme_top1
     assert math.isnan(alone.nme_top5)
     assert alone.by_phase("nearest") == pytest.approx([100 / 3, 0])
+    assert (alone.nme_old, alone.nme_new) == pytest.approx((100 / 3, 0))
+    assert (alone.to_record()["nme_old"], alone.to_record()["nme_new"]) == (33.3333, 0)
     assert math.isnan(FIRST.nme_top1)
+    assert math.isnan(FIRST.nme_old)
+    assert math.isnan(FIRST.nme_new)
 
 
 def test_accuracy_matrix_forgetting_and_transfer_by_hand() -> None:
