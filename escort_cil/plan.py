@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +12,14 @@ from escort_cil.augment import transforms
 from escort_cil.config import TrainConfig
 from escort_cil.learners import Learner, learners
 from escort_cil.networks import backbones
-from escort_cil.phases import DataSet, check_class_order, class_order, read_data, split_phases
+from escort_cil.phases import check_class_order, class_order, read_data, split_phases
 from escort_cil.policy import Maker, options_like
 from escort_cil.run_folder import RunFolder
 from escort_cil.selection import selections
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.hint import hint_size
-from escort_codec.source import SourceImage
+from escort_codec.source import SourceImage, has_split
 
 KEPT: Final = {
     "method": "its network",
@@ -35,22 +35,23 @@ class Plan:
     """Resolves a configuration: reads the data folder, draws the class order, splits the phases.
 
     ``numbers`` maps a label to its class number; ``base`` is the run that this one goes on from, and ``first`` the
-    first phase that is trained. Use as a context manager: the file of prompts is open. Raises EscortError.
+    first phase that is trained. Of the classes ``learnt`` before a run was stopped (the first in its order) no training
+    images are needed. Use as a context manager: the file of prompts is open. Raises EscortError.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, learnt: Sequence[str] = ()) -> None:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
         held = None if self.base is None else self.base.train_config()
         before = () if self.base is None or held is None else _continued(config, self.base, held)
         self.prompts = Reader(config.prompts) if config.prompts else None
         try:
             known = held.class_order if held is not None else ()
-            self.data = read_data(_data_folder(config, self.prompts), config.holdout, known)
-            self.config = _resolved(config, self.data, self.prompts, known)
+            self.data = read_data(_data_folder(config, self.prompts), config.holdout, learnt or known)
+            labels = sorted({*self.data.labels, *learnt} - set(known))
+            self.config = _resolved(config, self.data.folder, self.prompts, known, labels)
             self.order = self.config.class_order
             self.numbers = {label: number for number, label in enumerate(self.order)}
-            new = len(self.order) - sum(before)
-            self.sizes = before + split_phases(new, self.config.init_cls, self.config.increment)
+            self.sizes = before + split_phases(len(labels), self.config.init_cls, self.config.increment)
             self.first = len(before)
             self.hyperparameters = self.config.hyperparameters()
             self.transform = transforms.get(self.config.transform)(self.config.image_size)
@@ -107,6 +108,20 @@ class Plan:
         return {label: self.data.train[label] for label in self.labels(phase)}
 
 
+def learnt_by(run: RunFolder) -> tuple[str, ...]:
+    """The classes whose training images a run that was stopped needs no more, in its order.
+
+    None where the test images are held out from the same folders, where the learner sees all images in every phase,
+    and where the run is all but finished.
+    """
+    if not run.exists:
+        return ()
+    config, records = run.train_config(), run.read_metrics()
+    learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
+    apart = has_split(Path(config.data), "train") and not learners.get(config.method).sees_all
+    return learnt if apart and len(learnt) < len(config.class_order) else ()
+
+
 def _continued(config: TrainConfig, base: RunFolder, held: TrainConfig) -> tuple[int, ...]:
     """The classes that each phase of the run ``base`` (of configuration ``held``) brought.
 
@@ -141,15 +156,16 @@ def _data_folder(config: TrainConfig, prompts: Reader | None) -> str:
     return prompts.source
 
 
-def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known: tuple[str, ...]) -> TrainConfig:
-    """The configuration with all defaults that depend on data or prompts filled in."""
-    new = [label for label in data.labels if label not in set(known)]
+def _resolved(
+    config: TrainConfig, folder: str, prompts: Reader | None, known: tuple[str, ...], new: Sequence[str]
+) -> TrainConfig:
+    """The configuration with all defaults that depend on data or prompts filled in; ``new`` labels are sorted."""
     if config.class_order:
         order = check_class_order(config.class_order, [*known, *new], "the class order")
         if order[: len(known)] != known:
             raise ConfigError("the class order must begin with the classes that the run before has learnt")
     else:
-        order = known + (class_order(new, config.seed) if config.shuffle else tuple(sorted(new)))
+        order = known + (class_order(new, config.seed) if config.shuffle else tuple(new))
     increment = config.increment or config.init_cls or max(1, -(-len(new) // 5))
     if (config.memory_only and not config.init_cls) or known:
         increment = config.increment or len(new)
@@ -163,7 +179,7 @@ def _resolved(config: TrainConfig, data: DataSet, prompts: Reader | None, known:
         config = _like_prompts(config, prompts, typed=not known)
     return replace(
         config,
-        data=data.folder,
+        data=folder,
         class_order=order,
         init_cls=config.init_cls or min(increment, len(new)),
         increment=increment,

@@ -26,7 +26,7 @@ from escort_cil.items import Shown, store_items
 from escort_cil.memory.contents import Contents, figures_of, read_contents
 from escort_cil.metrics import MemoryFigures, RunFigures, phase_figures
 from escort_cil.phase_data import memory_images, remember, shown_images, shown_memory
-from escort_cil.plan import Plan
+from escort_cil.plan import Plan, learnt_by
 from escort_cil.randomness import derived_seed
 from escort_cil.recorder import Recorder
 from escort_cil.run_folder import RunFolder
@@ -63,7 +63,7 @@ def train(
     replaces it or ``resume`` goes on with it, which gives the same metrics as if it had never stopped. ``command`` is
     recorded. Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
-    with Plan(config) as plan:
+    with Plan(config, learnt_by(RunFolder(out)) if resume and out is not None else ()) as plan:
         folder = RunFolder(out or Path("runs") / plan.name)
         if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
             raise OutputError(f"{folder.path}: is the run that is gone on from, and stays: give another --out")

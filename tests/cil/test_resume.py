@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -87,6 +88,27 @@ def test_killed_and_resumed(
     assert not (out / "checkpoint").exists()
     train(config, out=out, resume=True)  # finished: nothing is done
     assert results(out) == whole[method]
+
+
+def test_what_is_learnt_already_is_not_needed_to_go_on(
+    small_data: Path, tmp_path: Path, cache: str, whole: dict[str, dict[str, bytes]]
+) -> None:
+    """The training images of finished phases are deleted before the run goes on."""
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    config = quick(data, cache=cache, eval_views="both")
+    out = tmp_path / "run"
+    events = killer(5)  # in the second phase
+    next(events)
+    with pytest.raises(Killed):
+        train(config, out=out, report=events.send)
+    order = json.loads((out / "config.json").read_text("utf-8"))["class_order"]
+    learnt = sum(json.loads((out / "metrics.jsonl").read_text("utf-8").splitlines()[-1])["groups"])
+    assert 0 < learnt < len(order)
+    for label in order[:learnt]:
+        shutil.rmtree(data / "train" / label)
+    train(config, out=out, resume=True)
+    assert results(out) == whole["icarl"]
 
 
 def test_killed_between_the_checkpoint_and_what_it_publishes(
