@@ -23,6 +23,7 @@ from escort_codec.errors import OutputError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator
 from escort_codec.source import SourceImage
+from escort_codec.workers import usable_cores
 
 QUALITY: Final = 95  # of the cache's JPEG files
 AHEAD: Final = 16  # images that wait to be saved
@@ -88,7 +89,7 @@ class CopyCache:
         return self.folder / name[:2] / f"{name}.jpg"
 
     def _make(self, jobs: list[Job], watch: Callable[[int, int], None]) -> None:
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="copies") as pool:
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="copies") as pool:
             for done, _ in enumerate(_ahead(pool, self._results(jobs)), 1):
                 self.made += 1
                 watch(done, len(jobs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size, thumbnail_shape
 from escort_codec.source import SourceImage, image_size, load_rgb, read_file
+from escort_codec.workers import usable_cores
 
 WEBP_QUALITY = 20
 
@@ -109,7 +109,7 @@ class Maker:
         self._prompts = prompts
         self._strip = hint == 0
         self._options = options_like(prompts, options, hint) if prompts is not None else options
-        self._workers = options.workers or os.cpu_count() or 1
+        self._workers = options.workers or usable_cores()
         self._prompts_made: dict[Path, Exemplar] = {}
         self._files_made: dict[Path, bytes] = {}
 

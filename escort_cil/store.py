@@ -11,7 +11,6 @@ to memory.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from escort_codec.errors import ImageError, OutputError
 from escort_codec.source import load_rgb
+from escort_codec.workers import usable_cores
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 
@@ -96,7 +96,7 @@ class ImageStore:
         not files. Returns their ids, int64 (N,), in the given order. Where one image is bad none is kept:
         raises ImageError naming it (the first of them), and OutputError where the file cannot take them.
         """
-        workers = workers or os.cpu_count() or 1
+        workers = workers or usable_cores()
         with self._lock:
             held, count = len(self), len(images)
             self._resize(held + count)

@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
-import cv2
 import numpy as np
 
 from escort_codec.coding import EdgeMap, codings
@@ -28,12 +23,10 @@ from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_LABELS, MAX_PIXELS, MAX_PROMPT
 from escort_codec.presets import check_preset
 from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
+from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 
-S = TypeVar("S")
-T = TypeVar("T")
 _GROUP: Final = 8  # images that a worker takes at a time
 _HELD: Final = 1 << 22  # pixels of edge maps that it holds before they are coded
-_AHEAD: Final = 2  # groups in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +88,9 @@ def encode_images(
 
     Threads do the work: decoding, Canny, the coder and WebP all run outside Python's lock.
     """
-    with _single_threaded_opencv():
-        for group, found in _in_order(
-            _groups(images, _GROUP), lambda group: _encode_group(group, options), options.workers
-        ):
+    with single_threaded_opencv():
+        groups = in_groups(images, _GROUP)
+        for group, found in in_order(groups, lambda group: _encode_group(group, options), options.workers):
             yield from zip(group, found, strict=True)
 
 
@@ -166,45 +158,6 @@ def _encode_group(images: Sequence[SourceImage], options: EncodeOptions) -> list
         pixels += looked.edges.size
     code_held()
     return found
-
-
-def _groups(images: Iterable[SourceImage], size: int) -> Iterator[list[SourceImage]]:
-    rest = iter(images)
-    while group := list(islice(rest, size)):
-        yield group
-
-
-def _in_order(works: Iterable[S], work: Callable[[S], T], workers: int | None) -> Iterator[tuple[S, T]]:
-    """Each of ``works`` with what ``work`` makes of it, in order; threads are a few ahead, one worker needs none."""
-    workers = workers or os.cpu_count() or 1
-    if workers == 1:
-        for each in works:
-            yield each, work(each)
-        return
-    waiting: deque[tuple[S, Future[T]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
-    try:
-        for each in works:
-            waiting.append((each, pool.submit(work, each)))
-            if len(waiting) >= _AHEAD * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _single_threaded_opencv() -> Iterator[None]:
-    """OpenCV's own threads would compete with the workers."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 def encode_folder(
@@ -339,7 +292,7 @@ def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
         for image in group:
             check_image(image.path, max_pixels=options.max_pixels)
 
-    for _ in _in_order(_groups(images, 64), check, options.workers):
+    for _ in in_order(in_groups(images, 64), check, options.workers):
         pass
 
 
