@@ -197,6 +197,14 @@ def table(results: Sequence[tuple[Cell, dict[str, Any]]], args: argparse.Namespa
     return "\n".join(lines)
 
 
+def figures(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a run's last line of metrics."""
+    keys = ("top1", "nme_top1", "average_incremental_accuracy", "nme_average_incremental_accuracy", "forgetting")
+    views = {view: {key: of[key] for key in keys} for view, of in record["views"].items()}
+    sizes = {key: record[key] for key in ("memory_bytes", "memory_real", "memory_prompt")}
+    return {**sizes, "cpu_seconds": round(record["cpu"], 1), "wall_seconds": round(record["wall"], 1), "views": views}
+
+
 def cost(group: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(record['cpu'] for record in group):.0f} s of one core"
 
@@ -245,8 +253,9 @@ def main() -> None:
         "python": platform.python_version(),
         "threads": 1,
     }
-    rows = [{"cell": vars(cell), "last": record} for cell, record in results]
-    out.with_suffix(".json").write_text(json.dumps({"about": about, "runs": rows}, indent=1) + "\n")
+    rows = ",\n".join(json.dumps({**vars(cell), **figures(record)}) for cell, record in results)
+    head = json.dumps(about, indent=1)
+    out.with_suffix(".json").write_text(f'{{"about": {head},\n"runs": [\n{rows}\n]}}\n')
     out.with_suffix(".md").write_text(f"`{about['command']}`\n\n{text}\n")
 
 

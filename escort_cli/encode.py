@@ -23,6 +23,10 @@ def encode(
     ] = "hires",
     canny_low: Annotated[int, typer.Option(help="Canny's lower threshold.")] = 100,
     canny_high: Annotated[int, typer.Option(help="Canny's upper threshold.")] = 200,
+    blur: Annotated[
+        float, typer.Option(help="Sigma of a Gaussian before Canny, in pixels; with it maps are smaller.")
+    ] = 0.0,
+    min_contour: Annotated[int, typer.Option(help="Leave out contours of fewer pixels.")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds to record: 0-4, 0,2,7 or 0-2,10.")] = "0-4",
     hint: Annotated[int, typer.Option(help="Longer side of the colour hint in pixels; 0: none, as in the paper.")] = 32,
     hint_quality: Annotated[int, typer.Option(help="WebP quality of the hint, 0 to 100.")] = 20,
@@ -53,7 +57,7 @@ def encode(
     options = EncodeOptions(
         split=split,
         preset=preset,
-        settings=EdgeSettings(low=canny_low, high=canny_high),
+        settings=EdgeSettings(low=canny_low, high=canny_high, blur=blur, min_contour=min_contour),
         seeds=parse_seeds(seeds),
         hint=hint,
         hint_quality=hint_quality,

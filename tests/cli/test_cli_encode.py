@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from cli import app
 from escort_codec import Reader
 from escort_codec.drawn import draw_dataset
+from escort_codec.exemplar import EdgeSettings
 from escort_codec.source import scan
 from tests.helpers import assert_whole, read_all
 
@@ -72,13 +73,13 @@ def test_encode_prints_sizes_that_are_the_files(data: Path, tmp_path: Path) -> N
 def test_encode_takes_every_option(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.escx"
     options = "--split test --preset lowres --canny-low 50 --canny-high 90 --seeds 0,5-6 --hint 16 --hint-quality 50"
-    options += " --coding rle --workers 2 --on-error skip --max-pixels 100000 --shard 1/2"
+    options += " --blur 1.5 --min-contour 12 --coding rle --workers 2 --on-error skip --max-pixels 100000 --shard 1/2"
     result = run("encode", data, out, *options.split())
     assert result.exit_code == 0, result.output
     (exemplar,) = read_all(out)
     assert (exemplar.seeds, exemplar.recipe.preset, exemplar.coding) == ((0, 5, 6), "lowres", "rle")
     assert exemplar.made is not None
-    assert (exemplar.made.low, exemplar.made.high) == (50, 90)
+    assert exemplar.made == EdgeSettings(low=50, high=90, blur=1.5, min_contour=12)
     assert run("encode", data, tmp_path / "plain.escx", "--hint", "0").exit_code == 0
     assert all(e.hint is None for e in read_all(tmp_path / "plain.escx"))
 
@@ -107,6 +108,7 @@ def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Pat
         (2, ["--on-error", "ignore"], "--on-error ignore"),
         (2, ["--shard", "3"], "--shard 3"),
         (2, ["--shard", "5/4"], "--shard 5/4"),
+        (2, ["--blur", "-1"], "blur -1.0"),
         (2, ["--workers", "0"], "--workers 0"),
         (2, ["--seeds", "5-1"], "5-1"),
         (2, ["--seeds", "many"], "many"),
