@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -44,6 +44,14 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     extract,
 )
 
+OPTIONAL: Final = frozenset(
+    {"torch", "accelerate", "safetensors", "kornia", "diffusers", "transformers", "matplotlib", "jinja2"}
+)
+"""Packages that a plain installation does not have."""
+
+EXTRAS: Final = {"decode": "diffusion", "report": "report"}
+"""The extra that brings what a command needs, where it is not ``train``."""
+
 app = typer.Typer(
     name="escort",
     no_args_is_help=True,
@@ -64,6 +72,16 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except EscortError as exc:
             print(f"escort {command.__name__}: {exc}{_remedy(exc)}", file=sys.stderr)
             raise typer.Exit(exc.exit_code) from None
+        except ModuleNotFoundError as exc:
+            missing = (exc.name or "").partition(".")[0]
+            if missing not in OPTIONAL:
+                raise
+            extra = EXTRAS.get(command.__name__, "train")
+            print(
+                f"escort {command.__name__}: needs {missing}, which is not installed: pip install 'escort[{extra}]'",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print(f"escort {command.__name__}: interrupted", file=sys.stderr)
             raise typer.Exit(128 + signal.SIGINT) from None
