@@ -120,11 +120,12 @@ def test_wandb_keeps_its_files_in_the_run_folder(tmp_path: Path, monkeypatch: py
 
 
 def test_tensorboard(small_data: Path, tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     config = quick(small_data, method="finetune", increment=3, track=("tensorboard",), lr=0.02)
     result = train(config, out=tmp_path / "run")
     (file,) = [path for path in (tmp_path / "run").rglob("*tfevents*") if "top1" in str(path.read_bytes())]
-    events = accumulator.EventAccumulator(str(file))
+    events = EventAccumulator(str(file))
     events.Reload()
     losses = events.Scalars("train/loss")
     assert [event.step for event in losses] == [1, 2, 3, 4]

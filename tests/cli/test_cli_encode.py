@@ -188,7 +188,7 @@ def wait_for(path: Path, size: int, child: subprocess.Popen[str]) -> None:
 def long(data: Path) -> Path:
     """A folder that takes seconds: the same pictures under many names."""
     for image in scan(data):
-        for n in range(120):
+        for n in range(300):
             image.path.with_name(f"{n:04d}-{image.path.name}").symlink_to(image.path)
     return data
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from escort_codec import Exemplar, Reader, pack
@@ -166,14 +166,20 @@ def test_any_values_in_the_index(place: int, value: object) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(anything | st.dictionaries(st.sampled_from(["source", "writer", "later"]), anything, max_size=3))
+@example({"source": "\x80", "writer": "\x80"})  # as long as the one it replaces
 def test_any_head(value: object) -> None:
     data = build()
     old = chunk(b"HEAD", msgpack.packb({"source": "", "writer": "test"}))
     with quick_folder() as folder:
         path = folder / "f.escx"
-        path.write_bytes(data.replace(old, chunk(b"HEAD", msgpack.packb(value))))
-        with pytest.raises(FormatError):  # all offsets have moved
-            Reader(path)
+        new = chunk(b"HEAD", msgpack.packb(value))
+        path.write_bytes(data.replace(old, new))
+        if len(new) == len(old):
+            found = use(path.read_bytes(), folder)
+            assert isinstance(found, FormatError) or [e.key for e in found] == ["a/x.png"]
+        else:
+            with pytest.raises(FormatError):  # all offsets have moved
+                Reader(path)
         with Reader(path, recover=True) as reader:
             assert [e.key for e in reader] == ["a/x.png"]
             assert len(reader.source.encode()) <= 4096
