@@ -165,6 +165,11 @@ def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
     assert run("recover", good, good.with_name("again.escx")).stdout.count("nothing was lost") == 1
 
 
+def hear_ctrl_c() -> None:
+    """A job in the background may have been started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "cli", *map(str, arguments)],
@@ -173,6 +178,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=None if os.name == "nt" else hear_ctrl_c,
     )
 
 
@@ -188,7 +194,7 @@ def wait_for(path: Path, size: int, child: subprocess.Popen[str]) -> None:
 def long(data: Path) -> Path:
     """A folder that takes seconds: the same pictures under many names."""
     for image in scan(data):
-        for n in range(300):
+        for n in range(120):
             image.path.with_name(f"{n:04d}-{image.path.name}").symlink_to(image.path)
     return data
 
