@@ -11,15 +11,26 @@ from pathlib import Path
 import atheris
 
 HEADROOM = 512 << 20
-"""Bytes of address space beyond what the process has after its imports: several times what the caps allow."""
+"""Bytes of address space beyond what the process has before an input: several times what the caps allow."""
 TIMEOUT = "-timeout=20"  # seconds for one input; a machine under load included
 
 
-def limit_memory() -> None:
-    """From now on more memory than the caps allow is a MemoryError, which is a crash."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    top = pages * resource.getpagesize() + HEADROOM
-    resource.setrlimit(resource.RLIMIT_AS, (top, top))
+def limited(test: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """``test`` where more memory than the caps allow is a MemoryError, which is a crash.
+
+    The limit holds for the test alone: what the fuzzer itself keeps grows without end.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+
+    def run(data: bytes) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + HEADROOM, hard))
+        try:
+            test(data)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+    return run
 
 
 def fuzz(test: Callable[[bytes], None], mutate: Callable[[bytes, int, int], bytes] | None = None) -> None:
@@ -29,8 +40,7 @@ def fuzz(test: Callable[[bytes], None], mutate: Callable[[bytes, int, int], byte
     if not any(a.startswith("-timeout=") for a in arguments):
         arguments.insert(1, TIMEOUT)
     if mutate is None:
-        atheris.Setup(arguments, test)
+        atheris.Setup(arguments, limited(test))
     else:
-        atheris.Setup(arguments, test, custom_mutator=mutate)
-    limit_memory()
+        atheris.Setup(arguments, limited(test), custom_mutator=mutate)
     atheris.Fuzz()
