@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import tempfile
 import traceback
@@ -96,3 +97,12 @@ def in_child(work: Callable[[], None]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def check_page(page: Path, *, more_than: int) -> None:
+    """Runs a page's examples as doctests in the current folder: all give what it shows, and there are enough."""
+    result = doctest.testfile(
+        str(page), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, encoding="utf-8"
+    )
+    assert result.attempted > more_than
+    assert result.failed == 0

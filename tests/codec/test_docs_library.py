@@ -14,17 +14,14 @@ import pytest
 import escort_codec
 from escort_codec import Exemplar, Reader, Writer
 from escort_codec.parts import extract, merge, split
+from tests.helpers import check_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 
 
 def test_every_example_gives_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = doctest.testfile(
-        str(PAGE), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, encoding="utf-8"
-    )
-    assert result.attempted > 40
-    assert result.failed == 0
+    check_page(PAGE, more_than=40)
 
 
 INTERNAL = {"file", "state", "block", "blocks"}  # for the container's own modules, as Reader says
