@@ -12,21 +12,28 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_cil.policy import Maker, RealKind
-from escort_cil.store import Source
+from escort_cil.decoding import Source
+from escort_cil.maker import Maker, Wanted
+from escort_cil.policy import RealKind
 from escort_codec.errors import OutputError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator
 from escort_codec.source import SourceImage
 from escort_codec.workers import usable_cores
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 QUALITY: Final = 95  # of the cache's JPEG files
 AHEAD: Final = 16  # images that wait to be saved
+
+Find: TypeAlias = Callable[[Exemplar, int], Path | None]
+"""Where the image of an exemplar and a seed is; None where there is none."""
 
 
 class CopyCache:
@@ -36,13 +43,15 @@ class CopyCache:
     can serve many runs. ``given`` finds an image that was made before, elsewhere; None where there is none.
     """
 
-    def __init__(
-        self, folder: Path, regenerator: Regenerator, given: Callable[[Exemplar, int], Path | None] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, regenerator: Regenerator, given: Find | None = None) -> None:
         self.folder = folder
         self.regenerator = regenerator
         self._given = given
         self.made = 0
+
+    def without_given(self) -> CopyCache:
+        """The same folder, without what was made elsewhere."""
+        return CopyCache(self.folder, self.regenerator)
 
     def paths(
         self,
@@ -160,11 +169,33 @@ class Copier:
         self._maker = maker
         self._cache = cache
         self._seeds = tuple(seeds)
+        self._prompts = prompts
         self._reduces = reals is not None and reals.side is not None
+        self._whole = reals is not None and not self._reduces
         self._regenerates = prompts or not self._reduces
         self._first = first
         self._say = say
         self._watch = watch
+
+    def take(self, image: SourceImage, picture: Image.Image, *, copies: bool, remembered: bool = True) -> None:
+        """Makes of a decoded image (Pillow, mode RGB) what its copies are made of, if they are wanted, and what the
+        memory may keep of it, if it may be ``remembered``: its file need not be decoded again. Many threads may call.
+        """
+        wanted = Wanted(
+            prompt=(remembered and self._prompts) or (copies and self._regenerates),
+            prompt_of_real=remembered and copies and self._whole,
+            reduced=self._reduces and (remembered or copies),
+        )
+        self._maker.take(image, picture, wanted)
+
+    def take_real(self, exemplar: Exemplar, picture: Image.Image, *, copies: bool) -> None:
+        """``take`` of a real exemplar, whose image file was decoded."""
+        if copies and self._whole:
+            self._maker.take_real(exemplar, picture)
+
+    def forget(self, held: Sequence[Exemplar] = ()) -> None:
+        """Lets go of what was made of images, but for what the copies of the exemplars ``held`` are made of."""
+        self._maker.forget(held)
 
     def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
         """The copies of images, one list an image; ``seeds`` None means all."""

@@ -15,20 +15,21 @@ from torch import Tensor
 from escort_cil import run_folder as names
 from escort_cil.bytes import half_of_memory
 from escort_cil.config import EvalViews, TrainConfig
-from escort_cil.copies import Copier, CopyCache
+from escort_cil.copies import Copier, CopyCache, Find
 from escort_cil.devices import Devices
 from escort_cil.evaluate import Evaluator, class_means
 from escort_cil.given import given_copies
+from escort_cil.maker import Maker
 from escort_cil.memory.contents import Contents, read_contents
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
 from escort_cil.phases import group_by_label, read_data
-from escort_cil.policy import Maker
 from escort_cil.saved_model import SavedModel, load_model
 from escort_cil.test_set import TestSet
 from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.regenerate import regenerators
+from escort_codec.regenerate.base import Regenerator
 from escort_codec.source import SourceImage, has_split, scan
 
 NAMED = 5  # classes named in a line; the others are counted
@@ -118,7 +119,7 @@ def evaluate_run(
     """
     model = load_model(run)
     config = model.config
-    images = find_images(data, config, say)
+    images, held_out = find_images(data, config, say)
     known, not_learnt, without = _sorted_out(images, model.labels, data)
     if not_learnt:
         count = sum(not_learnt.values())
@@ -134,39 +135,50 @@ def evaluate_run(
     evaluator = Evaluator(devices, model.transform, config.hyperparameters().batch_size, options.workers)
     numbers = {label: number for number, label in enumerate(model.labels)}
     with ExitStack() as stack:
-        copier = _copier(model, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="escort-"))), stack, say)
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="escort-")))
+        regenerator = stack.enter_context(regenerators.get(config.regenerator)(config.make_regenerator_options()))
+        given = given_copies(Path(config.exemplars)) if _has_exemplars(config) else None
+        prompts = None
+        if held_out and config.prompts and Path(config.prompts).exists():
+            prompts = stack.enter_context(Reader(config.prompts))
         test = TestSet(
             known,
             model.transform,
             options.views or config.eval_views,
-            copier,
+            # Of folders of their own, test images may have the names of others: what is given by name is not theirs.
+            _copier(model, _cache(model, temporary, regenerator, given if held_out else None), prompts, say),
             config.seeds,
             cache_bytes=half_of_memory() if options.cache_memory is None else options.cache_memory,
             workers=options.workers,
         )
         stack.callback(test.close)
         test.add(model.labels, numbers)
-        means = _means(model, evaluator, copier, numbers, say) if options.nearest_mean else None
+        means = None
+        if options.nearest_mean:
+            copier = _copier(model, _cache(model, temporary, regenerator, given), None, say)
+            means = _means(model, evaluator, copier, numbers, say)
         said = test.predict(evaluator, model.network, means)
     figures = {view: phase_figures(each, model.groups) for view, each in said.items()}
     return Evaluation(run, data, model.labels, figures, not_learnt, tuple(without), devices.is_main)
 
 
-def find_images(data: Path, config: TrainConfig, say: Callable[[str], None]) -> Mapping[str, Sequence[SourceImage]]:
-    """The test images of a folder by label: those in ``test/``, else all.
+def find_images(
+    data: Path, config: TrainConfig, say: Callable[[str], None]
+) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
+    """The test images of a folder by label: those in ``test/``, else all; and whether the run held them out.
 
-    Of the folder that the run was trained on, where it has no ``test/``, only what the run held out. Raises
-    SourceError, also where there is a ``train/`` and no ``test/``.
+    Of the folder that the run was trained on, where it has no ``test/``, only what it held out. Raises SourceError,
+    also where there is a ``train/`` and no ``test/``.
     """
     if has_split(data, "test"):
-        return group_by_label(scan(data, "test"))
+        return group_by_label(scan(data, "test")), False
     if has_split(data, "train"):
         raise SourceError(f"{data}: has train/ and no test/: give {data / 'train'} if these images are meant")
     if config.data and data.resolve() == Path(config.data).resolve():
         held = read_data(config.data, config.holdout)
         say(f"{data}: the run was trained on this folder: only the images that it held out are used")
-        return held.test
-    return group_by_label(scan(data))
+        return held.test, True
+    return group_by_label(scan(data)), False
 
 
 def _sorted_out(
@@ -191,19 +203,18 @@ def _named(labels: Sequence[str]) -> str:
     return f"{len(labels)} {what} ({', '.join(labels[:NAMED])}{more})"
 
 
-def _copier(model: SavedModel, temporary: Path, stack: ExitStack, say: Callable[[str], None]) -> Copier:
-    """Makes the first seed's copies; those that the run has made are found where they are, and nothing is added."""
-    config = model.config
-    regenerator = stack.enter_context(regenerators.get(config.regenerator)(config.make_regenerator_options()))
-    given = given_copies(Path(config.exemplars)) if _has_exemplars(config) else None
-    made = CopyCache(Path(config.cache) if config.cache else model.folder / names.CACHE, regenerator, given)
-    prompts = None
-    if config.prompts and Path(config.prompts).exists():
-        prompts = stack.enter_context(Reader(config.prompts))
-    kept = config.kept
+def _cache(model: SavedModel, temporary: Path, regenerator: Regenerator, given: Find | None) -> CopyCache:
+    """Copies that the run has made are found where they are; what is missing is made in ``temporary``."""
+    folder = Path(model.config.cache) if model.config.cache else model.folder / names.CACHE
+    return CopyCache(temporary, regenerator, CopyCache(folder, regenerator, given).find)
+
+
+def _copier(model: SavedModel, cache: CopyCache, prompts: Reader | None, say: Callable[[str], None]) -> Copier:
+    """Makes the first seed's copies, as the run does."""
+    config, kept = model.config, model.config.kept
     return Copier(
         Maker(config.real_kind, config.encode_options(), prompts=prompts, hint=config.hint),
-        CopyCache(temporary, regenerator, made.find),
+        cache,
         config.seeds[:1],
         prompts=kept.prompt > 0,
         reals=config.real_kind if kept.real > 0 else None,

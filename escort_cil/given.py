@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from escort_cil.copies import Find
 from escort_codec.errors import SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate.manifest import read_manifest
 
 
-def given_copies(folder: Path) -> Callable[[Exemplar, int], Path | None]:
+def given_copies(folder: Path) -> Find:
     """Finds the image of an exemplar (by ``label/name``) and seed in ``folder``, None where it is not there.
 
     Raises SourceError where the folder has no manifest.

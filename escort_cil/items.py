@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from escort_cil.store import ImageStore, Source
+from escort_cil.decoded import DecodedImages
+from escort_cil.decoding import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Shown:
     own: Source | None
     copies: Sequence[Source]
     name: str
+
+    @property
+    def sources(self) -> list[Source]:
+        """The image, where there is one, and the copies."""
+        return [*([] if self.own is None else [self.own]), *self.copies]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Items:
         return len(self.labels)
 
     def draw(self, index: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-        """Ids in the store (B,) of what the items ``index`` (B,) are shown as.
+        """Ids (B,) of what the items ``index`` (B,) are shown as.
 
         An item without an image of its own is shown as a random one of its copies, any other with ``probability``. The
         numbers asked of ``generator`` depend on B alone.
@@ -51,28 +57,34 @@ class Items:
         return torch.where(self.own < 0, self.copies[:, 0], self.own)
 
 
-def store_items(shown: Sequence[Shown], store: ImageStore, workers: int | None = None) -> Items:
-    """Decodes all images and copies of items into ``store``. Raises ImageError."""
+def decode_items(shown: Sequence[Shown], images: DecodedImages, *, evaluated: bool) -> Items:
+    """The items, their images and copies decoded. Raises ImageError, OutputError.
+
+    With ``evaluated`` all but the second and later regenerated copies are decoded for evaluation as well: a prompt is
+    evaluated by its first copy, and a reduced copy may become a real exemplar.
+    """
     sources: list[Source] = []
     names: list[str] = []
+    wanted: list[bool] = []
     for item in shown:
-        images = ([item.own] if item.own is not None else []) + list(item.copies)
-        sources += images
-        names += [item.name] * len(images)
-    ids = store.add(sources, names=names, workers=workers)
+        sources += item.sources
+        names += [item.name] * len(item.sources)
+        wanted += [True] * (item.own is not None)
+        wanted += [n == 0 or isinstance(copy, bytes) for n, copy in enumerate(item.copies)]
+    ids = images.add(sources, names=names, evaluated=[wish and evaluated for wish in wanted])
     width = max((len(item.copies) for item in shown), default=0)
-    own = torch.full((len(shown),), -1)
+    own_ids = torch.full((len(shown),), -1)
     copies = torch.full((len(shown), max(1, width)), -1)
     at = 0
     for i, item in enumerate(shown):
         if item.own is not None:
-            own[i] = ids[at]
+            own_ids[i] = ids[at]
             at += 1
         copies[i, : len(item.copies)] = ids[at : at + len(item.copies)]
         at += len(item.copies)
     return Items(
         torch.tensor([item.label for item in shown], dtype=torch.int64),
-        own,
+        own_ids,
         copies,
         torch.tensor([len(item.copies) for item in shown], dtype=torch.int64),
     )

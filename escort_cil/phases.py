@@ -61,11 +61,16 @@ def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Training and test images by label, each sorted by name. ``note`` says in a line how the test part was found."""
+    """Training and test images by label, each sorted by name.
+
+    ``held_out``: the test images come from the training images' folders, so that no two have one name; in folders of
+    their own they may have. ``note`` says in a line how the test part was found.
+    """
 
     folder: str
     train: Mapping[str, tuple[SourceImage, ...]]
     test: Mapping[str, tuple[SourceImage, ...]]
+    held_out: bool
     note: str = ""
 
     @property
@@ -92,7 +97,7 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
         missing += [label for label in known if label not in test]
         if missing:
             notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...): no figure counts these")
-        return DataSet(folder, train, test, "; ".join(notes))
+        return DataSet(folder, train, test, False, "; ".join(notes))
     images_of, notes = _new(group_by_label(scan(root)), known, root)
     train, test = {}, {}
     for label, images in images_of.items():
@@ -106,7 +111,7 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
     notes.append(
         f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
     )
-    return DataSet(folder, train, test, "; ".join(notes))
+    return DataSet(folder, train, test, True, "; ".join(notes))
 
 
 def _new(

@@ -11,9 +11,9 @@ from escort_cil import run_folder as names
 from escort_cil.augment import transforms
 from escort_cil.config import TrainConfig
 from escort_cil.learners import Learner, learners
+from escort_cil.maker import Maker, options_like
 from escort_cil.networks import backbones
 from escort_cil.phases import check_class_order, class_order, read_data, split_phases
-from escort_cil.policy import Maker, options_like
 from escort_cil.run_folder import RunFolder
 from escort_cil.selection import selections
 from escort_codec.container import Reader
@@ -57,9 +57,8 @@ class Plan:
             self.transform = transforms.get(self.config.transform)(self.config.image_size)
             self.select = selections.get(self.config.selection)
             self.budget = self.config.make_budget()
-            self.maker = Maker(
-                self.config.real_kind, self.config.encode_options(), prompts=self.prompts, hint=config.hint
-            )
+            self.maker = self._maker(self.prompts)
+            self.test_maker = self._maker(self.prompts if self.data.held_out else None)
             backbones.get(self.config.backbone)
         except BaseException:
             self.close()
@@ -75,6 +74,9 @@ class Plan:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _maker(self, prompts: Reader | None) -> Maker:
+        return Maker(self.config.real_kind, self.config.encode_options(), prompts=prompts, hint=self.config.hint)
 
     @property
     def name(self) -> str:

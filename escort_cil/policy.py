@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from escort_codec.container import Reader
-from escort_codec.encode import EncodeOptions, encode_image
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import hint_size, thumbnail_shape
-from escort_codec.source import SourceImage, image_size, load_rgb, read_file
-from escort_codec.workers import usable_cores
+from escort_codec.hint import thumbnail_shape
+from escort_codec.source import SourceImage, image_size, load_image, read_file
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WEBP_QUALITY = 20
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +37,16 @@ class RealKind:
 
     def data(self, image: SourceImage) -> bytes:
         """The image file that is kept. Raises ImageError."""
-        data = read_file(image.path)
-        return data if self.side is None else self.reduced(data, str(image.path))
+        return read_file(image.path) if self.side is None else self.reduced(load_image(image.path))
 
-    def reduced(self, data: bytes, name: str) -> bytes:
-        """An image file's bytes as a lossy WebP file whose longer side is at most ``side``."""
+    def reduced(self, picture: Image.Image) -> bytes:
+        """A picture (Pillow, mode RGB) as a lossy WebP file whose longer side is at most ``side``."""
         from PIL import Image
 
         assert self.side is not None
-        rgb = load_rgb(data, name=name)
-        height, width = thumbnail_shape((rgb.shape[0], rgb.shape[1]), self.side)
-        small = Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        height, width = thumbnail_shape((picture.height, picture.width), self.side)
+        small = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small.info = {}  # a colour profile is not kept
         file = io.BytesIO()
         small.save(file, "WEBP", quality=self.quality, method=4)
         return file.getvalue()
@@ -92,94 +85,3 @@ class Mix:
         if real + prompt == 0 or any("." in value for value in values.values()):
             raise ConfigError(f"--mix {text!r}: shares must add up to 1, counts are whole numbers")
         return cls(real, prompt, counts=True)
-
-
-class Maker:
-    """Makes exemplars of images: real ones, and prompts, which are taken from ``prompts`` where that file has them.
-
-    ``hint`` 0 leaves the colour hint out, also of prompts that have one. An image that the file does not hold is
-    encoded on the spot, as the file's first exemplar was. Threads do the work. What was made is kept until ``forget``,
-    as an image's prompt serves for its copies and for the memory.
-    """
-
-    def __init__(
-        self, real: RealKind, options: EncodeOptions, *, prompts: Reader | None = None, hint: int | None = None
-    ) -> None:
-        self.real = real
-        self._prompts = prompts
-        self._strip = hint == 0
-        self._options = options_like(prompts, options, hint) if prompts is not None else options
-        self._workers = options.workers or usable_cores()
-        self._prompts_made: dict[Path, Exemplar] = {}
-        self._files_made: dict[Path, bytes] = {}
-
-    def forget(self) -> None:
-        """Lets go of what was made for a phase's images."""
-        self._prompts_made.clear()
-        self._files_made.clear()
-
-    def reals(self, images: Sequence[SourceImage]) -> list[Exemplar]:
-        """Real exemplars of images. Raises ImageError."""
-        return self._map(self._real, images)
-
-    def prompts(self, images: Sequence[SourceImage]) -> list[Exemplar]:
-        """Prompts of images. Raises ImageError."""
-        return self._map(self._prompt, images)
-
-    def prompts_of(self, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
-        """Prompts of real exemplars, made of the image files that they hold."""
-        return self._map(self._prompt_of, exemplars)
-
-    def reduced(self, images: Sequence[SourceImage]) -> list[bytes]:
-        """The reduced WebP copies of images. Raises ImageError."""
-        return self._map(self._file, images)
-
-    def _file(self, image: SourceImage) -> bytes:
-        if self.real.side is None:
-            return self.real.data(image)  # a file that is kept as it is can be read again
-        if image.path not in self._files_made:
-            self._files_made[image.path] = self.real.data(image)
-        return self._files_made[image.path]
-
-    def _real(self, image: SourceImage) -> Exemplar:
-        return self.real.exemplar(image, self._file(image))
-
-    def _prompt(self, image: SourceImage) -> Exemplar:
-        if image.path not in self._prompts_made:
-            self._prompts_made[image.path] = self._new_prompt(image)
-        return self._prompts_made[image.path]
-
-    def _new_prompt(self, image: SourceImage) -> Exemplar:
-        if self._prompts is not None:
-            try:
-                exemplar = self._prompts[image.key]
-            except KeyError:
-                pass
-            else:
-                if exemplar.kind == "prompt":
-                    return replace(exemplar, hint=None) if self._strip else exemplar
-        return encode_image(image, self._options).exemplar
-
-    def _prompt_of(self, exemplar: Exemplar) -> Exemplar:
-        image = SourceImage(Path(exemplar.key), exemplar.label, exemplar.name, exemplar.prompt)
-        return encode_image(image, self._options, exemplar.image).exemplar
-
-    def _map(self, make: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="exemplar") as pool:
-            return list(pool.map(make, items))
-
-
-def options_like(prompts: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
-    """The options that the file's first prompt was encoded with, as far as it tells; raises ConfigError for none."""
-    first = next((exemplar for exemplar in prompts if exemplar.kind == "prompt"), None)
-    if first is None:
-        raise ConfigError(f"{prompts.path}: holds no prompts; give the file that `escort encode` wrote")
-    side = max(hint_size(first.hint)) if first.hint else 0
-    return replace(
-        options,
-        preset=first.recipe.preset,
-        settings=first.made or options.settings,
-        seeds=prompts.seeds or options.seeds,
-        hint=side if hint is None else hint,
-        coding=first.coding,
-    )

@@ -1,4 +1,4 @@
-"""Decoded images: each is opened once, kept as uint8, and handed out in batches.
+"""Decoded images: kept as uint8 squares, and handed out in batches.
 
 An image is kept as a square of ``side`` pixels, planar (3, side, side). For training the whole image is squashed into
 the square and its aspect ratio is kept beside it, so that a box of the original is a box of the square. For evaluation
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -24,20 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from escort_codec.errors import ImageError, OutputError
-from escort_codec.source import load_rgb
-from escort_codec.workers import usable_cores
-
-Source: TypeAlias = Path | bytes | NDArray[np.uint8]
+from escort_cil.decoding import Source, Square, Use, decode_all
+from escort_codec.errors import OutputError
 
 
 class ImageStore:
-    """Images by id, decoded once.
+    """Images by id.
 
     Args:
-        side: pixels of the square that each image is kept as.
-        short_side: None squashes the whole image into the square; a number resizes the shorter side to it (as
-            torchvision's ``Resize``, Pillow's antialiased bilinear filter) and keeps the centre square of ``side``.
+        side, short_side: the square that each image is kept as (``decoding.Square``).
         cache_bytes: bytes of pixels kept in memory; None keeps all of them there.
         folder: where the file with the rest is made; None means the system's temporary folder. The file has no name
             once it is open (POSIX), so that a killed process leaves nothing behind.
@@ -53,14 +48,10 @@ class ImageStore:
         cache_bytes: int | None = None,
         folder: Path | None = None,
     ) -> None:
-        if side < 1:
-            raise ValueError(f"side is {side}; it must be at least 1 pixel")
-        if short_side is not None and short_side < side:
-            raise ValueError(f"short_side is {short_side}; a centre crop of {side} pixels needs at least {side}")
+        self._square = Square(side, short_side)
         if cache_bytes is not None and cache_bytes < 0:
             raise ValueError(f"cache_bytes is {cache_bytes}; it must not be negative")
         self.side = side
-        self.short_side = short_side
         self.image_bytes = 3 * side * side
         self._memory_slots = None if cache_bytes is None else cache_bytes // self.image_bytes
         self._folder = folder
@@ -77,6 +68,11 @@ class ImageStore:
         """Images held now."""
         return len(self._owners)
 
+    def ids(self) -> Tensor:
+        """The ids of the images held now, int64 (N,), rising."""
+        with self._lock:
+            return torch.from_numpy(np.sort(self._owners))
+
     @property
     def memory_bytes(self) -> int:
         """Bytes of pixels in memory: at most ``cache_bytes``."""
@@ -88,37 +84,48 @@ class ImageStore:
         return 0 if self._mapped is None else self._mapped.nbytes
 
     def add(
-        self, images: Sequence[Source], *, names: Sequence[str] | None = None, workers: int | None = None
+        self,
+        images: Sequence[Source],
+        *,
+        names: Sequence[str] | None = None,
+        workers: int | None = None,
+        use: Use | None = None,
     ) -> Tensor:
         """Decodes images in ``workers`` threads (None: one a core) and keeps them.
 
-        Each is a file, an image file's bytes, or RGB uint8 (H, W, 3). ``names`` are for messages about images that are
-        not files. Returns their ids, int64 (N,), in the given order. Where one image is bad none is kept:
-        raises ImageError naming it (the first of them), and OutputError where the file cannot take them.
+        ``names`` are for messages about images that are not files; ``use`` gets each, too, while it is whole. Returns
+        their ids, int64 (N,), in the given order. Where one image is bad none is kept: raises ImageError naming it (the
+        first of them), and OutputError where the file cannot take them.
         """
-        workers = workers or usable_cores()
+        with self.room(len(images)) as room:
+
+            def keep(i: int, picture: Image.Image) -> None:
+                room.put(i, picture)
+                if use is not None:
+                    use(i, picture)
+
+            decode_all(images, keep, names=names, workers=workers)
+        return room.ids
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[Room]:
+        """Room for ``count`` images, which the block puts into it, from any thread. Where it raises none is kept.
+
+        Nobody else reads or changes the store meanwhile. Raises OutputError where the file cannot take them.
+        """
         with self._lock:
-            held, count = len(self), len(images)
+            held, first = len(self), len(self._slots)
             self._resize(held + count)
+            ids = torch.arange(first, first + count)
+            room = Room(ids, self._square, lambda i, pixels: self._put(held + i, pixels))
             try:
-                with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-                    tasks = [
-                        pool.submit(self._decode, image, held + i, names[i] if names else f"image {i} of {count}")
-                        for i, image in enumerate(images)
-                    ]
-                    try:
-                        aspects = [task.result() for task in tasks]
-                    except BaseException:
-                        pool.shutdown(cancel_futures=True)
-                        raise
+                yield room
             except BaseException:
                 self._resize(held)
                 raise
-            ids = np.arange(len(self._slots), len(self._slots) + count)
             self._slots = np.concatenate([self._slots, np.arange(held, held + count)])
-            self._owners = np.concatenate([self._owners, ids])
-            self._aspects = np.concatenate([self._aspects, np.asarray(aspects, np.float32)])
-            return torch.from_numpy(ids)
+            self._owners = np.concatenate([self._owners, np.arange(first, first + count)])
+            self._aspects = np.concatenate([self._aspects, room.aspects])
 
     def batch(self, ids: Tensor, *, part: slice | None = None, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
         """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
@@ -227,29 +234,17 @@ class ImageStore:
         where = self._folder or tempfile.gettempdir()
         return OutputError(f"{where}: decoded images cannot be kept there ({exc.strerror}); give more cache memory")
 
-    def _decode(self, image: Source, slot: int, name: str) -> float:
-        """Decodes one image into its slot; returns its aspect ratio."""
-        where = str(image) if isinstance(image, Path) else name
-        rgb = image if isinstance(image, np.ndarray) else load_rgb(image, name=where)
-        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
-            raise ImageError(f"{where}: an image is uint8 (H, W, 3), this is {rgb.dtype} {rgb.shape}")
-        height, width = int(rgb.shape[0]), int(rgb.shape[1])
-        if self.short_side is None:
-            square = _resized(rgb, self.side, self.side)
-            aspect = width / height
-        else:
-            short = min(height, width)
-            size = (self.short_side * width // short, self.short_side * height // short)
-            square = _resized(rgb, *size)
-            left, top = (round((extent - self.side) / 2) for extent in size)
-            square = square[top : top + self.side, left : left + self.side]
-            aspect = 1.0
-        self._put(slot, np.ascontiguousarray(square.transpose(2, 0, 1)))
-        return aspect
 
+class Room:
+    """Slots of a store that are being filled. ``ids`` (N,) are valid once they are."""
 
-def _resized(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    if rgb.shape[:2] == (height, width):
-        return rgb
-    resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    def __init__(self, ids: Tensor, square: Square, keep: Callable[[int, NDArray[np.uint8]], None]) -> None:
+        self.ids = ids
+        self.aspects = np.ones(len(ids), np.float32)
+        self._square = square
+        self._keep = keep
+
+    def put(self, i: int, picture: Image.Image) -> None:
+        """Keeps a picture (Pillow, mode RGB) as the i-th. Raises OutputError where the file cannot take it."""
+        pixels, self.aspects[i] = self._square.of(picture)
+        self._keep(i, pixels)

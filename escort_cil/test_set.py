@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
 from escort_cil.config import EvalViews
 from escort_cil.copies import Copier
+from escort_cil.decoding import Source
 from escort_cil.evaluate import Evaluator, predictions
 from escort_cil.metrics import Predictions
 from escort_cil.networks import GrowingNet
-from escort_cil.store import Source
 from escort_codec.source import SourceImage
 
 
@@ -22,8 +23,9 @@ class TestSet:
     """Test images, decoded once when their class comes.
 
     ``views`` "real" needs the images alone; for "regenerated" and "both" each image's copy (the first seed's) is kept
-    beside it, and all three views are evaluated, the one asked for first. Of the decoded images ``cache_bytes`` are
-    kept in memory (None: all), the rest in a file in ``folder``.
+    beside it, and all three views are evaluated, the one asked for first. ``copier`` is for these images alone: their
+    names may be those of training images. Of the decoded images ``cache_bytes`` are kept in memory (None: all), the
+    rest in a file in ``folder``.
     """
 
     __test__ = False  # not pytest's
@@ -56,10 +58,17 @@ class TestSet:
         images = [image for label in labels for image in self._images.get(label, ())]
         names = [str(image.path) for image in images]
         sources: list[Source] = [image.path for image in images]
-        self._real.add(sources, names=names, workers=self._workers)
-        if self._views != "real":
+        if self._views == "real":
+            self._real.add(sources, names=names, workers=self._workers)
+        else:
+
+            def take(i: int, picture: Image.Image) -> None:
+                self._copier.take(images[i], picture, copies=True, remembered=False)
+
+            self._real.add(sources, names=names, workers=self._workers, use=take)
             copies = [row[0] for row in self._copier.of_images(images, self._seeds)]
             self._copies.add(copies, names=names, workers=self._workers)
+            self._copier.forget()
         self._true += [numbers[image.label] for image in images]
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,20 @@ from escort_cil.checkpoint import State
 from escort_cil.config import TrainConfig
 from escort_cil.confusion import load_figures
 from escort_cil.copies import Copier, CopyCache
+from escort_cil.decoded import DecodedImages
 from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator, class_means
+from escort_cil.evaluate import Evaluator
 from escort_cil.events import CopiesMade, EpochEnded, Event, PhaseBegan, PhaseEnded, Report, Said, silent
 from escort_cil.fitting import Fitting, fit
 from escort_cil.given import given_copies
-from escort_cil.items import Shown, store_items
-from escort_cil.memory.contents import Contents, figures_of, read_contents
+from escort_cil.maker import Maker
+from escort_cil.memory.contents import Contents, exemplars_of, figures_of, read_contents
 from escort_cil.metrics import MemoryFigures, RunFigures, phase_figures
-from escort_cil.phase_data import memory_images, remember, shown_images, shown_memory
+from escort_cil.phase_data import PhaseData, remember
 from escort_cil.plan import Plan, learnt_by
 from escort_cil.randomness import derived_seed
 from escort_cil.recorder import Recorder
 from escort_cil.run_folder import RunFolder
-from escort_cil.store import Source
 from escort_cil.test_set import TestSet
 from escort_codec.errors import OutputError
 from escort_codec.regenerate import regenerators
@@ -106,31 +107,39 @@ class Trainer:
         self.learner = plan.learner()
         self._report = report
         self._regenerator = cache.regenerator.name
-        kept = plan.budget.mix
-        self.copier = Copier(
-            plan.maker,
-            cache,
-            config.seeds[: config.augmentations_per_image],
-            prompts=kept.prompt > 0,
-            reals=config.real_kind if kept.real > 0 else None,
-            first=devices.main_first,
-            say=self.say,
-            watch=lambda done, total: self._tell(CopiesMade(done, total)),
-        )
+        self.copier = self._copier(plan.maker, cache)
         held = (half_of_memory() if config.cache_memory is None else config.cache_memory) // devices.world
-        self._training_bytes, test_bytes = held - held // 4, held // 4
+        test_bytes = held // 4
         self.evaluator = Evaluator(devices, plan.transform, plan.hyperparameters.batch_size, config.workers)
+        images = DecodedImages(
+            plan.transform, cache_bytes=held - test_bytes, folder=folder / names.CACHE, workers=config.workers
+        )
+        self.data = PhaseData(images, self.copier, self.evaluator, plan.numbers, config.probability)
         self.test = TestSet(
             plan.data.test,
             plan.transform,
             config.eval_views,
-            self.copier,
+            # Copies that were given are known by an image's name, which a test image may share with another.
+            self._copier(plan.test_maker, cache if plan.data.held_out else cache.without_given()),
             config.seeds,
             cache_bytes=test_bytes,
             folder=folder / names.CACHE,
             workers=config.workers,
         )
         self.recorder = Recorder(folder, config.model_seed, writes=devices.is_main, every=config.checkpoint_every)
+
+    def _copier(self, maker: Maker, cache: CopyCache) -> Copier:
+        config, kept = self.config, self.plan.budget.mix
+        return Copier(
+            maker,
+            cache,
+            config.seeds[: config.augmentations_per_image],
+            prompts=kept.prompt > 0,
+            reals=config.real_kind if kept.real > 0 else None,
+            first=self.devices.main_first,
+            say=self.say,
+            watch=lambda done, total: self._tell(CopiesMade(done, total)),
+        )
 
     def say(self, text: str) -> None:
         """Reports a line."""
@@ -149,19 +158,22 @@ class Trainer:
 
     def run(self, *, resume: bool) -> RunResult:
         """All phases that are not done yet."""
-        self._introduce()
-        self.devices.begin_tracking(self.plan.values())
-        state = self.recorder.state() if resume else None
-        start = self._take_up(state)
-        for phase in range(start, len(self.plan.sizes)):
-            self._phase(phase, state if state is not None and state.phase == phase else None)
-        self.test.close()
+        with closing(self.test), closing(self.data.images):
+            self._train(resume)
         self.devices.wait()
         self.recorder.finish()
         self.devices.end_tracking()
         self.devices.wait()
         records = tuple(self.recorder.records)
         return RunResult(self.folder.path, self.config, self.plan.order, records, self.recorder.figures)
+
+    def _train(self, resume: bool) -> None:
+        self._introduce()
+        self.devices.begin_tracking(self.plan.values())
+        state = self.recorder.state() if resume else None
+        start = self._take_up(state)
+        for phase in range(start, len(self.plan.sizes)):
+            self._phase(phase, state if state is not None and state.phase == phase else None)
 
     def _introduce(self) -> None:
         """Says what is about to be done and what was decided for the user."""
@@ -205,19 +217,22 @@ class Trainer:
     def _phase(self, phase: int, state: State | None) -> None:
         """One phase, from its beginning or from the checkpoint ``state`` inside it."""
         plan, learner, config = self.plan, self.learner, self.config
-        plan.maker.forget()
         held: Contents = ()
         if learner.uses_memory and phase:
             held = read_contents(self.recorder.memory_path(), plan.so_far(phase - 1))
+        self.copier.forget(exemplars_of(held))
         learner.begin_phase(plan.sizes[phase], derived_seed(config.model_seed, "weights", phase))
         resumed = self.recorder.restore_inside(state, learner) if state is not None else None
         after = self._remember(phase, held) if config.memory_only else None
-        images = [] if config.memory_only else self._images(phase)
-        remembered = shown_memory(held if after is None else after, plan.numbers, self.copier, config.probability)
-        store = plan.transform.training_store(cache_bytes=self._training_bytes, folder=self.folder / names.CACHE)
-        items = store_items(images + remembered, store, config.workers)
+        images = self._images(phase)
+        items, remembered = self.data.items(
+            images,
+            held if after is None else after,
+            remembers=learner.uses_memory,
+            evaluated=learner.uses_memory or learner.sees_all,
+        )
         epochs = plan.hyperparameters.schedule(phase).epochs
-        self._tell(PhaseBegan(phase, len(plan.sizes), plan.labels(phase), len(images), len(remembered), epochs))
+        self._tell(PhaseBegan(phase, len(plan.sizes), plan.labels(phase), len(images), remembered, epochs))
         fit(
             Fitting(
                 self.devices,
@@ -229,36 +244,35 @@ class Trainer:
                 self._tell,
             ),
             learner,
-            store,
+            self.data.images.training,
             items,
             done=state.epoch if state is not None else 0,
             resumed=resumed,
             epoch_ended=lambda done, optimizer: self.recorder.inside(phase, done, epochs, learner, optimizer),
         )
-        store.close()
         learner.end_training()
         if learner.uses_memory and after is None:
             after = self._remember(phase, held)
         self._evaluate(phase, after)
 
-    def _images(self, phase: int) -> list[Shown]:
-        """The phase's own training images; all so far where the learner sees all."""
-        copier = self.copier if self.config.probability > 0 and self.learner.uses_memory else None
+    def _images(self, phase: int) -> list[SourceImage]:
+        """The phase's own training images: those of all phases so far where the learner sees all."""
+        if self.config.memory_only:
+            return []
         phases = range(phase + 1) if self.learner.sees_all else [phase]
-        images = [image for p in phases for group in self.plan.train_images(p).values() for image in group]
-        return shown_images(images, self.plan.numbers, copier)
+        return [image for p in phases for group in self.plan.train_images(p).values() for image in group]
 
     def _remember(self, phase: int, held: Contents) -> Contents:
         """The memory after the phase: the same on every process."""
         new = self.plan.train_images(phase)
-        features: dict[str, Tensor] = {}
-        for label, images in new.items():
-            paths = [image.path for image in images]
-            features[label] = (
-                torch.zeros(len(paths), 1)  # there is no network yet to select with
+        features = {
+            label: (
+                torch.zeros(len(images), 1)  # there is no network yet to select with
                 if self.config.memory_only
-                else self.evaluator.features(self.learner.net, paths, [str(path) for path in paths])
+                else self.data.features(self.learner.net, images)
             )
+            for label, images in new.items()
+        }
         seeds = {label: derived_seed(self.config.model_seed, "selection", self.plan.numbers[label]) for label in new}
         contents: Contents = ()
         if self.devices.is_main:
@@ -280,7 +294,7 @@ class Trainer:
         if contents is not None:
             memory = figures_of(contents, self.recorder.write_memory(contents, phase, plan.budget))
         self.test.add(plan.labels(phase), plan.numbers)
-        means = self._means(plan.so_far(phase), contents)
+        means = self._means(phase, contents)
         said = self.test.predict(self.evaluator, self.learner.net, means)
         groups = plan.sizes[: phase + 1]
         self.recorder.figures = self.recorder.figures.after(
@@ -292,18 +306,12 @@ class Trainer:
         self.devices.wait()
         self._tell(PhaseEnded(record))
 
-    def _means(self, so_far: Sequence[str], contents: Contents | None) -> Tensor | None:
+    def _means(self, phase: int, contents: Contents | None) -> Tensor | None:
         """The class means of the memory, or of all images where the learner sees all; None where there are none."""
-        labels: list[int]
-        sources: list[Source]
+        so_far = self.plan.so_far(phase)
         if contents is not None:
-            labels, sources, called = memory_images(contents, self.plan.numbers, self.copier)
-        elif self.learner.sees_all:
-            images: list[SourceImage] = [image for label in so_far for image in self.plan.data.train[label]]
-            labels = [self.plan.numbers[image.label] for image in images]
-            sources = [image.path for image in images]
-            called = [str(image.path) for image in images]
-        else:
+            return self.data.means_of_memory(self.learner.net, contents, len(so_far))
+        if not self.learner.sees_all:
             return None
-        features = self.evaluator.features(self.learner.net, sources, called)
-        return class_means(features, torch.tensor(labels, dtype=torch.int64), len(so_far))
+        images = [image for label in so_far for image in self.plan.data.train[label]]
+        return self.data.means_of_images(self.learner.net, images, len(so_far))

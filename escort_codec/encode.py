@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_LABELS, MAX_PI
 from escort_codec.presets import check_preset
 from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _GROUP: Final = 8  # images that a worker takes at a time
 _HELD: Final = 1 << 22  # pixels of edge maps that it holds before they are coded
@@ -81,6 +84,11 @@ def encode_image(image: SourceImage, options: EncodeOptions, data: bytes | None 
     return _code(_look(image, options, data), options)
 
 
+def encode_picture(image: SourceImage, picture: Image.Image, options: EncodeOptions) -> Exemplar:
+    """An image that is decoded already (``source.load_image``: Pillow, mode RGB) as a prompt exemplar."""
+    return _code(_seen(image, picture, options), options).exemplar
+
+
 def encode_images(
     images: Iterable[SourceImage], options: EncodeOptions
 ) -> Iterator[tuple[SourceImage, Encoded | ImageError]]:
@@ -108,10 +116,14 @@ class _Looked:
 def _look(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Looked:
     data = read_file(image.path) if data is None else data
     picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path))
+    return _seen(image, picture, options, len(data))
+
+
+def _seen(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Looked:
     rgb = np.asarray(picture)
     edges = edge_map(rgb, options.preset, options.settings)
     hint = encode_hint(picture, options.hint, options.hint_quality) if options.hint else None
-    return _Looked(image, edges, hint, (rgb.shape[0], rgb.shape[1]), len(data))
+    return _Looked(image, edges, hint, (rgb.shape[0], rgb.shape[1]), source_bytes)
 
 
 def _code(looked: _Looked, options: EncodeOptions) -> Encoded:

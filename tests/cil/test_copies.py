@@ -15,9 +15,11 @@ from PIL import Image
 
 from escort_cil.augment import transforms
 from escort_cil.copies import Copier, CopyCache
+from escort_cil.decoded import DecodedImages
 from escort_cil.given import given_copies
-from escort_cil.items import Items, Shown, store_items
-from escort_cil.policy import Maker, RealKind
+from escort_cil.items import Items, Shown, decode_items
+from escort_cil.maker import Maker
+from escort_cil.policy import RealKind
 from escort_codec.encode import EncodeOptions, encode_folder
 from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
@@ -129,8 +131,8 @@ def test_drawing(tmp_path: Path) -> None:
         Shown(1, None, [np.full((8, 8, 3), 20 + i, np.uint8) for i in range(3)], "a prompt"),
         Shown(2, np.full((8, 8, 3), 30, np.uint8), [np.full((8, 8, 3), 31, np.uint8)], "an image with a copy"),
     ]
-    store = transforms.get("small")(8).training_store()
-    items = store_items(shown, store, 1)
+    decoded = DecodedImages(transforms.get("small")(8), workers=1)
+    items, store = decode_items(shown, decoded, evaluated=False), decoded.training
     assert items.labels.tolist() == [0, 1, 2]
 
     def values(probability: float, seed: int = 0) -> list[list[int]]:

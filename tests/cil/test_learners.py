@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from escort_cil.augment import Transform
+from escort_cil.decoded import DecodedImages
 from escort_cil.devices import Devices
 from escort_cil.events import silent
 from escort_cil.fitting import Fitting, batches, fit
-from escort_cil.items import Shown, store_items
+from escort_cil.items import Shown, decode_items
 from escort_cil.learners import Learner, Schedule, learners, with_options
 from escort_cil.learners.base import Hyperparameters, auxiliary_targets, distillation
 from escort_cil.networks import Backbone, BackboneListNet, GrowingNet, Output, SharedStagesNet
@@ -145,9 +146,10 @@ def one_step(learner: Learner, labels: Sequence[int]) -> Tensor:
     """Trains one epoch of one batch with the product's loop; returns the images that the network saw."""
     rng = np.random.default_rng(7)
     images = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in labels]
-    store = PLAIN.training_store()
-    items = store_items([Shown(label, image, [], "x") for label, image in zip(labels, images, strict=True)], store, 1)
-    fit(Fitting(Devices("cpu"), PLAIN, 1, 0.0, 1, 2, silent), learner, store, items)
+    decoded = DecodedImages(PLAIN, workers=1)
+    shown = [Shown(label, image, [], "x") for label, image in zip(labels, images, strict=True)]
+    items = decode_items(shown, decoded, evaluated=False)
+    fit(Fitting(Devices("cpu"), PLAIN, 1, 0.0, 1, 2, silent), learner, decoded.training, items)
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 

@@ -1,0 +1,154 @@
+"""The images that a run shows its network, each decoded once, whatever it is shown for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from escort_cil.augment import Transform
+from escort_cil.decoding import Source, Use, decode_all
+from escort_cil.store import ImageStore
+
+EVALUATION_SHARE: Final = 5  # one part in so many of the memory: evaluation's squares are read once or twice a phase
+
+_Key: TypeAlias = Path | bytes
+
+
+class DecodedImages:
+    """Squares of images for training, and of those that are evaluated a second one: an image is decoded for both.
+
+    An image file is known by its path and by what it holds, so that it is known as a real exemplar, too. What is known
+    is neither read nor decoded again until ``keep`` lets go of it. Of the squares ``cache_bytes`` are kept in memory
+    (None: all), the rest in files in ``folder``. Not for use by several threads.
+    """
+
+    def __init__(
+        self,
+        transform: Transform,
+        *,
+        cache_bytes: int | None = None,
+        folder: Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        share = 0 if cache_bytes is None or transform.one_store else cache_bytes // EVALUATION_SHARE
+        rest = None if cache_bytes is None else cache_bytes - share
+        self.training = transform.training_store(cache_bytes=rest, folder=folder)
+        self._apart: ImageStore | None = None
+        if not transform.one_store:
+            self._apart = transform.evaluation_store(cache_bytes=None if rest is None else share, folder=folder)
+        self._workers = workers
+        self._ids: dict[_Key, int] = {}
+        self._evaluated: dict[int, int] = {}  # id in ``training`` -> id in ``_apart``
+
+    def __len__(self) -> int:
+        """Images held now."""
+        return len(self.training)
+
+    def add(
+        self,
+        sources: Sequence[Source],
+        *,
+        names: Sequence[str],
+        evaluated: Sequence[bool] | None = None,
+        use: Use | None = None,
+    ) -> Tensor:
+        """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
+
+        ``evaluated`` says which are wanted for evaluation as well (None: all); ``use`` gets each that is decoded. Where
+        one is bad none is added: raises ImageError naming it, and OutputError where they cannot be kept.
+        """
+        wanted = [True] * len(sources) if evaluated is None else evaluated
+        keys = [_key(source) for source in sources]
+        new: dict[_Key, int] = {}  # where it comes first
+        for i, key in enumerate(keys):
+            if not self._knows(key, wanted[i]):
+                new.setdefault(key, i)
+        apart = {key for key, wish in zip(keys, wanted, strict=True) if wish}
+        if new:
+            self._decode(sources, names, new, [key in apart for key in new], use)
+        return torch.tensor([self._ids[key] for key in keys], dtype=torch.int64)
+
+    def evaluation(self, ids: Tensor) -> tuple[ImageStore, Tensor]:
+        """Where the evaluation squares of the images ``ids`` (N,) are: a store, and their ids in it.
+
+        Raises KeyError for an image that was not wanted for evaluation.
+        """
+        if self._apart is None:
+            return self.training, ids
+        return self._apart, torch.tensor([self._evaluated[i] for i in ids.tolist()], dtype=torch.int64)
+
+    def keep(self, sources: Iterable[Source]) -> None:
+        """Lets go of all images but these, as far as they are known."""
+        kept = {self._ids[key] for key in map(_key, sources) if key in self._ids}
+        gone = [i for i in self.training.ids().tolist() if i not in kept]
+        self.training.drop(torch.tensor(gone, dtype=torch.int64))
+        if self._apart is not None:
+            apart = [self._evaluated.pop(i) for i in gone if i in self._evaluated]
+            self._apart.drop(torch.tensor(apart, dtype=torch.int64))
+        self._ids = {key: i for key, i in self._ids.items() if i in kept}
+
+    def close(self) -> None:
+        """Frees memory and files; nothing is known after it."""
+        self._ids.clear()
+        self._evaluated.clear()
+        self.training.close()
+        if self._apart is not None:
+            self._apart.close()
+
+    def _knows(self, key: _Key, evaluated: bool) -> bool:
+        known = self._ids.get(key)
+        return known is not None and (not evaluated or self._apart is None or known in self._evaluated)
+
+    def _decode(
+        self,
+        sources: Sequence[Source],
+        names: Sequence[str],
+        new: dict[_Key, int],
+        apart: Sequence[bool],
+        use: Use | None,
+    ) -> None:
+        """Decodes the sources at the places ``new``; those that ``apart`` says get an evaluation square, too."""
+        places, digests = list(new.values()), [b""] * len(new)
+        rows = np.cumsum(apart) - 1
+        with ExitStack() as stack:
+            training = stack.enter_context(self.training.room(len(places)))
+            evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(apart)))
+
+            def put(n: int, picture: Image.Image) -> None:
+                training.put(n, picture)
+                if evaluation is not None and apart[n]:
+                    evaluation.put(int(rows[n]), picture)
+                if use is not None:
+                    use(places[n], picture)
+
+            def read(n: int, data: bytes) -> None:
+                digests[n] = _digest(data)
+
+            decode_all(
+                [sources[i] for i in places], put, names=[names[i] for i in places], workers=self._workers, read=read
+            )
+        ids = training.ids.tolist()
+        self._ids |= zip(new, ids, strict=True)
+        self._ids |= {digest: i for digest, i in zip(digests, ids, strict=True) if digest}
+        if evaluation is not None:
+            self._evaluated |= zip(
+                (i for i, a in zip(ids, apart, strict=True) if a), evaluation.ids.tolist(), strict=True
+            )
+
+
+def _key(source: Source) -> _Key:
+    if isinstance(source, Path):
+        return source
+    return _digest(source if isinstance(source, bytes) else repr(source.shape).encode() + source.tobytes())
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,208 @@
+"""Each image is decoded once: in the store of a run's images, and in whole runs of every kind."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import escort_codec.source
+from escort_cil.augment import Transform, transforms
+from escort_cil.decoded import DecodedImages
+from escort_cil.decoding import Source, Square
+from escort_cil.evaluation import evaluate_run
+from escort_cil.trainer import train
+from escort_codec.container import Reader
+from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.errors import ImageError
+from escort_codec.regenerate.base import Options, regenerators
+from escort_codec.regenerate.output import Saving, prepare_tree, write_tree
+from escort_codec.regenerate.plan import Choice, make_plan
+from escort_codec.source import scan
+from tests.cil.run_folders import draw_picture
+from tests.cil.small_runs import quick
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each image file's pixels were decoded, by a hash of the file."""
+    counts: Counter[str] = Counter()
+    decode = escort_codec.source._upright_rgb
+
+    def counted(image: Any) -> Image.Image:
+        counts[hashlib.sha256(image.fp.getvalue()).hexdigest()] += 1
+        return decode(image)
+
+    monkeypatch.setattr(escort_codec.source, "_upright_rgb", counted)
+    return counts
+
+
+def saved(folder: Path, number: int) -> Path:
+    path = folder / f"{number}.png"
+    Image.fromarray(draw_picture(number)).save(path)
+    return path
+
+
+def shown(images: DecodedImages, ids: torch.Tensor) -> list[NDArray[np.uint8]]:
+    return [np.asarray(pixels) for pixels in images.training.batch(ids)[0]]
+
+
+LARGE, SMALL = transforms.get("large")(28), transforms.get("small")(16)
+
+
+@pytest.mark.parametrize("transform", [LARGE, SMALL], ids=["large", "small"])
+def test_both_squares_come_of_one_decoding(transform: Transform, tmp_path: Path, decodes: Counter[str]) -> None:
+    paths = [saved(tmp_path, number) for number in range(4)]
+    images = DecodedImages(transform)
+    used: list[tuple[int, tuple[int, int]]] = []
+    wanted = [True, False, True, True]
+    ids = images.add(paths, names=["x"] * 4, evaluated=wanted, use=lambda i, picture: used.append((i, picture.size)))
+    assert sorted(used) == [(i, (80, 60)) for i in range(4)]
+    assert list(decodes.values()) == [1] * 4
+    for path, pixels in zip(paths, shown(images, ids), strict=True):
+        picture = Image.open(path)
+        assert (pixels == Square(transform.stored_side).of(picture)[0]).all()
+    store, places = images.evaluation(ids[torch.tensor(wanted)])
+    for path, evaluated in zip([paths[0], paths[2], paths[3]], store.batch(places)[0].numpy(), strict=True):
+        assert (evaluated == Square(transform.size, transform.short_side).of(Image.open(path))[0]).all()
+    if not transform.one_store:
+        with pytest.raises(KeyError):
+            images.evaluation(ids[1:2])
+
+
+def test_what_is_known_is_not_decoded_again(tmp_path: Path, decodes: Counter[str]) -> None:
+    first, second, third = (saved(tmp_path, number) for number in range(3))
+    images = DecodedImages(LARGE)
+    a, b = images.add([first, second], names=["a", "b"]).tolist()
+    data = second.read_bytes()
+    for path in (first, second):
+        path.unlink()  # not even read
+    # By its path, by what it held, and the same bytes twice.
+    sources: list[Source] = [data, first, third, third.read_bytes(), third]
+    ids = images.add(sources, names=["x"] * 5).tolist()
+    assert ids[:2] == [b, a]
+    assert ids[2] == ids[4]
+    assert images.add([data], names=["x"], use=lambda i, picture: pytest.fail("was decoded")).tolist() == [b]
+    assert decodes[hashlib.sha256(data).hexdigest()] == 1
+    images.keep([data, third])
+    assert len(images) == 2
+    assert images.add([data, third], names=["x", "y"]).tolist() == [b, ids[4]]
+    assert [pixels.shape for pixels in shown(images, torch.tensor([b]))] == [(3, 32, 32)]
+    with pytest.raises(ImageError, match=r"0\.png"):
+        images.add([first], names=["x"])  # it is gone
+    images.close()
+    assert len(images) == 0
+
+
+def test_an_evaluation_square_can_be_asked_for_later(tmp_path: Path, decodes: Counter[str]) -> None:
+    path = saved(tmp_path, 1)
+    images = DecodedImages(LARGE)
+    ids = images.add([path], names=["x"], evaluated=[False])
+    again = images.add([path], names=["x"])
+    assert list(decodes.values()) == [2]
+    assert (shown(images, again)[0] == shown(images, ids)[0]).all()
+    assert images.evaluation(again)[0].batch(images.evaluation(again)[1])[0].shape == (1, 3, 28, 28)
+    images.keep([path])
+    assert len(images) == 1
+
+
+def test_a_bad_image_adds_nothing(tmp_path: Path) -> None:
+    images = DecodedImages(LARGE, cache_bytes=10_000, folder=tmp_path / "cache")
+    good, bad = saved(tmp_path, 1), tmp_path / "bad.png"
+    bad.write_bytes(good.read_bytes()[:90])
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        images.add([good, bad], names=["x", "y"])
+    with pytest.raises(ImageError, match="memory: a/b"):
+        images.add([b"no image"], names=["memory: a/b"])
+    assert len(images) == 0
+    ids = images.add([good], names=["x"])
+    assert len(images) == 1
+    assert images.training.disk_bytes == 0
+    assert (shown(images, ids)[0] == Square(32).of(Image.open(good))[0]).all()
+    images.close()
+
+
+def test_memory_is_shared_out_and_the_rest_is_on_disk(tmp_path: Path) -> None:
+    cap = 60_000
+    images = DecodedImages(LARGE, cache_bytes=cap, folder=tmp_path / "cache")
+    paths = [saved(tmp_path, number) for number in range(30)]
+    ids = images.add(paths, names=["x"] * 30)
+    evaluation, places = images.evaluation(ids)
+    for store in (images.training, evaluation):
+        assert store.disk_bytes > 0
+    assert 0.9 * cap < images.training.memory_bytes + evaluation.memory_bytes <= cap
+    images.keep(paths[::6])
+    assert (images.training.disk_bytes, evaluation.disk_bytes) == (0, 0)
+    for path, pixels in zip(paths[::6], shown(images, ids[::6]), strict=True):
+        assert (pixels == Square(32).of(Image.open(path))[0]).all()
+    assert evaluation.batch(places[::6])[0].shape == (5, 3, 28, 28)
+    images.close()
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "prompts": {},
+    "prompts without augmentation": {"augmentation_prob": 0.0},
+    "the paper's": {"budget": None, "real_per_class": 2, "syn_per_class": 3},
+    "originals": {"mix": "real=1", "augmentation_prob": 0.5, "budget": 20_000},
+    "originals without augmentation": {"mix": "real=1", "budget": 20_000},
+    "reduced images": {"real": "webp:16:20", "mix": "real=1"},
+    "reduced images and prompts": {"real": "webp:16:20", "mix": "real=0.5,prompt=0.5"},
+    "both views": {"eval_views": "both"},
+    "joint": {"method": "joint"},
+    "finetune": {"method": "finetune"},
+    "prompts alone": {"memory_only": True},
+}
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("encoded", [False, True], ids=["no file of prompts", "a file of prompts"])
+@pytest.mark.parametrize("transform", ["small", "large"])
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_decodes_each_image_once(
+    run: str, transform: str, encoded: bool, small_data: Path, tmp_path: Path, decodes: Counter[str]
+) -> None:
+    options = {"transform": transform, "epochs": 1, **RUNS[run]}
+    if encoded:
+        encode_folder(
+            str(small_data), tmp_path / "out.escx", EncodeOptions(seeds=(0, 1), hint=8, coding="rle", workers=1)
+        )
+        options["prompts"] = str(tmp_path / "out.escx")
+        decodes.clear()
+    train(quick(small_data, **options), out=tmp_path / "run")
+    assert set(decodes.values()) == {1}
+    own = {hashlib.sha256(image.path.read_bytes()).hexdigest() for image in scan(small_data)}
+    if not options.get("memory_only"):
+        assert own <= decodes.keys()
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("given", ["prompts", "exemplars"])
+def test_a_test_image_is_not_taken_for_a_training_image_of_its_name(
+    given: str, small_data: Path, tmp_path: Path
+) -> None:
+    """Files of prompts and of copies know an image by class and name, and test/ has the names of train/."""
+    assert scan(small_data, "test")[0].key in {image.key for image in scan(small_data)}
+    options = {"method": "finetune", "epochs": 1, "eval_views": "both", "hint": 8}
+    alone = train(quick(small_data, **options), out=tmp_path / "alone")
+    out = tmp_path / "out.escx"
+    encode_folder(str(small_data), out, EncodeOptions(seeds=(0, 1), hint=8, coding="rle", workers=1))
+    if given == "exemplars":
+        with Reader(out) as reader, regenerators.get("harmonic")(Options(workers=1)) as harmonic:
+            prepare_tree(tmp_path / "tree")
+            plan = make_plan(reader, tmp_path / "tree", Choice(), harmonic)
+            write_tree(reader, tmp_path / "tree", plan.tasks, harmonic, Saving())
+        for path in (tmp_path / "tree").rglob("*.jpg"):
+            Image.new("RGB", (48, 48)).save(path)  # to be seen at once
+    place = {"prompts": str(out), "exemplars": str(tmp_path / "tree")}[given]
+    run = train(quick(small_data, **{**options, given: place}), out=tmp_path / "run")
+    assert run.records == alone.records
+    afterwards = evaluate_run(tmp_path / "run", small_data).to_record()
+    for view, figures in alone.records[-1]["views"].items():
+        assert afterwards["views"][view]["top1"] == figures["top1"]
