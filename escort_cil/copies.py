@@ -177,20 +177,25 @@ class Copier:
         self._say = say
         self._watch = watch
 
-    def take(self, image: SourceImage, picture: Image.Image, *, copies: bool, remembered: bool = True) -> None:
-        """Makes of a decoded image (Pillow, mode RGB) what its copies are made of, if they are wanted, and what the
-        memory may keep of it, if it may be ``remembered``: its file need not be decoded again. Many threads may call.
-        """
-        wanted = Wanted(
-            prompt=(remembered and self._prompts) or (copies and self._regenerates),
-            prompt_of_real=remembered and copies and self._whole,
-            reduced=self._reduces and (remembered or copies),
+    def wanted(self, *, shown: bool, remembered: bool = False, later: bool = False) -> Wanted:
+        """What is made of each image: for its copies, if they are ``shown`` (``later`` as well, should it be a real
+        exemplar by then), and for the memory, if it may be ``remembered``."""
+        return Wanted(
+            prompt=(remembered and self._prompts) or (shown and self._regenerates),
+            prompt_of_real=later and shown and self._whole,
+            reduced=self._reduces and (remembered or shown),
         )
+
+    def take(self, image: SourceImage, picture: Image.Image, wanted: Wanted) -> None:
+        """Makes what is wanted of a decoded image (Pillow, mode RGB), which need not be decoded again for it.
+
+        Many threads may call.
+        """
         self._maker.take(image, picture, wanted)
 
-    def take_real(self, exemplar: Exemplar, picture: Image.Image, *, copies: bool) -> None:
-        """``take`` of a real exemplar, whose image file was decoded."""
-        if copies and self._whole:
+    def take_real(self, exemplar: Exemplar, picture: Image.Image, *, shown: bool) -> None:
+        """``take`` of a real exemplar, whose image file was decoded, for its copies, if they are ``shown``."""
+        if shown and self._whole:
             self._maker.take_real(exemplar, picture)
 
     def forget(self, held: Sequence[Exemplar] = ()) -> None:
@@ -206,7 +211,7 @@ class Copier:
                 row += paths
         if self._reduces:
             times = len(seeds) if self._regenerates else 1
-            for row, data in zip(copies, self._maker.reduced(images), strict=True):
+            for row, data in zip(copies, self._maker.files(images), strict=True):
                 row += [data] * times
         return copies
 

@@ -27,22 +27,25 @@ class DecodedImages:
 
     An image file is known by its path and by what it holds, so that it is known as a real exemplar, too. What is known
     is neither read nor decoded again until ``keep`` lets go of it. Of the squares ``cache_bytes`` are kept in memory
-    (None: all), the rest in files in ``folder``. Not for use by several threads.
+    (None: all), the rest in files in ``folder``. Without ``evaluates`` none is wanted for evaluation. For one thread.
     """
 
     def __init__(
         self,
         transform: Transform,
         *,
+        evaluates: bool = True,
         cache_bytes: int | None = None,
         folder: Path | None = None,
         workers: int | None = None,
     ) -> None:
-        share = 0 if cache_bytes is None or transform.one_store else cache_bytes // EVALUATION_SHARE
+        apart = evaluates and not transform.one_store
+        share = cache_bytes // EVALUATION_SHARE if apart and cache_bytes is not None else 0
         rest = None if cache_bytes is None else cache_bytes - share
         self.training = transform.training_store(cache_bytes=rest, folder=folder)
+        self._evaluates = evaluates
         self._apart: ImageStore | None = None
-        if not transform.one_store:
+        if apart:
             self._apart = transform.evaluation_store(cache_bytes=None if rest is None else share, folder=folder)
         self._workers = workers
         self._ids: dict[_Key, int] = {}
@@ -62,19 +65,24 @@ class DecodedImages:
     ) -> Tensor:
         """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
 
-        ``evaluated`` says which are wanted for evaluation as well (None: all); ``use`` gets each that is decoded. Where
-        one is bad none is added: raises ImageError naming it, and OutputError where they cannot be kept.
+        ``evaluated`` says which are wanted for evaluation as well (None: all); ``use`` gets each that is decoded, and
+        must not use this object. A new file is known by what it holds only after the call.
+        Where one is bad none is added: raises ImageError naming it, and OutputError where they cannot be kept.
         """
         wanted = [True] * len(sources) if evaluated is None else evaluated
         keys = [_key(source) for source in sources]
-        new: dict[_Key, int] = {}  # where it comes first
+        first: dict[_Key, int] = {}  # of each that is not known, where it comes first
         for i, key in enumerate(keys):
             if not self._knows(key, wanted[i]):
-                new.setdefault(key, i)
-        apart = {key for key, wish in zip(keys, wanted, strict=True) if wish}
-        if new:
-            self._decode(sources, names, new, [key in apart for key in new], use)
+                first.setdefault(key, i)
+        for_evaluation = {key for key, wish in zip(keys, wanted, strict=True) if wish}
+        if first:
+            self._decode(sources, names, first, [key in for_evaluation for key in first], use)
         return torch.tensor([self._ids[key] for key in keys], dtype=torch.int64)
+
+    def decode(self, paths: Sequence[Path], use: Use) -> None:
+        """Adds image files, wanted for evaluation as well; ``use`` gets those that were not known."""
+        self.add(paths, names=[str(path) for path in paths], use=use)
 
     def evaluation(self, ids: Tensor) -> tuple[ImageStore, Tensor]:
         """Where the evaluation squares of the images ``ids`` (N,) are: a store, and their ids in it.
@@ -82,6 +90,8 @@ class DecodedImages:
         Raises KeyError for an image that was not wanted for evaluation.
         """
         if self._apart is None:
+            if not self._evaluates:
+                raise KeyError("no image was wanted for evaluation")
             return self.training, ids
         return self._apart, torch.tensor([self._evaluated[i] for i in ids.tolist()], dtype=torch.int64)
 
@@ -111,20 +121,20 @@ class DecodedImages:
         self,
         sources: Sequence[Source],
         names: Sequence[str],
-        new: dict[_Key, int],
-        apart: Sequence[bool],
+        first: dict[_Key, int],
+        evaluated: Sequence[bool],
         use: Use | None,
     ) -> None:
-        """Decodes the sources at the places ``new``; those that ``apart`` says get an evaluation square, too."""
-        places, digests = list(new.values()), [b""] * len(new)
-        rows = np.cumsum(apart) - 1
+        """Decodes the sources at the places ``first``; those that ``evaluated`` says get an evaluation square, too."""
+        places, digests = list(first.values()), [b""] * len(first)
+        rows = np.cumsum(evaluated) - 1
         with ExitStack() as stack:
             training = stack.enter_context(self.training.room(len(places)))
-            evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(apart)))
+            evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(evaluated)))
 
             def put(n: int, picture: Image.Image) -> None:
                 training.put(n, picture)
-                if evaluation is not None and apart[n]:
+                if evaluation is not None and evaluated[n]:
                     evaluation.put(int(rows[n]), picture)
                 if use is not None:
                     use(places[n], picture)
@@ -136,11 +146,11 @@ class DecodedImages:
                 [sources[i] for i in places], put, names=[names[i] for i in places], workers=self._workers, read=read
             )
         ids = training.ids.tolist()
-        self._ids |= zip(new, ids, strict=True)
+        self._ids |= zip(first, ids, strict=True)
         self._ids |= {digest: i for digest, i in zip(digests, ids, strict=True) if digest}
         if evaluation is not None:
             self._evaluated |= zip(
-                (i for i, a in zip(ids, apart, strict=True) if a), evaluation.ids.tolist(), strict=True
+                (i for i, wish in zip(ids, evaluated, strict=True) if wish), evaluation.ids.tolist(), strict=True
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -59,6 +60,7 @@ class Devices:
         self.rank = self.accelerator.process_index
         self.world = self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))  # processes on this machine
         one_gpu = self.world == 1 and device.startswith("cuda:")
         try:
             self.device = torch.device(device) if one_gpu else self.accelerator.device

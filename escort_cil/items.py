@@ -52,16 +52,12 @@ class Items:
         copy = self.copies[index, column]
         return torch.where((counts > 0) & ((own < 0) | (chance < probability)), copy, own)
 
-    def first(self) -> Tensor:
-        """Ids (N,) of the items' own images, or of the first copies of those that have none."""
-        return torch.where(self.own < 0, self.copies[:, 0], self.own)
 
-
-def decode_items(shown: Sequence[Shown], images: DecodedImages, *, evaluated: bool) -> Items:
+def decode_items(shown: Sequence[Shown], images: DecodedImages, *, evaluated: bool, prompts: bool = False) -> Items:
     """The items, their images and copies decoded. Raises ImageError, OutputError.
 
-    With ``evaluated`` all but the second and later regenerated copies are decoded for evaluation as well: a prompt is
-    evaluated by its first copy, and a reduced copy may become a real exemplar.
+    With ``evaluated`` for evaluation as well: the images; the first copies of prompts, and of images where these may
+    become ``prompts``; reduced copies, which may become real exemplars.
     """
     sources: list[Source] = []
     names: list[str] = []
@@ -70,7 +66,8 @@ def decode_items(shown: Sequence[Shown], images: DecodedImages, *, evaluated: bo
         sources += item.sources
         names += [item.name] * len(item.sources)
         wanted += [True] * (item.own is not None)
-        wanted += [n == 0 or isinstance(copy, bytes) for n, copy in enumerate(item.copies)]
+        first = item.own is None or prompts
+        wanted += [(first and n == 0) or isinstance(copy, bytes) for n, copy in enumerate(item.copies)]
     ids = images.add(sources, names=names, evaluated=[wish and evaluated for wish in wanted])
     width = max((len(item.copies) for item in shown), default=0)
     own_ids = torch.full((len(shown),), -1)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
+from escort_cil.decoding import Use, decode_all
 from escort_cil.policy import RealKind
 from escort_codec.container import Reader
-from escort_codec.encode import EncodeOptions, encode_image, encode_picture
+from escort_codec.encode import EncodeOptions, encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size
-from escort_codec.source import SourceImage
+from escort_codec.source import SourceImage, read_file
 from escort_codec.workers import usable_cores
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+
+Decode: TypeAlias = Callable[[Sequence[Path], Use], None]
+"""Decodes image files in threads, and gives each to a ``Use``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Wanted:
     prompt_of_real: bool = False
     reduced: bool = False
 
+    def __or__(self, other: Wanted) -> Wanted:
+        return Wanted(
+            self.prompt or other.prompt, self.prompt_of_real or other.prompt_of_real, self.reduced or other.reduced
+        )
+
 
 class Maker:
     """Makes exemplars of images: real ones, and prompts, which are taken from ``prompts`` where that file has them.
@@ -39,12 +46,24 @@ class Maker:
     ``hint`` 0 leaves the colour hint out, also of prompts that have one. An image that the file does not hold is
     encoded on the spot, as the file's first exemplar was. Threads do the work. What was made is kept until ``forget``,
     as an image's prompt serves for its copies and for the memory; ``take`` makes it of an image that is decoded anyway.
+
+    An image of which something is asked that is not made yet is decoded by ``decode`` (None: for this alone), and all
+    that is ``wanted`` of images is then made of it.
     """
 
     def __init__(
-        self, real: RealKind, options: EncodeOptions, *, prompts: Reader | None = None, hint: int | None = None
+        self,
+        real: RealKind,
+        options: EncodeOptions,
+        *,
+        prompts: Reader | None = None,
+        hint: int | None = None,
+        wanted: Wanted = Wanted(),
+        decode: Decode | None = None,
     ) -> None:
         self.real = real
+        self._wanted = wanted
+        self._decode = decode or self._decode_alone
         self._prompts = prompts
         self._strip = hint == 0
         self._options = options_like(prompts, options, hint) if prompts is not None else options
@@ -74,36 +93,43 @@ class Maker:
 
     def reals(self, images: Sequence[SourceImage]) -> list[Exemplar]:
         """Real exemplars of images. Raises ImageError."""
-        return self._map(self._real, images)
+        files = self.files(images)
+        return [self.real.exemplar(image, data) for image, data in zip(images, files, strict=True)]
 
     def prompts(self, images: Sequence[SourceImage]) -> list[Exemplar]:
         """Prompts of images. Raises ImageError."""
-        return self._map(self._prompt, images)
+        given = [self._given(image) for image in images]
+        rest = [image for image, exemplar in zip(images, given, strict=True) if exemplar is None]
+        self._make([image for image in rest if image.path not in self._encoded], Wanted(prompt=True), self._encoded)
+        return [exemplar or self._encoded[image.path] for image, exemplar in zip(images, given, strict=True)]
 
     def prompts_of(self, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
-        """Prompts of real exemplars, made of the image files that they hold."""
-        return self._map(self._prompt_of, exemplars)
+        """Prompts of real exemplars, made of the image files that they hold. Raises ImageError."""
+        missing = [exemplar for exemplar in exemplars if exemplar.key not in self._encoded_reals]
+        files, names = [exemplar.image for exemplar in missing], [exemplar.key for exemplar in missing]
+        decode_all(files, lambda i, picture: self.take_real(missing[i], picture), names=names, workers=self._workers)
+        return [self._encoded_reals[exemplar.key] for exemplar in exemplars]
 
-    def reduced(self, images: Sequence[SourceImage]) -> list[bytes]:
-        """The reduced WebP copies of images. Raises ImageError."""
-        return self._map(self._file, images)
-
-    def _file(self, image: SourceImage) -> bytes:
+    def files(self, images: Sequence[SourceImage]) -> list[bytes]:
+        """The image files that are kept of images: reduced WebP copies, or they themselves. Raises ImageError."""
         if self.real.side is None:
-            return self.real.data(image)  # a file that is kept as it is can be read again
-        if image.path not in self._reduced:
-            self._reduced[image.path] = self.real.data(image)
-        return self._reduced[image.path]
+            return [read_file(image.path) for image in images]  # they can be read again
+        missing = [image for image in images if image.path not in self._reduced]
+        self._make(missing, Wanted(reduced=True), self._reduced)
+        return [self._reduced[image.path] for image in images]
 
-    def _real(self, image: SourceImage) -> Exemplar:
-        return self.real.exemplar(image, self._file(image))
+    def _make(self, images: Sequence[SourceImage], wanted: Wanted, made: Mapping[Path, object]) -> None:
+        """Decodes images and makes what is wanted of them; ``made`` is where it is found afterwards."""
+        for decode in (self._decode, self._decode_alone):  # the first may know an image already, and pass it over
+            rest = [image for image in images if image.path not in made]
+            if rest:
+                decode([image.path for image in rest], partial(self._take_of, rest, wanted | self._wanted))
 
-    def _prompt(self, image: SourceImage) -> Exemplar:
-        if (given := self._given(image)) is not None:
-            return given
-        if image.path not in self._encoded:
-            self._encoded[image.path] = encode_image(image, self._options).exemplar
-        return self._encoded[image.path]
+    def _take_of(self, images: Sequence[SourceImage], wanted: Wanted, i: int, picture: Image.Image) -> None:
+        self.take(images[i], picture, wanted)
+
+    def _decode_alone(self, paths: Sequence[Path], use: Use) -> None:
+        decode_all(paths, use, workers=self._workers)
 
     def _given(self, image: SourceImage) -> Exemplar | None:
         """The image's prompt in the file, None where it has none."""
@@ -116,16 +142,6 @@ class Maker:
         if exemplar.kind != "prompt":
             return None
         return replace(exemplar, hint=None) if self._strip else exemplar
-
-    def _prompt_of(self, exemplar: Exemplar) -> Exemplar:
-        if exemplar.key not in self._encoded_reals:
-            made = encode_image(_image_of(exemplar), self._options, exemplar.image).exemplar
-            self._encoded_reals[exemplar.key] = made
-        return self._encoded_reals[exemplar.key]
-
-    def _map(self, make: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="exemplar") as pool:
-            return list(pool.map(make, items))
 
 
 def _image_of(exemplar: Exemplar) -> SourceImage:

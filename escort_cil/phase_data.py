@@ -11,12 +11,14 @@ from torch import Tensor
 from escort_cil.copies import Copier
 from escort_cil.decoded import DecodedImages
 from escort_cil.decoding import Source
+from escort_cil.devices import Devices
 from escort_cil.evaluate import Evaluator, class_means
 from escort_cil.items import Items, Shown, decode_items
+from escort_cil.learners import Learner
 from escort_cil.maker import Maker
 from escort_cil.memory.budget import Budget, NewShelf, OldShelf, Shelf, fill
 from escort_cil.memory.contents import Contents, exemplars_of
-from escort_cil.networks import GrowingNet
+from escort_cil.plan import Plan
 from escort_cil.selection import Selection
 from escort_codec.source import SourceImage
 
@@ -24,69 +26,87 @@ from escort_codec.source import SourceImage
 class PhaseData:
     """The images of a run's phases: shown to its network in training, and evaluated by it.
 
-    ``numbers`` are the classes'. Each image is decoded once, for both and for what is made of it: see ``decoded``.
+    Each image is decoded once, whatever for: into ``images``, and for what ``copier`` makes of it.
     """
 
     def __init__(
         self,
+        plan: Plan,
+        learner: Learner,
+        devices: Devices,
         images: DecodedImages,
         copier: Copier,
         evaluator: Evaluator,
-        numbers: Mapping[str, int],
-        probability: float,
     ) -> None:
         self.images = images
+        self._plan = plan
+        self._learner = learner
+        self._devices = devices
         self._copier = copier
         self._evaluator = evaluator
-        self._numbers = numbers
-        self._probability = probability
+        self._shows_copies = learner.uses_memory and plan.config.probability > 0
 
-    def items(
-        self, own: Sequence[SourceImage], remembered: Contents, *, remembers: bool, evaluated: bool
-    ) -> tuple[Items, int]:
-        """What is trained on: own images, then the memory's, all decoded; and how many of these there are.
+    def items(self, phase: int, remembered: Contents) -> tuple[Items, int, int]:
+        """What a phase is trained on, decoded: its own images, then the memory's; and how many there are of each.
 
-        ``remembers``: own images have copies and may become exemplars. ``evaluated``: features of them will be asked
-        for. What was decoded for the phase before and is not shown again is let go of. Raises ImageError, OutputError,
+        What was decoded for the phase before and is not shown again is let go of. Raises ImageError, OutputError,
         RegenerationError.
         """
-        copier, copies = self._copier, self._probability > 0
+        plan, copier, learner = self._plan, self._copier, self._learner
         reals = [exemplar for exemplar in exemplars_of(remembered) if exemplar.kind == "real"]
         self.images.add(
             [exemplar.image for exemplar in reals],
             names=[f"memory: {exemplar.key}" for exemplar in reals],
-            use=lambda i, picture: copier.take_real(reals[i], picture, copies=copies),
+            use=lambda i, picture: copier.take_real(reals[i], picture, shown=self._shows_copies),
         )
-        memory = shown_memory(remembered, self._numbers, copier, self._probability)
+        memory = shown_memory(remembered, plan.numbers, copier, plan.config.probability)
+        own = self._own(phase)
         paths = [image.path for image in own]
         self.images.keep([*paths, *(source for item in memory for source in item.sources)])
-        if remembers:
-            self.images.add(
-                paths,
-                names=[str(path) for path in paths],
-                use=lambda i, picture: copier.take(own[i], picture, copies=copies),
+        if learner.uses_memory:
+            wanted = copier.wanted(
+                shown=self._shows_copies, remembered=self._devices.is_main, later=phase + 1 < len(plan.sizes)
             )
-        shown = shown_images(own, self._numbers, copier if copies and remembers else None)
-        return decode_items(shown + memory, self.images, evaluated=evaluated), len(memory)
+            names = [str(path) for path in paths]
+            self.images.add(paths, names=names, use=lambda i, picture: copier.take(own[i], picture, wanted))
+        shown = shown_images(own, plan.numbers, copier if self._shows_copies else None)
+        items = decode_items(
+            shown + memory,
+            self.images,
+            evaluated=learner.uses_memory or learner.sees_all,
+            prompts=plan.budget.mix.prompt > 0,
+        )
+        return items, len(shown), len(memory)
 
-    def features(self, network: GrowingNet, images: Sequence[SourceImage]) -> Tensor:
+    def _own(self, phase: int) -> list[SourceImage]:
+        """A phase's own training images: those of all phases so far where the learner sees all."""
+        if self._plan.config.memory_only:
+            return []
+        phases = range(phase + 1) if self._learner.sees_all else [phase]
+        return [image for p in phases for group in self._plan.train_images(p).values() for image in group]
+
+    def features(self, images: Sequence[SourceImage]) -> Tensor:
         """The network's features (N, D), float32, of images of the data folder."""
-        return self._features(network, [image.path for image in images], [str(image.path) for image in images])
+        return self._features([image.path for image in images], [str(image.path) for image in images])
 
-    def means_of_images(self, network: GrowingNet, images: Sequence[SourceImage], classes: int) -> Tensor:
-        """The class means (classes, D) of images of the data folder: see ``class_means``."""
-        labels = torch.tensor([self._numbers[image.label] for image in images], dtype=torch.int64)
-        return class_means(self.features(network, images), labels, classes)
+    def means(self, phase: int, remembered: Contents | None) -> Tensor | None:
+        """The class means (classes, D) after a phase: of what is remembered, or of all images where the learner sees
+        all; None where there are none. See ``class_means``."""
+        plan, so_far = self._plan, self._plan.so_far(phase)
+        if remembered is not None:
+            labels, sources, called = memory_images(remembered, plan.numbers, self._copier)
+            features = self._features(sources, called)
+        elif self._learner.sees_all:
+            images = [image for label in so_far for image in plan.data.train[label]]
+            labels = [plan.numbers[image.label] for image in images]
+            features = self.features(images)
+        else:
+            return None
+        return class_means(features, torch.tensor(labels, dtype=torch.int64), len(so_far))
 
-    def means_of_memory(self, network: GrowingNet, contents: Contents, classes: int) -> Tensor:
-        """The class means (classes, D) of what is remembered."""
-        labels, sources, called = memory_images(contents, self._numbers, self._copier)
-        features = self._features(network, sources, called)
-        return class_means(features, torch.tensor(labels, dtype=torch.int64), classes)
-
-    def _features(self, network: GrowingNet, sources: Sequence[Source], called: Sequence[str]) -> Tensor:
+    def _features(self, sources: Sequence[Source], called: Sequence[str]) -> Tensor:
         store, ids = self.images.evaluation(self.images.add(sources, names=called))
-        return self._evaluator.run(network, store, ids)[1]
+        return self._evaluator.run(self._learner.net, store, ids)[1]
 
 
 def shown_images(images: Sequence[SourceImage], numbers: Mapping[str, int], copier: Copier | None) -> list[Shown]:

@@ -11,7 +11,7 @@ from escort_cil import run_folder as names
 from escort_cil.augment import transforms
 from escort_cil.config import TrainConfig
 from escort_cil.learners import Learner, learners
-from escort_cil.maker import Maker, options_like
+from escort_cil.maker import Decode, Maker, Wanted, options_like
 from escort_cil.networks import backbones
 from escort_cil.phases import check_class_order, class_order, read_data, split_phases
 from escort_cil.run_folder import RunFolder
@@ -57,8 +57,6 @@ class Plan:
             self.transform = transforms.get(self.config.transform)(self.config.image_size)
             self.select = selections.get(self.config.selection)
             self.budget = self.config.make_budget()
-            self.maker = self._maker(self.prompts)
-            self.test_maker = self._maker(self.prompts if self.data.held_out else None)
             backbones.get(self.config.backbone)
         except BaseException:
             self.close()
@@ -75,7 +73,16 @@ class Plan:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _maker(self, prompts: Reader | None) -> Maker:
+    def make_maker(self, decode: Decode) -> Maker:
+        """What makes exemplars of training images, which ``decode`` decodes."""
+        config, kept = self.config, self.budget.mix
+        wanted = Wanted(prompt=kept.prompt > 0, reduced=kept.real > 0 and config.real_kind.side is not None)
+        options = config.encode_options()
+        return Maker(config.real_kind, options, prompts=self.prompts, hint=config.hint, wanted=wanted, decode=decode)
+
+    def make_test_maker(self) -> Maker:
+        """What makes prompts of test images. The file's are theirs where they are held out of the training folders."""
+        prompts = self.prompts if self.data.held_out else None
         return Maker(self.config.real_kind, self.config.encode_options(), prompts=prompts, hint=self.config.hint)
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import thumbnail_shape
-from escort_codec.source import SourceImage, image_size, load_image, read_file
+from escort_codec.source import SourceImage, image_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,10 +34,6 @@ class RealKind:
         if not match or not 1 <= int(match[1]) <= 16383 or int(match[2] or 0) > 100:
             raise ConfigError(f"--real {text!r}: write original, webp:SIDE or webp:SIDE:QUALITY, such as webp:64:20")
         return cls(int(match[1]), int(match[2] or WEBP_QUALITY))
-
-    def data(self, image: SourceImage) -> bytes:
-        """The image file that is kept. Raises ImageError."""
-        return read_file(image.path) if self.side is None else self.reduced(load_image(image.path))
 
     def reduced(self, picture: Image.Image) -> bytes:
         """A picture (Pillow, mode RGB) as a lossy WebP file whose longer side is at most ``side``."""

@@ -111,7 +111,8 @@ class ImageStore:
     def room(self, count: int) -> Iterator[Room]:
         """Room for ``count`` images, which the block puts into it, from any thread. Where it raises none is kept.
 
-        Nobody else reads or changes the store meanwhile. Raises OutputError where the file cannot take them.
+        No other thread may use the store meanwhile, nor what fills the room: it would wait for ever. Raises OutputError
+        where the file cannot take the images.
         """
         with self._lock:
             held, first = len(self), len(self._slots)

@@ -61,9 +61,10 @@ class TestSet:
         if self._views == "real":
             self._real.add(sources, names=names, workers=self._workers)
         else:
+            wanted = self._copier.wanted(shown=True)
 
             def take(i: int, picture: Image.Image) -> None:
-                self._copier.take(images[i], picture, copies=True, remembered=False)
+                self._copier.take(images[i], picture, wanted)
 
             self._real.add(sources, names=names, workers=self._workers, use=take)
             copies = [row[0] for row in self._copier.of_images(images, self._seeds)]

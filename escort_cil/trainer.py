@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from escort_cil import run_folder as names
 from escort_cil.bytes import half_of_memory
@@ -35,7 +34,6 @@ from escort_cil.run_folder import RunFolder
 from escort_cil.test_set import TestSet
 from escort_codec.errors import OutputError
 from escort_codec.regenerate import regenerators
-from escort_codec.source import SourceImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +105,25 @@ class Trainer:
         self.learner = plan.learner()
         self._report = report
         self._regenerator = cache.regenerator.name
-        self.copier = self._copier(plan.maker, cache)
-        held = (half_of_memory() if config.cache_memory is None else config.cache_memory) // devices.world
+        held = (half_of_memory() if config.cache_memory is None else config.cache_memory) // devices.here
         test_bytes = held // 4
-        self.evaluator = Evaluator(devices, plan.transform, plan.hyperparameters.batch_size, config.workers)
         images = DecodedImages(
-            plan.transform, cache_bytes=held - test_bytes, folder=folder / names.CACHE, workers=config.workers
+            plan.transform,
+            evaluates=self.learner.uses_memory or self.learner.sees_all,
+            cache_bytes=held - test_bytes,
+            folder=folder / names.CACHE,
+            workers=config.workers,
         )
-        self.data = PhaseData(images, self.copier, self.evaluator, plan.numbers, config.probability)
+        self.maker = plan.make_maker(images.decode)
+        self.copier = self._copier(self.maker, cache)
+        self.evaluator = Evaluator(devices, plan.transform, plan.hyperparameters.batch_size, config.workers)
+        self.data = PhaseData(plan, self.learner, devices, images, self.copier, self.evaluator)
         self.test = TestSet(
             plan.data.test,
             plan.transform,
             config.eval_views,
             # Copies that were given are known by an image's name, which a test image may share with another.
-            self._copier(plan.test_maker, cache if plan.data.held_out else cache.without_given()),
+            self._copier(plan.make_test_maker(), cache if plan.data.held_out else cache.without_given()),
             config.seeds,
             cache_bytes=test_bytes,
             folder=folder / names.CACHE,
@@ -224,15 +227,11 @@ class Trainer:
         learner.begin_phase(plan.sizes[phase], derived_seed(config.model_seed, "weights", phase))
         resumed = self.recorder.restore_inside(state, learner) if state is not None else None
         after = self._remember(phase, held) if config.memory_only else None
-        images = self._images(phase)
-        items, remembered = self.data.items(
-            images,
-            held if after is None else after,
-            remembers=learner.uses_memory,
-            evaluated=learner.uses_memory or learner.sees_all,
-        )
+        if after is not None:
+            self.copier.forget(exemplars_of(after))
+        items, images, remembered = self.data.items(phase, held if after is None else after)
         epochs = plan.hyperparameters.schedule(phase).epochs
-        self._tell(PhaseBegan(phase, len(plan.sizes), plan.labels(phase), len(images), remembered, epochs))
+        self._tell(PhaseBegan(phase, len(plan.sizes), plan.labels(phase), images, remembered, epochs))
         fit(
             Fitting(
                 self.devices,
@@ -255,13 +254,6 @@ class Trainer:
             after = self._remember(phase, held)
         self._evaluate(phase, after)
 
-    def _images(self, phase: int) -> list[SourceImage]:
-        """The phase's own training images: those of all phases so far where the learner sees all."""
-        if self.config.memory_only:
-            return []
-        phases = range(phase + 1) if self.learner.sees_all else [phase]
-        return [image for p in phases for group in self.plan.train_images(p).values() for image in group]
-
     def _remember(self, phase: int, held: Contents) -> Contents:
         """The memory after the phase: the same on every process."""
         new = self.plan.train_images(phase)
@@ -269,7 +261,7 @@ class Trainer:
             label: (
                 torch.zeros(len(images), 1)  # there is no network yet to select with
                 if self.config.memory_only
-                else self.data.features(self.learner.net, images)
+                else self.data.features(images)
             )
             for label, images in new.items()
         }
@@ -281,7 +273,7 @@ class Trainer:
                 new,
                 features,
                 budget=self.plan.budget,
-                maker=self.plan.maker,
+                maker=self.maker,
                 select=self.plan.select,
                 seeds=seeds,
             )
@@ -294,7 +286,7 @@ class Trainer:
         if contents is not None:
             memory = figures_of(contents, self.recorder.write_memory(contents, phase, plan.budget))
         self.test.add(plan.labels(phase), plan.numbers)
-        means = self._means(phase, contents)
+        means = self.data.means(phase, contents)
         said = self.test.predict(self.evaluator, self.learner.net, means)
         groups = plan.sizes[: phase + 1]
         self.recorder.figures = self.recorder.figures.after(
@@ -305,13 +297,3 @@ class Trainer:
         self.recorder.end_phase(phase, record, self.learner)
         self.devices.wait()
         self._tell(PhaseEnded(record))
-
-    def _means(self, phase: int, contents: Contents | None) -> Tensor | None:
-        """The class means of the memory, or of all images where the learner sees all; None where there are none."""
-        so_far = self.plan.so_far(phase)
-        if contents is not None:
-            return self.data.means_of_memory(self.learner.net, contents, len(so_far))
-        if not self.learner.sees_all:
-            return None
-        images = [image for label in so_far for image in self.plan.data.train[label]]
-        return self.data.means_of_images(self.learner.net, images, len(so_far))

@@ -82,6 +82,34 @@ def test_which_copies_a_policy_has(images: list[SourceImage], tmp_path: Path) ->
     assert copier(True, None).of_images(images, (1,)) == [row[1:] for row in originals]
 
 
+@pytest.mark.parametrize(
+    ("prompts", "reals", "shown", "expected"),
+    [  # (prompt, prompt of a real exemplar, reduced) of a training image, of one in the last phase, of a test image
+        (True, None, True, [(1, 0, 0), (1, 0, 0), (1, 0, 0)]),
+        (True, None, False, [(1, 0, 0), (1, 0, 0), (0, 0, 0)]),
+        (True, "original", True, [(1, 1, 0), (1, 0, 0), (1, 0, 0)]),
+        (True, "original", False, [(1, 0, 0), (1, 0, 0), (0, 0, 0)]),
+        (False, "original", True, [(1, 1, 0), (1, 0, 0), (1, 0, 0)]),
+        (False, "original", False, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
+        (False, "webp:16", True, [(0, 0, 1), (0, 0, 1), (0, 0, 1)]),
+        (False, "webp:16", False, [(0, 0, 1), (0, 0, 1), (0, 0, 0)]),
+        (True, "webp:16", True, [(1, 0, 1), (1, 0, 1), (1, 0, 1)]),
+        (True, "webp:16", False, [(1, 0, 1), (1, 0, 1), (0, 0, 0)]),
+    ],
+)
+def test_what_is_made_of_an_image_that_is_decoded(
+    prompts: bool, reals: str | None, shown: bool, expected: list[tuple[int, int, int]], tmp_path: Path
+) -> None:
+    kind = RealKind.parse(reals) if reals else None
+    copier = Copier(Maker(kind or RealKind(), OPTIONS), cache_in(tmp_path), (0,), prompts=prompts, reals=kind)
+    wanted = [
+        copier.wanted(shown=shown, remembered=True, later=True),
+        copier.wanted(shown=shown, remembered=True),
+        copier.wanted(shown=shown),
+    ]
+    assert [(w.prompt, w.prompt_of_real, w.reduced) for w in wanted] == expected
+
+
 def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path) -> None:
     maker = Maker(RealKind(), OPTIONS)
     (prompt,) = maker.prompts(images[:1])
@@ -96,7 +124,7 @@ def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path)
     (reduced,) = small.reals(images[1:2])
     copier = Copier(small, cache_in(tmp_path), (0, 1), prompts=True, reals=RealKind(16))
     assert copier.of_exemplars([reduced], reals=True) == [[]]
-    assert reduced.image == small.reduced(images[1:2])[0]
+    assert reduced.image == small.files(images[1:2])[0]
 
 
 def test_copies_of_escort_decode_are_found_by_their_manifest(
@@ -149,7 +177,6 @@ def test_drawing(tmp_path: Path) -> None:
     assert set(values(1.0)[2]) == {31}
     assert values(0.25) == values(0.25)
     assert values(0.25) != values(0.25, seed=1)
-    assert store.batch(items.first())[0][:, 0, 0, 0].tolist() == [10, 20, 30]
 
 
 @settings(max_examples=50, deadline=None)

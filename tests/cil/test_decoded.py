@@ -18,6 +18,10 @@ from escort_cil.augment import Transform, transforms
 from escort_cil.decoded import DecodedImages
 from escort_cil.decoding import Source, Square
 from escort_cil.evaluation import evaluate_run
+from escort_cil.events import EpochEnded, Event
+from escort_cil.items import Items
+from escort_cil.memory.contents import Contents
+from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train
 from escort_codec.container import Reader
 from escort_codec.encode import EncodeOptions, encode_folder
@@ -84,21 +88,44 @@ def test_what_is_known_is_not_decoded_again(tmp_path: Path, decodes: Counter[str
     data = second.read_bytes()
     for path in (first, second):
         path.unlink()  # not even read
-    # By its path, by what it held, and the same bytes twice.
-    sources: list[Source] = [data, first, third, third.read_bytes(), third]
-    ids = images.add(sources, names=["x"] * 5).tolist()
-    assert ids[:2] == [b, a]
-    assert ids[2] == ids[4]
+    # By its path, by what it held, and the same twice.
+    other = saved(tmp_path, 3).read_bytes()
+    sources: list[Source] = [data, first, third, third, other, other]
+    ids = images.add(sources, names=["x"] * 6).tolist()
+    assert ids == [b, a, ids[2], ids[2], ids[4], ids[4]]
+    assert set(decodes.values()) == {1}
+    assert len(images) == 4
     assert images.add([data], names=["x"], use=lambda i, picture: pytest.fail("was decoded")).tolist() == [b]
-    assert decodes[hashlib.sha256(data).hexdigest()] == 1
     images.keep([data, third])
     assert len(images) == 2
-    assert images.add([data, third], names=["x", "y"]).tolist() == [b, ids[4]]
+    assert images.add([data, third], names=["x", "y"]).tolist() == [b, ids[2]]
+    assert set(decodes.values()) == {1}
     assert [pixels.shape for pixels in shown(images, torch.tensor([b]))] == [(3, 32, 32)]
     with pytest.raises(ImageError, match=r"0\.png"):
         images.add([first], names=["x"])  # it is gone
     images.close()
     assert len(images) == 0
+
+
+def test_the_bytes_of_a_file_are_known_once_it_was_decoded(tmp_path: Path, decodes: Counter[str]) -> None:
+    path = saved(tmp_path, 1)
+    images = DecodedImages(LARGE)
+    both: list[Source] = [path, path.read_bytes()]
+    ids = images.add(both, names=["x", "y"]).tolist()
+    assert ids[0] == ids[1]
+    assert list(decodes.values()) == [2]  # once too often, in one call
+    assert images.add(both, names=["x", "y"]).tolist() == ids
+    assert list(decodes.values()) == [2]
+    images.keep([path])
+    assert len(images) == 1
+
+
+def test_evaluation_can_be_left_out(tmp_path: Path) -> None:
+    images = DecodedImages(LARGE, evaluates=False, cache_bytes=3 * 32 * 32)
+    ids = images.add([saved(tmp_path, 1)], names=["x"], evaluated=[False])
+    assert images.training.disk_bytes == 0  # all of the memory is for training
+    with pytest.raises(KeyError, match="evaluation"):
+        images.evaluation(ids)
 
 
 def test_an_evaluation_square_can_be_asked_for_later(tmp_path: Path, decodes: Counter[str]) -> None:
@@ -158,6 +185,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "joint": {"method": "joint"},
     "finetune": {"method": "finetune"},
     "prompts alone": {"memory_only": True},
+    "originals and prompts alone": {"memory_only": True, "mix": "real=2,prompt=4", "budget": 20_000},
+    "reduced images and prompts alone": {
+        "memory_only": True,
+        "real": "webp:16:5",
+        "mix": "real=2,prompt=3",
+        "budget": 2500,
+    },
+    "several threads": {"mix": "real=0.5,prompt=0.5", "workers": 4, "budget": 12_000},
 }
 
 
@@ -180,6 +215,45 @@ def test_a_run_decodes_each_image_once(
     own = {hashlib.sha256(image.path.read_bytes()).hexdigest() for image in scan(small_data)}
     if not options.get("memory_only"):
         assert own <= decodes.keys()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_phase_holds_what_it_shows_and_no_more(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    expected: list[int] = []
+    decode = PhaseData.items
+
+    def watched(self: PhaseData, phase: int, remembered: Contents) -> tuple[Items, int, int]:
+        found = decode(self, phase, remembered)
+        held.append(len(self.images))
+        expected.append(len({*found[0].own.tolist(), *found[0].copies.flatten().tolist()} - {-1}))
+        return found
+
+    monkeypatch.setattr(PhaseData, "items", watched)
+    options = {"budget": None, "real_per_class": 2, "syn_per_class": 3, "epochs": 1}
+    train(quick(small_data, **options), out=tmp_path / "run")
+    # Images of 2, 2 and 1 classes with two copies each; of a class before, two originals and three prompts' copies.
+    assert held == expected == [16 * 3, 16 * 3 + 2 * (2 * 3 + 3 * 2), 8 * 3 + 4 * (2 * 3 + 3 * 2)]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_that_goes_on_decodes_each_image_once(
+    small_data: Path, tmp_path: Path, decodes: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = quick(small_data, budget=None, real_per_class=2, syn_per_class=3)
+    whole = train(config, out=tmp_path / "whole")
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochEnded) and (event.phase, event.epoch) == (1, 0):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, out=tmp_path / "run", report=stop)
+    decodes.clear()
+    assert train(config, out=tmp_path / "run", resume=True).records == whole.records
+    assert set(decodes.values()) == {1}
 
 
 @pytest.mark.usefixtures("one_thread")
