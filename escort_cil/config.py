@@ -188,16 +188,16 @@ class TrainConfig:
             workers=self.workers,
         )
 
-    def make_regenerator_options(self) -> Options:
-        """The regenerator's options; raises ConfigError for one that there is not."""
+    def make_regenerator_options(self, near: str | None = None) -> Options:
+        """The regenerator's options, with the network's device as ``near``; raises ConfigError for one there is not."""
         from escort_cil.learners.base import unknown
         from escort_codec.regenerate.base import Options
 
-        known = {f.name: f for f in fields(Options)}
+        known = {f.name: f for f in fields(Options) if f.name != "near"}
         for key in self.regenerator_options:
             if key not in known:
                 raise ConfigError(unknown(f"the regenerator's option {key!r}", key, known))
-        return Options(**self.regenerator_options)
+        return Options(near=near, **self.regenerator_options)
 
     def with_seed(self, seed: int) -> TrainConfig:
         """The same with another class order."""

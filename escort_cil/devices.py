@@ -38,6 +38,7 @@ class Devices:
 
         self._tracks = _checked(track)
         self._folder = folder
+        self._auto = device == "auto"
         cuda = torch.cuda.is_available()
         if device not in ("auto", "cpu") and not (device.startswith("cuda") and cuda):
             raise ConfigError(f"--device {device}: " + ("no GPU is there" if not cuda else "write auto, cpu or cuda:N"))
@@ -71,6 +72,11 @@ class Devices:
     def __str__(self) -> str:
         each = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
         return each if self.world == 1 else f"{self.world} x {each}"
+
+    @property
+    def chosen(self) -> str | None:
+        """The device, where the user chose one; None for "auto"."""
+        return None if self._auto else str(self.device)
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network on the device, its convolutions' weights in the order that is fastest there.

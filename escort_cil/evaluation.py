@@ -18,7 +18,7 @@ from escort_cil.config import EvalViews, TrainConfig
 from escort_cil.copies import Copier, CopyCache, Find
 from escort_cil.devices import Devices
 from escort_cil.evaluate import Evaluator, class_means
-from escort_cil.given import given_copies
+from escort_cil.given import GivenCopies
 from escort_cil.maker import Maker
 from escort_cil.memory.contents import Contents, read_contents
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
@@ -136,8 +136,10 @@ def evaluate_run(
     numbers = {label: number for number, label in enumerate(model.labels)}
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="escort-")))
-        regenerator = stack.enter_context(regenerators.get(config.regenerator)(config.make_regenerator_options()))
-        given = given_copies(Path(config.exemplars)) if _has_exemplars(config) else None
+        regenerator = stack.enter_context(
+            regenerators.get(config.regenerator)(config.make_regenerator_options(devices.chosen))
+        )
+        given = GivenCopies(Path(config.exemplars)).find if _has_exemplars(config) else None
         prompts = None
         if held_out and config.prompts and Path(config.prompts).exists():
             prompts = stack.enter_context(Reader(config.prompts))

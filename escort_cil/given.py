@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from escort_cil.copies import Find
 from escort_codec.errors import SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.regenerate.manifest import read_manifest
 
 
-def given_copies(folder: Path) -> Find:
-    """Finds the image of an exemplar (by ``label/name``) and seed in ``folder``, None where it is not there.
+class GivenCopies:
+    """The copies in a folder. ``regenerators`` are the names of those that made them, sorted.
 
     Raises SourceError where the folder has no manifest.
     """
-    entries = read_manifest(folder)
-    if not entries:
-        raise SourceError(f"{folder}: has no manifest.jsonl: give a folder that `escort decode` wrote")
-    places = {(entry.exemplar, entry.seed): folder / entry.image for entry in entries.values()}
 
-    def find(exemplar: Exemplar, seed: int) -> Path | None:
-        path = places.get((exemplar.key, seed))
+    def __init__(self, folder: Path) -> None:
+        entries = read_manifest(folder)
+        if not entries:
+            raise SourceError(f"{folder}: has no manifest.jsonl: give a folder that `escort decode` wrote")
+        self.folder = folder
+        self.regenerators = tuple(sorted({entry.regenerator for entry in entries.values() if entry.regenerator}))
+        self._places = {(entry.exemplar, entry.seed): folder / entry.image for entry in entries.values()}
+
+    def find(self, exemplar: Exemplar, seed: int) -> Path | None:
+        """The image of an exemplar (by ``label/name``) and a seed; None where it is not there."""
+        path = self._places.get((exemplar.key, seed))
         return path if path is not None and path.is_file() else None
-
-    return find

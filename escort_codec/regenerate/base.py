@@ -88,10 +88,12 @@ class Regenerator(ABC):
 class Options:
     """What a user may choose for a regenerator; None leaves it to the exemplar's recipe or the preset.
 
-    A regenerator raises UsageError for an option that is set and that it has no use for (``refuse_unused``).
+    A regenerator raises UsageError for an option that is set and that it has no use for (``refuse_unused``), but for
+    ``near``, which no user sets: the device of what the images are made for, taken where ``device`` is None.
     """
 
     device: str | None = None
+    near: str | None = None
     workers: int | None = None  # threads that make or save images; None: one a core
 
     # A diffusion model's. Names and ranges are the recipe's; ``model`` and ``controlnet`` may end in ``@revision``.
@@ -115,7 +117,7 @@ class Options:
 def refuse_unused(options: Options, name: str, *, used: tuple[str, ...]) -> None:
     """Raises UsageError where an option is set that is not in ``used``: regenerator ``name`` has no use for it."""
     for option in fields(options):
-        if option.name not in used and getattr(options, option.name) != option.default:
+        if option.name not in (*used, "near") and getattr(options, option.name) != option.default:
             flag = "--" + option.name.replace("_", "-")
             raise UsageError(f"{flag} means nothing to the {name} regenerator: leave it out or choose another")
 

@@ -117,6 +117,9 @@ def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> N
     assert (config.init_cls, config.increment, config.device, config.model_seed, seeds) == (40, 10, "cpu", 2, (5,))
     assert config.hyperparameters().temperature == 3  # type: ignore[attr-defined]
     assert config.make_regenerator_options().workers == 2
+    assert config.make_regenerator_options("cuda:1").near == "cuda:1"
+    with pytest.raises(ConfigError, match="near"):
+        configure({}, parse_settings(["regenerator.near=cpu"]))[0].make_regenerator_options()
 
 
 def test_a_runs_own_file(tmp_path: Path) -> None:

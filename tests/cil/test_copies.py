@@ -16,7 +16,7 @@ from PIL import Image
 from escort_cil.augment import transforms
 from escort_cil.copies import Copier, CopyCache
 from escort_cil.decoded import DecodedImages
-from escort_cil.given import given_copies
+from escort_cil.given import GivenCopies
 from escort_cil.items import Items, Shown, decode_items
 from escort_cil.maker import Maker
 from escort_cil.policy import RealKind
@@ -140,17 +140,18 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
         prepare_tree(tree)
         plan = make_plan(reader, tree, Choice(seeds=(0,), limit=2), harmonic)
         write_tree(reader, tree, plan.tasks, harmonic, Saving())
-        given_here = given_copies(tree)
+        given_here = GivenCopies(tree)
+        assert given_here.regenerators == ("harmonic",)
         prompts = Maker(RealKind(), OPTIONS, prompts=reader).prompts(images)
         assert prompts == [reader[image.key] for image in images]
-        cache = CopyCache(tmp_path / "cache", harmonic, given_here)
+        cache = CopyCache(tmp_path / "cache", harmonic, given_here.find)
         paths = cache.paths(prompts, (0, 1))
     # Two images with seed 0 were there; the others are made, not left out.
     assert cache.made == 4
     assert [path.is_relative_to(tree) for row in paths for path in row] == [True, False, True, False, False, False]
     assert all(path.is_file() for row in paths for path in row)
     with pytest.raises(SourceError, match=r"no manifest\.jsonl"):
-        given_copies(tmp_path / "cache")
+        GivenCopies(tmp_path / "cache")
 
 
 def test_drawing(tmp_path: Path) -> None:

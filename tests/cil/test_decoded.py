@@ -256,6 +256,13 @@ def test_a_run_that_goes_on_decodes_each_image_once(
     assert set(decodes.values()) == {1}
 
 
+def make_tree(prompts: Path, folder: Path) -> None:
+    """What ``escort decode`` makes of a file."""
+    with Reader(prompts) as reader, regenerators.get("harmonic")(Options(workers=1)) as harmonic:
+        prepare_tree(folder)
+        write_tree(reader, folder, make_plan(reader, folder, Choice(), harmonic).tasks, harmonic, Saving())
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("given", ["prompts", "exemplars"])
 def test_a_test_image_is_not_taken_for_a_training_image_of_its_name(
@@ -268,10 +275,7 @@ def test_a_test_image_is_not_taken_for_a_training_image_of_its_name(
     out = tmp_path / "out.escx"
     encode_folder(str(small_data), out, EncodeOptions(seeds=(0, 1), hint=8, coding="rle", workers=1))
     if given == "exemplars":
-        with Reader(out) as reader, regenerators.get("harmonic")(Options(workers=1)) as harmonic:
-            prepare_tree(tmp_path / "tree")
-            plan = make_plan(reader, tmp_path / "tree", Choice(), harmonic)
-            write_tree(reader, tmp_path / "tree", plan.tasks, harmonic, Saving())
+        make_tree(out, tmp_path / "tree")
         for path in (tmp_path / "tree").rglob("*.jpg"):
             Image.new("RGB", (48, 48)).save(path)  # to be seen at once
     place = {"prompts": str(out), "exemplars": str(tmp_path / "tree")}[given]
@@ -280,3 +284,16 @@ def test_a_test_image_is_not_taken_for_a_training_image_of_its_name(
     afterwards = evaluate_run(tmp_path / "run", small_data).to_record()
     for view, figures in alone.records[-1]["views"].items():
         assert afterwards["views"][view]["top1"] == figures["top1"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_says_who_made_the_copies_that_it_was_given(small_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    encode_folder(str(small_data), out, EncodeOptions(seeds=(0, 1), hint=8, coding="rle", workers=1))
+    make_tree(out, tmp_path / "tree")
+    said: list[str] = []
+    config = quick(small_data, prompts=str(out), exemplars=str(tmp_path / "tree"), epochs=1)
+    train(config, out=tmp_path / "run", report=lambda event: said.append(str(event)))
+    assert f"copies that are in {tmp_path / 'tree'} are taken from there: they were made by harmonic" in said
+    assert not [line for line in said if "images regenerated" in line]
+    assert not list((tmp_path / "run").rglob("cache/*/*.jpg"))

@@ -15,12 +15,15 @@ import pytest
 
 import escort_codec
 from escort_cil.confusion import load_figures
+from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.events import Event, PhaseEnded
 from escort_cil.learners import learners
 from escort_cil.trainer import train
 from escort_codec.encode import EncodeOptions, encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.exemplar import EdgeSettings
+from escort_codec.regenerate.base import Options
+from escort_codec.regenerate.harmonic import Harmonic
 from tests.cil.small_runs import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -178,6 +181,23 @@ def test_what_the_file_of_encode_cannot_give_is_refused(small_data: Path, tmp_pa
             train(quick("", prompts=str(tmp_path / f"{file}.escx"), **options), out=tmp_path / "run")
     same = quick("", prompts=str(tmp_path / "out.escx"), hint=12, canny_low=60, method="finetune", increment=5)
     assert train(same, out=tmp_path / "run").config.canny_high == 120
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "cpu"), ("auto", None)])
+def test_copies_are_made_where_the_network_is(
+    device: str, expected: str | None, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    make = Harmonic.__init__
+
+    def recorded(self: Harmonic, options: Options) -> None:
+        asked.append(options.near)
+        make(self, options)
+
+    monkeypatch.setattr(Harmonic, "__init__", recorded)
+    train(quick(small_data, device=device, epochs=1, increment=5), out=tmp_path / "run")
+    evaluate_run(tmp_path / "run", small_data, EvaluationOptions(device=device))
+    assert asked == [expected, expected]
 
 
 def test_a_run_is_not_overwritten(small_data: Path, tmp_path: Path, cache: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from escort_codec.errors import UsageError
 from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet import batching
 from escort_codec.regenerate.controlnet.batching import Groups, Sizes, is_out_of_memory, largest_batch
@@ -138,4 +139,7 @@ def test_a_cpu_takes_four_unless_told_otherwise() -> None:
     choice = ModelChoice("m", None, "c", None, "fp32")
     settings = Settings(choice, (512, 512), False, 20, 9.0, 1.0, "ddim", None)
     assert Session(Options(device="cpu")).batch_size(settings) == 4
+    assert Session(Options(device="cpu", near="cuda:99")).batch_size(settings) == 4
+    with pytest.raises(UsageError, match="cuda:99"):
+        Session(Options(near="cuda:99")).batch_size(settings)
     assert Session(Options(device="cpu", batch_size=9)).batch_size(settings) == 9

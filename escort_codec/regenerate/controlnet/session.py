@@ -46,7 +46,8 @@ class Session:
         from escort_codec.regenerate.controlnet.device import resolve_device
 
         if self._device is None:
-            self._device = resolve_device(self.options.device, int(os.environ.get("LOCAL_RANK", "0")))
+            wanted = self.options.device or self.options.near
+            self._device = resolve_device(wanted, int(os.environ.get("LOCAL_RANK", "0")))
         return self._device
 
     def default_dtype(self) -> str:
