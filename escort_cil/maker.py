@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from escort_cil.decoding import Use, decode_all
 from escort_cil.policy import RealKind
+from escort_codec.coding import codings
 from escort_codec.container import Reader
 from escort_codec.encode import EncodeOptions, encode_picture
 from escort_codec.errors import ConfigError
@@ -21,6 +23,8 @@ from escort_codec.workers import usable_cores
 if TYPE_CHECKING:
     from PIL import Image
 
+
+LOOKED_AT: Final = 64
 
 Decode: TypeAlias = Callable[[Sequence[Path], Use], None]
 """Decodes image files in threads, and gives each to a ``Use``."""
@@ -101,7 +105,10 @@ class Maker:
         given = [self._given(image) for image in images]
         rest = [image for image, exemplar in zip(images, given, strict=True) if exemplar is None]
         self._make([image for image in rest if image.path not in self._encoded], Wanted(prompt=True), self._encoded)
-        return [exemplar or self._encoded[image.path] for image, exemplar in zip(images, given, strict=True)]
+        return [
+            self._encoded[image.path] if exemplar is None else exemplar
+            for image, exemplar in zip(images, given, strict=True)
+        ]
 
     def prompts_of(self, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
         """Prompts of real exemplars, made of the image files that they hold. Raises ImageError."""
@@ -149,10 +156,14 @@ def _image_of(exemplar: Exemplar) -> SourceImage:
 
 
 def options_like(prompts: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
-    """The options that the file's first prompt was encoded with, as far as it tells; raises ConfigError for none."""
-    first = next((exemplar for exemplar in prompts if exemplar.kind == "prompt"), None)
-    if first is None:
+    """The options that the file's first prompts were encoded with, as far as they tell; raises ConfigError for none.
+
+    A map may be stored with a simpler coding than was asked for: the least simple of LOOKED_AT prompts is taken.
+    """
+    some = list(islice((exemplar for exemplar in prompts if exemplar.kind == "prompt"), LOOKED_AT))
+    if not some:
         raise ConfigError(f"{prompts.path}: holds no prompts; give the file that `escort encode` wrote")
+    first = some[0]
     side = max(hint_size(first.hint)) if first.hint else 0
     return replace(
         options,
@@ -160,5 +171,5 @@ def options_like(prompts: Reader, options: EncodeOptions, hint: int | None) -> E
         settings=first.made or options.settings,
         seeds=prompts.seeds or options.seeds,
         hint=side if hint is None else hint,
-        coding=first.coding,
+        coding=max((exemplar.coding for exemplar in some), key=lambda name: codings.get(name).number),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from escort_cil.copies import Copier, CopyCache
 from escort_cil.decoded import DecodedImages
 from escort_cil.given import GivenCopies
 from escort_cil.items import Items, Shown, decode_items
-from escort_cil.maker import Maker
+from escort_cil.maker import Maker, options_like
 from escort_cil.policy import RealKind
-from escort_codec.encode import EncodeOptions, encode_folder
-from escort_codec.errors import RegenerationError, SourceError
-from escort_codec.exemplar import Exemplar
+from escort_codec.container import Reader, pack
+from escort_codec.encode import EncodeOptions, encode_folder, encode_image
+from escort_codec.errors import ConfigError, RegenerationError, SourceError
+from escort_codec.exemplar import EdgeSettings, Exemplar
 from escort_codec.regenerate.base import Options, regenerators
 from escort_codec.source import SourceImage, load_rgb, scan
 
@@ -80,6 +82,22 @@ def test_which_copies_a_policy_has(images: list[SourceImage], tmp_path: Path) ->
     assert [row[:2] for row in both] == originals
     assert [row[2:] for row in both] == [row * 2 for row in reduced]  # each kind is as likely
     assert copier(True, None).of_images(images, (1,)) == [row[1:] for row in originals]
+
+
+def test_the_way_to_encode_is_that_of_the_files_prompts(images: list[SourceImage], tmp_path: Path) -> None:
+    made = EncodeOptions(preset="lowres", settings=EdgeSettings(60, 120), seeds=(3,), hint=12, coding="context")
+    blank = Exemplar.from_edges(np.zeros((2, 2), np.bool_), label="a", name="a.jpg", made=made.settings)
+    assert blank.coding != "context"  # a simpler one is shorter
+    blank = replace(encode_image(images[0], made).exemplar, label="a", payload=blank.payload, coding=blank.coding)
+    path = tmp_path / "out.escx"
+    path.write_bytes(pack([replace(blank, map_shape=(2, 2)), encode_image(images[1], made).exemplar]))
+    with Reader(path) as reader:
+        found = options_like(reader, EncodeOptions(workers=2), None)
+        assert found == replace(made, workers=2)
+        assert options_like(reader, EncodeOptions(), 8).hint == 8
+    path.write_bytes(pack(Maker(RealKind(), OPTIONS).reals(images)))
+    with Reader(path) as reader, pytest.raises(ConfigError, match="holds no prompts"):
+        options_like(reader, EncodeOptions(), None)
 
 
 @pytest.mark.parametrize(
