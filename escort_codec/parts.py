@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -23,43 +24,54 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
     """
     if not files:
         raise UsageError("merge needs at least one file")
-    with ExitStack() as stack:
-        readers = [stack.enter_context(Reader(path)) for path in files]
-        if any(Path(out).exists() and reader.path.samefile(out) for reader in readers):
-            raise UsageError(f"{out}: is one of the files to merge: choose another name")
-        recipes: dict[Recipe, Path] = {}
-        for reader in readers:
-            for recipe in reader.recipes:
-                recipes.setdefault(recipe, reader.path)
-        if len(recipes) > 1 and not keep_recipes:
-            one, other, *_ = recipes
-            files_named = " and ".join(map(str, dict.fromkeys((recipes[one], recipes[other]))))
-            raise UsageError(
-                f"different recipes in {files_named} ({one.differences(other)}):"
-                " --keep-recipes keeps each exemplar's own"
-            )
-        sources = {reader.source for reader in readers}
-        with Writer(out, source=sources.pop() if len(sources) == 1 else "", overwrite=overwrite) as writer:
-            for reader in _ordered(readers):
+    parts = [_look_at(Path(path)) for path in files]  # one open at a time: there may be thousands
+    if any(Path(out).exists() and part.path.samefile(out) for part in parts):
+        raise UsageError(f"{out}: is one of the files to merge: choose another name")
+    recipes: dict[Recipe, Path] = {}
+    for part in parts:
+        for recipe in part.recipes:
+            recipes.setdefault(recipe, part.path)
+    if len(recipes) > 1 and not keep_recipes:
+        one, other, *_ = recipes
+        files_named = " and ".join(map(str, dict.fromkeys((recipes[one], recipes[other]))))
+        raise UsageError(
+            f"different recipes in {files_named} ({one.differences(other)}): --keep-recipes keeps each exemplar's own"
+        )
+    sources = {part.source for part in parts}
+    with Writer(out, source=sources.pop() if len(sources) == 1 else "", overwrite=overwrite) as writer:
+        for part in _ordered(parts):
+            with Reader(part.path) as reader:
                 for exemplar in reader:
                     try:
                         writer.add(exemplar)
                     except LimitError as exc:
-                        raise LimitError(f"{reader.path}: {exc}") from exc
-        return len(writer)
+                        raise LimitError(f"{part.path}: {exc}") from exc
+    return len(writer)
 
 
-def _ordered(readers: Sequence[Reader]) -> list[Reader]:
-    """By their smallest key where their key ranges are disjoint, else as given. Empty files come first."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A file to merge: its smallest and largest key ("" where it is empty), its recipes and source."""
 
-    def span(reader: Reader) -> tuple[str, str]:
+    path: Path
+    low: str
+    high: str
+    recipes: tuple[Recipe, ...]
+    source: str
+
+
+def _look_at(path: Path) -> _Part:
+    with Reader(path) as reader:
         index = reader.state.index
-        return min(index.low, default=""), max(index.high, default="")
+        low, high = min(index.low, default=""), max(index.high, default="")
+        return _Part(path, low, high, tuple(reader.recipes), reader.source)
 
-    ordered = sorted(readers, key=span)
-    spans = [span(reader) for reader in ordered]
-    disjoint = all(spans[i][1] < spans[i + 1][0] for i in range(len(spans) - 1))
-    return ordered if disjoint else list(readers)
+
+def _ordered(parts: Sequence[_Part]) -> list[_Part]:
+    """By their smallest key where their key ranges are disjoint, else as given. Empty files come first."""
+    ordered = sorted(parts, key=lambda part: (part.low, part.high))
+    disjoint = all(one.high < other.low for one, other in pairwise(ordered))
+    return ordered if disjoint else list(parts)
 
 
 def extract(

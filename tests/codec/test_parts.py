@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_no_payload_is_decoded(tmp_path: Path, whole: Path, monkeypatch: pytest.
     assert [bad] == read_all(tmp_path / "z.escx")
     parts = split(merged, tmp_path / "parts", parts=2)
     assert [e for part in parts for e in read_all(part)] == [*STORED, bad]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit of open files")
+def test_more_files_are_merged_than_may_be_open_at_once(tmp_path: Path, whole: Path) -> None:
+    import resource
+
+    files = split(whole, tmp_path / "parts", parts=60)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with whole.open("rb") as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 20, limits[1]))
+    try:
+        assert merge(files, tmp_path / "merged.escx") == 60
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (tmp_path / "merged.escx").read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7, 60])
