@@ -69,6 +69,10 @@ class RunFolder:
         try:
             values = json.loads((self / CONFIG).read_text("utf-8"))
         except FileNotFoundError as exc:
+            runs = sorted(str(path.parent) for path in self.path.glob(f"*/{CONFIG}"))
+            if runs:
+                more = f" or {len(runs) - 1} more" if len(runs) > 1 else ""
+                raise TrainingError(f"{self.path}: holds runs, and is none: give one, {runs[0]}{more}") from exc
             raise TrainingError(f"{self.path}: is no run folder: it has no {CONFIG}") from exc
         except (OSError, ValueError) as exc:
             raise TrainingError(f"{self / CONFIG}: cannot be read: {exc}") from exc

@@ -205,3 +205,8 @@ def test_old_checkpoints_are_removed_as_new_ones_are_complete(tmp_path: Path) ->
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is no run folder"):
         RunFolder(tmp_path).train_config()
+    for seed in (7, 1993):
+        (tmp_path / f"seed{seed}").mkdir()
+        (tmp_path / f"seed{seed}" / "config.json").write_text("{}")
+    with pytest.raises(TrainingError, match=r"holds runs, and is none: give one, .*seed1993 or 1 more"):
+        RunFolder(tmp_path).train_config()
