@@ -33,7 +33,7 @@ from escort_cil.randomness import derived_seed
 from escort_cil.recorder import Recorder
 from escort_cil.run_folder import RunFolder
 from escort_cil.test_set import TestSet
-from escort_codec.errors import OutputError
+from escort_codec.errors import EscortError, OutputError
 from escort_codec.regenerate import regenerators
 
 
@@ -75,10 +75,15 @@ def train(
                 figures = load_figures(folder / names.CONFUSION)
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), figures)
         devices = Devices(plan.config.device, plan.config.mixed_precision, track=plan.config.track, folder=folder.path)
+        fault: EscortError | None = None
         if devices.is_main and not (resume and folder.exists):
-            folder.begin(force=force)
-            folder.write_config(plan.values(), sys.argv if command is None else command)
-        devices.wait()
+            try:
+                folder.begin(force=force)
+                folder.write_config(plan.values(), sys.argv if command is None else command)
+            except EscortError as exc:
+                fault = exc
+        if (said := devices.from_main(None if fault is None else str(fault))) is not None:
+            raise fault or OutputError(said)  # in every process: none waits for the first
         regenerator = regenerators.get(plan.config.regenerator)(plan.config.make_regenerator_options(devices.chosen))
         given = GivenCopies(Path(plan.config.exemplars)) if plan.config.exemplars else None
         with regenerator:

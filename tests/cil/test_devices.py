@@ -23,14 +23,27 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
 
 
-def launch(arguments: list[str], processes: int) -> None:
-    """Runs this file's main in several processes on the CPU, as torchrun does."""
+def launch(arguments: list[str], processes: int, *, program: tuple[str, ...] = (__file__,), code: int = 0) -> str:
+    """Runs this file's main, or another program, in several processes on the CPU, as torchrun does; what was said."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*command, __file__, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        [*command, *program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == code, done.stderr[-3000:]
+    return done.stderr
+
+
+def test_what_stops_the_first_process_stops_all_with_its_line(small_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    said = launch(
+        ["train", str(small_data), "--device", "cpu", "--budget", "20KB", "--out", str(tmp_path)],
+        2,
+        program=("-m", "cli"),
+        code=1,
+    )
+    assert said.count("holds a run already: --resume it") == 2
+    assert "[rank1]" not in said
 
 
 def test_two_processes_learn_what_one_does(small_data: Path, tmp_path: Path) -> None:
