@@ -1,8 +1,9 @@
 """Every error that escort raises on purpose, in one tree.
 
     EscortError                    exit code 1
-    ├── UsageError                 exit code 2: an option or argument that cannot be meant
-    │   └── UnknownNameError       no coding, regenerator, learner ... of that name
+    ├── UsageError                 exit code 2: a setting or argument that is wrong; knows the setting
+    │   ├── UnknownNameError       no coding, regenerator, learner ... of that name
+    │   └── ConfigError            a training configuration that is wrong
     ├── LimitError                 a value above a cap of the format, on the way in
     ├── SourceError                the data folder: missing, empty, unreadable
     │   └── ImageError             one image file: not an image, damaged, too large
@@ -17,9 +18,9 @@
     ├── RegenerationError          one image could not be regenerated
     │   └── ModelError             a model is missing or of the wrong kind
     └── TrainingError              a run that cannot go on
-        └── ConfigError            exit code 2: a configuration that cannot be meant
 
-The message of each is one line: what, where, what to do.
+The message of each is one line: what, where, what to do. It speaks of settings by their names in the library, in
+backquotes where they stand in a sentence ("give more `seeds`"); the command line replaces these names by its flags.
 """
 
 from __future__ import annotations
@@ -32,9 +33,36 @@ class EscortError(Exception):
 
 
 class UsageError(EscortError):
-    """An option or argument that cannot be meant."""
+    """A setting or an argument that is wrong.
+
+    ``setting`` is the name of the setting in the library, "" where it is not about one; ``value`` is what it was set
+    to; ``message`` is the rest of the line. ``UsageError("at least 1", setting="workers", value=0)`` reads
+    "workers = 0: at least 1"; the command line shows "--workers 0: at least 1".
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, setting: str = "", value: object = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.setting = setting
+        self.value = value
+
+    def __str__(self) -> str:
+        if not self.setting:
+            return self.message
+        return (
+            f"{self.setting}: {self.message}"
+            if self.value is None
+            else f"{self.setting} = {self.value!r}: {self.message}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_usage, (type(self), self.message, self.setting, self.value)
+
+
+def _rebuild_usage(kind: type[UsageError], message: str, setting: str, value: object) -> UsageError:
+    return kind(message, setting=setting, value=value)
 
 
 class UnknownNameError(UsageError):
@@ -126,7 +154,5 @@ class TrainingError(EscortError):
     """A training run cannot go on."""
 
 
-class ConfigError(TrainingError):
-    """A configuration that cannot be meant."""
-
-    exit_code = 2
+class ConfigError(UsageError):
+    """A training configuration that is wrong."""

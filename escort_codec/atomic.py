@@ -1,0 +1,97 @@
+"""Whole files or none: a file is written under a temporary name beside its place, synced, and renamed.
+
+The temporary name is ``.escort-<process>-<random>.partial``. The random part keeps threads, processes and containers
+apart that share a folder. The process number lets ``remove_leftovers`` tell a file that is being written from one that
+a killed process left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from escort_codec.errors import OutputError
+
+PARTIAL: Final = re.compile(r"\.escort-(\d+)-[0-9a-f]{16}\.partial")
+STALE: Final = 60.0
+"""Seconds without a change after which a partial file counts as left behind."""
+
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@contextmanager
+def replacing(path: Path, before_rename: Callable[[], None] | None = None) -> Iterator[BinaryIO]:
+    """A binary file to write; when the block ends it takes the place of ``path``.
+
+    At any time ``path`` is the old file or the new one, whole and on the disk. ``before_rename`` is called when the
+    bytes are safe. Where anything fails the old file stays and nothing else is left. Raises OutputError where the
+    system refuses; what the block or ``before_rename`` raises passes through.
+    """
+    partial = path.with_name(f".escort-{os.getpid()}-{secrets.token_hex(8)}.partial")
+    try:
+        descriptor = os.open(partial, _FLAGS, 0o666)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if before_rename is not None:
+            before_rename()
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as exc:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(exc, OSError):
+            raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        raise
+
+
+def write_file(path: Path, data: bytes, before_rename: Callable[[], None] | None = None) -> None:
+    """Writes ``data`` as the whole file ``path``, as ``replacing`` does. Raises OutputError."""
+    with replacing(path, before_rename) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in ``folder`` durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the partial files that killed processes left in ``folder`` and the folders in it."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            match = PARTIAL.fullmatch(name)
+            if match:
+                path = Path(parent) / name
+                with contextlib.suppress(OSError):
+                    if not _runs(int(match[1])) or time.time() - path.lstat().st_mtime > STALE:
+                        path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of that number runs on this machine; True where that cannot be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
