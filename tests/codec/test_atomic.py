@@ -27,8 +27,14 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")
-    with pytest.raises(TypeError), replacing(path) as file:
-        file.write("text")  # type: ignore[arg-type]
+
+    def write() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        write()
     with pytest.raises(OutputError, match=r"a\.txt: cannot be written: No space left"), replacing(path):
         raise OSError(28, "No space left on device")
     assert path.read_bytes() == b"old"
