@@ -33,9 +33,9 @@ from typing import Any
 import torch
 
 from escort_cil.bytes import parse_bytes
-from escort_cil.config import TrainConfig
 from escort_cil.metrics import mean_and_deviation
-from escort_cil.run_folder import METRICS, RunFolder
+from escort_cil.run.folder import METRICS, RunFolder
+from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
 from escort_codec.encode import EncodeOptions, encode_folder
 from escort_codec.exemplar import EdgeSettings

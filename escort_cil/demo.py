@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from escort_cil.config import TrainConfig
+from escort_cil.data.protocol import DataSet, read_data
 from escort_cil.events import Report, silent
-from escort_cil.phases import DataSet, read_data
+from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.contact_sheet import SheetRow, contact_sheet
 from escort_codec.container import Reader

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from escort_cil import run_folder as names
 from escort_cil.bytes import half_of_memory
-from escort_cil.config import EvalViews, TrainConfig
-from escort_cil.copies import Copier, CopyCache, Find
-from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator, class_means
+from escort_cil.data.protocol import group_by_label, read_data
+from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.given import GivenCopies
-from escort_cil.maker import Maker
 from escort_cil.memory.contents import Contents, read_contents
+from escort_cil.memory.encoder import Maker
+from escort_cil.memory.synthetic import Copier, CopyCache, Find
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
-from escort_cil.phases import group_by_label, read_data
-from escort_cil.saved_model import SavedModel, load_model
+from escort_cil.processes import Devices
+from escort_cil.run import folder as names
+from escort_cil.run.model import SavedModel, load_model
+from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.test_set import TestSet
 from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError

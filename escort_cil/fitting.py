@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from escort_cil.augment import Transform, augment
-from escort_cil.checkpoint import optimizer_tensors, restore_optimizer
-from escort_cil.devices import Devices
+from escort_cil.data.items import Items
+from escort_cil.data.store import ImageStore
 from escort_cil.events import EpochEnded, Report
-from escort_cil.items import Items
 from escort_cil.learners import Learner
 from escort_cil.networks import Output
-from escort_cil.randomness import generator
-from escort_cil.store import ImageStore
+from escort_cil.processes import Devices
+from escort_cil.run.checkpoint import optimizer_tensors, restore_optimizer
+from escort_cil.run.seeds import generator
 from escort_codec.errors import TrainingError
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from escort_cil.devices import Devices
 from escort_cil.given import GivenCopies
 from escort_cil.learners import learners
-from escort_cil.plan import Plan
+from escort_cil.processes import Devices
+from escort_cil.run.plan import Plan
 
 SLOW_SIDE = 128  # pixels from which training on a CPU takes days
 

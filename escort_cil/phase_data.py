@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from escort_cil.copies import Copier
-from escort_cil.decoded import DecodedImages
-from escort_cil.decoding import Source
-from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator, class_means
-from escort_cil.items import Items, Shown, decode_items
+from escort_cil.data.decoding import Source
+from escort_cil.data.images import DecodedImages
+from escort_cil.data.items import Items, Shown, decode_items
+from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
-from escort_cil.maker import Maker
 from escort_cil.memory.budget import Budget, NewShelf, OldShelf, Shelf, fill
 from escort_cil.memory.contents import Contents, exemplars_of
-from escort_cil.plan import Plan
-from escort_cil.selection import Selection
+from escort_cil.memory.encoder import Maker
+from escort_cil.memory.selection import Selection
+from escort_cil.memory.synthetic import Copier
+from escort_cil.processes import Devices
+from escort_cil.run.plan import Plan
 from escort_codec.source import SourceImage
 
 

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.config import EvalViews
-from escort_cil.copies import Copier
-from escort_cil.decoding import Source
-from escort_cil.evaluate import Evaluator, predictions
+from escort_cil.data.decoding import Source
+from escort_cil.evaluator import Evaluator, predictions
+from escort_cil.memory.synthetic import Copier
 from escort_cil.metrics import Predictions
 from escort_cil.networks import GrowingNet
+from escort_cil.run.settings import EvalViews
 from escort_codec.source import SourceImage
 
 

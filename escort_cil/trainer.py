@@ -11,27 +11,27 @@ from typing import Any
 
 import torch
 
-from escort_cil import run_folder as names
 from escort_cil.bytes import half_of_memory
-from escort_cil.checkpoint import State
-from escort_cil.config import TrainConfig
-from escort_cil.confusion import load_figures
-from escort_cil.copies import Copier, CopyCache
-from escort_cil.decoded import DecodedImages
-from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator
+from escort_cil.data.images import DecodedImages
+from escort_cil.evaluator import Evaluator
 from escort_cil.events import CopiesMade, EpochEnded, Event, PhaseBegan, PhaseEnded, Report, Said, silent
 from escort_cil.fitting import Fitting, fit
 from escort_cil.given import GivenCopies
 from escort_cil.introduction import introduction
-from escort_cil.maker import Maker
 from escort_cil.memory.contents import Contents, exemplars_of, figures_of, read_contents
+from escort_cil.memory.encoder import Maker
+from escort_cil.memory.synthetic import Copier, CopyCache
 from escort_cil.metrics import MemoryFigures, RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData, remember
-from escort_cil.plan import Plan, learnt_by
-from escort_cil.randomness import derived_seed
-from escort_cil.recorder import Recorder
-from escort_cil.run_folder import RunFolder
+from escort_cil.processes import Devices
+from escort_cil.run import folder as names
+from escort_cil.run.checkpoint import State
+from escort_cil.run.confusion import load_figures
+from escort_cil.run.folder import RunFolder
+from escort_cil.run.plan import Plan, learnt_by
+from escort_cil.run.recorder import Recorder
+from escort_cil.run.seeds import derived_seed
+from escort_cil.run.settings import TrainConfig
 from escort_cil.test_set import TestSet
 from escort_codec.errors import EscortError, OutputError
 from escort_codec.regenerate import regenerators

@@ -80,9 +80,9 @@ def _decode(memory: Path, images: Path, name: str) -> None:
 
 
 def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
+    from escort_cil.data.protocol import read_data
     from escort_cil.demo import PHASES, accuracy_sentences, demo_budget, train_demo
     from escort_cil.events import Event, PhaseEnded
-    from escort_cil.phases import read_data
 
     budget = demo_budget(read_data(data))
     print(f"4. train {PHASES} phases, three times, with {budget:,} bytes of memory each")

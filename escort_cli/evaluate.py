@@ -40,8 +40,8 @@ def evaluate(
     from json import dumps
 
     from escort_cil.bytes import parse_bytes
-    from escort_cil.config import check_views
     from escort_cil.evaluation import EvaluationOptions, evaluate_run
+    from escort_cil.run.settings import check_views
     from escort_codec.container.sink import write_whole
     from escort_codec.errors import UsageError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from escort_cil.config import TrainConfig
+    from escort_cil.run.settings import TrainConfig
 
 
 def train(
@@ -167,7 +167,7 @@ def _run(
     print_config: bool,
     force: bool,
 ) -> None:
-    from escort_cil.runs import configure, parse_settings, train_seeds
+    from escort_cil.run.command import configure, parse_settings, train_seeds
     from escort_codec.errors import UsageError
 
     if resume is not None and (out is not None or force):
@@ -202,7 +202,7 @@ def _order_seeds(texts: list[str] | None) -> tuple[int, ...]:
 
 
 def _labels(path: Path) -> tuple[str, ...]:
-    from escort_cil.phases import read_labels
+    from escort_cil.data.protocol import read_labels
 
     return read_labels(path)
 

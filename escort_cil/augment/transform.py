@@ -15,7 +15,7 @@ from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_pad
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
 from escort_cil.augment.threads import in_pieces
-from escort_cil.store import ImageStore
+from escort_cil.data.store import ImageStore
 from escort_codec.registry import Registry
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from escort_cil.maker import Maker
 from escort_cil.memory.contents import UNITS_A_PROMPT, ClassMemory, Contents, packed
+from escort_cil.memory.encoder import Maker
 from escort_cil.policy import Mix
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar

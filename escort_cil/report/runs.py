@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.confusion import FILE_NAME as CONFUSION
-from escort_cil.confusion import load_figures
 from escort_cil.metrics import RunFigures, mean_and_deviation
 from escort_cil.report.tables import size_text
+from escort_cil.run.confusion import FILE_NAME as CONFUSION
+from escort_cil.run.confusion import load_figures
 from escort_codec.errors import TrainingError
 
 MEMORY: Final = "memory.escx"

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from escort_cil.confusion import FILE_NAME, save_figures
 from escort_cil.metrics import MemoryFigures, PhaseFigures, Predictions, RunFigures, phase_figures
+from escort_cil.run.confusion import FILE_NAME, save_figures
 from escort_codec.container import Writer
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint

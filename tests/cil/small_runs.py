@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from escort_cil.config import TrainConfig
+from escort_cil.run.settings import TrainConfig
 from escort_codec.drawn import draw_dataset
 
 CLASSES = 5

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from escort_cil.bytes import parse_bytes
-from escort_cil.config import TrainConfig
-from escort_cil.config_file import read_config_file
-from escort_cil.phases import class_order
+from escort_cil.data.protocol import class_order
 from escort_cil.policy import Mix, RealKind
-from escort_cil.runs import configure, parse_settings
+from escort_cil.run.command import configure, parse_settings
+from escort_cil.run.pycil import read_config_file
+from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, UsageError
 
 PAPER = {

@@ -11,7 +11,7 @@ import pytest
 import escort_codec
 from escort_cil.evaluation import evaluate_run
 from escort_cil.events import EpochEnded, Event
-from escort_cil.runs import configure
+from escort_cil.run.command import configure
 from escort_cil.trainer import train
 from escort_codec.drawn import draw_dataset
 from escort_codec.encode import EncodeOptions, encode_folder

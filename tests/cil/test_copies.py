@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from escort_cil.augment import transforms
-from escort_cil.copies import Copier, CopyCache
-from escort_cil.decoded import DecodedImages
+from escort_cil.data.images import DecodedImages
+from escort_cil.data.items import Items, Shown, decode_items
 from escort_cil.given import GivenCopies
-from escort_cil.items import Items, Shown, decode_items
-from escort_cil.maker import Maker, options_like
+from escort_cil.memory.encoder import Maker, options_like
+from escort_cil.memory.synthetic import Copier, CopyCache
 from escort_cil.policy import RealKind
 from escort_codec.container import Reader, pack
 from escort_codec.encode import EncodeOptions, encode_folder, encode_image

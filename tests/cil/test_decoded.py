@@ -15,11 +15,11 @@ from PIL import Image
 
 import escort_codec.source
 from escort_cil.augment import Transform, transforms
-from escort_cil.decoded import DecodedImages
-from escort_cil.decoding import Source, Square
+from escort_cil.data.decoding import Source, Square
+from escort_cil.data.images import DecodedImages
+from escort_cil.data.items import Items
 from escort_cil.evaluation import evaluate_run
 from escort_cil.events import EpochEnded, Event
-from escort_cil.items import Items
 from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from escort_cil.checkpoint import load_tensors, save_tensors
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
-from escort_cil.saved_model import load_model
+from escort_cil.run.checkpoint import load_tensors, save_tensors
+from escort_cil.run.model import load_model
 from escort_cil.trainer import train
 from escort_codec.errors import FormatError, ModelError, SourceError, TrainingError
 from escort_codec.regenerate.base import Job, Regenerated

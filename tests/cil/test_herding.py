@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from escort_cil.selection import herding, random_order, selections
+from escort_cil.memory.selection import herding, random_order, selections
 from escort_codec.errors import UnknownNameError
 
 

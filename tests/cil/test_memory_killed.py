@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from escort_cil.checkpoint import Checkpoints, State
 from escort_cil.memory.contents import ClassMemory, packed, write_whole
-from escort_cil.run_folder import MEMORY
+from escort_cil.run.checkpoint import Checkpoints, State
+from escort_cil.run.folder import MEMORY
 from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points
 from tests.helpers import assert_whole, in_child, make_exemplars, quick_folder

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from escort_cil.confusion import load_figures, save_figures
 from escort_cil.metrics import (
     MemoryFigures,
     PhaseFigures,
@@ -25,6 +24,7 @@ from escort_cil.metrics import (
     mean_and_deviation,
     phase_figures,
 )
+from escort_cil.run.confusion import load_figures, save_figures
 from escort_codec.errors import OutputError, TrainingError
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from escort_cil.phases import check_class_order, class_order, read_data, read_labels, split_phases
+from escort_cil.data.protocol import check_class_order, class_order, read_data, read_labels, split_phases
 from escort_codec.errors import ConfigError, SourceError
 
 

@@ -374,7 +374,7 @@ def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs of the trainer on drawn pictures, an epoch a phase at 16 pixels. Takes some seconds, and is the proof
     that the page reads what training writes."""
-    from escort_cil.config import TrainConfig
+    from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import train
     from escort_codec.drawn import draw_dataset
 

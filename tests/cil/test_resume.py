@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from escort_cil.checkpoint import Checkpoints, State, load_tensors, save_tensors
 from escort_cil.events import EpochEnded, Event, PhaseBegan, PhaseEnded
-from escort_cil.run_folder import RunFolder
+from escort_cil.run.checkpoint import Checkpoints, State, load_tensors, save_tensors
+from escort_cil.run.folder import RunFolder
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, TrainingError
 from tests.cil.small_runs import quick

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from escort_cil.decoding import Source
-from escort_cil.store import ImageStore
+from escort_cil.data.decoding import Source
+from escort_cil.data.store import ImageStore
 from escort_codec.errors import ImageError, OutputError
 
 SIDE = 4

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import escort_codec
-from escort_cil.confusion import load_figures
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.events import Event, PhaseEnded
 from escort_cil.learners import learners
+from escort_cil.run.confusion import load_figures
 from escort_cil.trainer import train
 from escort_codec.encode import EncodeOptions, encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError

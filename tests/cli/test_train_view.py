@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from escort_cil.config import TrainConfig
 from escort_cil.events import CopiesMade, EpochEnded, PhaseBegan, PhaseEnded, Said
 from escort_cil.metrics import RunFigures
+from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult
 from escort_cli.train_view import print_results, shown
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.config import TrainConfig
 from escort_cil.learners.base import unknown
+from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError
 
 # PyCIL's key: the field of TrainConfig, or the method's option after "method."

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from escort_cil import run_folder as names
 from escort_cil.augment import Transform, transforms
-from escort_cil.checkpoint import load_tensors, prefixed, restore
-from escort_cil.config import TrainConfig
 from escort_cil.learners import learners
 from escort_cil.networks import GrowingNet, backbones
-from escort_cil.run_folder import RunFolder
+from escort_cil.run import folder as names
+from escort_cil.run.checkpoint import load_tensors, prefixed, restore
+from escort_cil.run.folder import RunFolder
+from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import TrainingError
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_cil.decoding import Source
-from escort_cil.maker import Maker, Wanted
+from escort_cil.data.decoding import Source
+from escort_cil.memory.encoder import Maker, Wanted
 from escort_cil.policy import RealKind
 from escort_codec.errors import OutputError, RegenerationError
 from escort_codec.exemplar import Exemplar

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from escort_cil import run_folder as names
-from escort_cil.checkpoint import Checkpoints, State, load_tensors, prefixed, restore, save_tensors
-from escort_cil.confusion import load_figures, save_figures
 from escort_cil.learners import Learner
 from escort_cil.memory.budget import Budget
 from escort_cil.memory.contents import Contents, packed, write_whole
 from escort_cil.metrics import RunFigures
-from escort_cil.run_folder import RunFolder
+from escort_cil.run import folder as names
+from escort_cil.run.checkpoint import Checkpoints, State, load_tensors, prefixed, restore, save_tensors
+from escort_cil.run.confusion import load_figures, save_figures
+from escort_cil.run.folder import RunFolder
 from escort_codec.errors import TrainingError
 
 

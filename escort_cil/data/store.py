@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from escort_cil.decoding import Source, Square, Use, decode_all
+from escort_cil.data.decoding import Source, Square, Use, decode_all
 from escort_codec.errors import OutputError
 
 

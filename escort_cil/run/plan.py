@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil import run_folder as names
 from escort_cil.augment import transforms
-from escort_cil.config import TrainConfig
+from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
 from escort_cil.learners import Learner, learners
-from escort_cil.maker import Decode, Maker, Wanted, options_like
+from escort_cil.memory.encoder import Decode, Maker, Wanted, options_like
+from escort_cil.memory.selection import selections
 from escort_cil.networks import backbones
-from escort_cil.phases import check_class_order, class_order, read_data, split_phases
-from escort_cil.run_folder import RunFolder
-from escort_cil.selection import selections
+from escort_cil.run import folder as names
+from escort_cil.run.folder import RunFolder
+from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.hint import hint_size

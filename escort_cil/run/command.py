@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.config import TrainConfig
-from escort_cil.config_file import FileConfig, read_config_file
+from escort_cil.data.protocol import class_order
 from escort_cil.events import Report, Said, silent
 from escort_cil.learners.base import unknown
-from escort_cil.phases import class_order
-from escort_cil.run_folder import RunFolder
+from escort_cil.run.folder import RunFolder
+from escort_cil.run.pycil import FileConfig, read_config_file
+from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from escort_cil.decoded import DecodedImages
-from escort_cil.decoding import Source
+from escort_cil.data.decoding import Source
+from escort_cil.data.images import DecodedImages
 
 
 @dataclass(frozen=True, slots=True)

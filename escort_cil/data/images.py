@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.decoding import Source, Use, decode_all
-from escort_cil.store import ImageStore
+from escort_cil.data.decoding import Source, Use, decode_all
+from escort_cil.data.store import ImageStore
 
 EVALUATION_SHARE: Final = 5  # one part in so many of the memory: evaluation's squares are read once or twice a phase
 

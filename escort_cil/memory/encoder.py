@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from escort_cil.decoding import Use, decode_all
+from escort_cil.data.decoding import Use, decode_all
 from escort_cil.policy import RealKind
 from escort_codec.coding import codings
 from escort_codec.container import Reader

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import escort_codec
-from escort_cil.checkpoint import FOLDER
-from escort_cil.config import TrainConfig
-from escort_cil.confusion import FILE_NAME
 from escort_cil.memory.contents import write_whole
+from escort_cil.run.checkpoint import FOLDER
+from escort_cil.run.confusion import FILE_NAME
+from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, OutputError, TrainingError
 
 CONFIG: Final = "config.json"
