@@ -1,7 +1,6 @@
 """Pillow's colour operations on batches: uint8 (B, 3, H, W), each image with its own magnitude, float32 (B,).
 
-Each gives what Pillow gives, to the bit (tests compare them); they return new tensors. kornia's operations work on
-floats in 0..1 and round, equalise and sharpen differently, and its equalisation goes image by image.
+Each gives what Pillow gives, to the bit (tests compare them), and returns a new tensor.
 """
 
 from __future__ import annotations

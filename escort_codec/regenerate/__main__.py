@@ -11,7 +11,7 @@ import sys
 
 def main() -> None:
     """Runs ``escort decode`` with this program's arguments."""
-    from cli import app
+    from escort_cli.app import app
 
     arguments = sys.argv[1:]
     if not any(argument.partition("=")[0] == "--regenerator" for argument in arguments):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from cli import app
+from escort_cli.app import app
 from escort_codec import Reader
 from escort_codec.drawn import draw_dataset
 from escort_codec.exemplar import EdgeSettings

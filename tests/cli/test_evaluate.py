@@ -14,7 +14,7 @@ from escort_codec.drawn import draw_dataset
 
 
 def _run(*arguments: object) -> Result:
-    from cli import app
+    from escort_cli.app import app
 
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two phases of two classes and one, in about a second."""
-    from cli import app
+    from escort_cli.app import app
 
     out = tmp_path_factory.mktemp("runs") / "run"
     small = ("--backbone", "resnet10", "--image-size", "16", "--epochs", "1", "--increment", "2", "--seeds", "0")

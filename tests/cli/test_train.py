@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from cli import app
+from escort_cli.app import app
 from escort_codec.drawn import draw_dataset
 
 QUICK = ["--backbone", "resnet10", "--image-size", "16", "--batch-size", "8", "--epochs", "1", "--device", "cpu"]
