@@ -28,19 +28,19 @@ def command(name: str) -> EscortCommand:
     ("name", "error", "line"),
     [
         ("encode", UsageError("at least 1", setting="workers", value=0), "--workers 0: at least 1"),
-        ("encode", UsageError("write raise or skip", setting="on_error", value="no"), "--on-error no: write raise or skip"),
+        ("encode", UsageError("raise or skip", setting="on_error", value="no"), "--on-error no: raise or skip"),
         ("encode", UsageError("give one", setting="shard"), "--shard: give one"),
         ("encode", UsageError("no such folder", setting="data", value="x/y"), "DATA x/y: no such folder"),
         ("encode", UsageError("not with `resume`", setting="force", value=True), "--force: not with --resume"),
         ("decode", UsageError("one is enough", setting="seeds", value=(1, 2)), "--seeds 1,2: one is enough"),
         ("train", ConfigError("not sharp", setting="blur", value=-1.5), "--set blur=-1.5: not sharp"),
         ("train", ConfigError("0 is none", setting="method.temperature"), "--set method.temperature: 0 is none"),
-        ("train", ConfigError("no prompts", setting="prompts_file", value="a b.escx"), "--memory 'a b.escx': no prompts"),
+        ("train", ConfigError("is none", setting="prompts_file", value="a b.escx"), "--memory 'a b.escx': is none"),
         ("train", TrainingError("r: give more `seeds` or `continued`"), "r: give more --seeds or --continue"),
         ("train", TrainingError("`escort recover` and `edges`"), "`escort recover` and `edges`"),
         ("verify", UsageError("at least 1", setting="workers", value=0), "workers = 0: at least 1"),
     ],
-)  # fmt: skip
+)
 def test_settings_become_flags(name: str, error: EscortError, line: str) -> None:
     assert with_flags(error, command(name)) == line
 
