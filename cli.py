@@ -1,4 +1,4 @@
-"""The command line from a checkout: ``python cli.py encode DATA OUT.escx`` is ``escort encode DATA OUT.escx``."""
+"""Runs the command line from a checkout: ``python cli.py --help``."""
 
 from __future__ import annotations
 

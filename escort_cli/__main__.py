@@ -1,4 +1,4 @@
-"""``python -m escort_cli`` is ``escort``: for launchers that start a module, such as torchrun and accelerate."""
+"""``python -m escort_cli``, for launchers that start a module: ``torchrun -m escort_cli decode ...``."""
 
 from __future__ import annotations
 

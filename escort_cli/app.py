@@ -1,7 +1,7 @@
-"""The command line of escort: parse, call, print. An EscortError becomes one line and an exit code.
+"""The command line of escort: its commands, and errors as one line with an exit code.
 
-Each command is a function in a module of this package. Commands import what they need when they run, so ``--help`` is
-quick.
+Each command is a function of a module here that parses, calls and prints. Heavy imports stand inside the functions, so
+that ``escort --help`` is quick.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand
 
 import escort_codec
 from escort_cli.decode import decode
@@ -26,6 +25,7 @@ from escort_cli.inspect import inspect
 from escort_cli.merge import merge
 from escort_cli.recover import recover
 from escort_cli.report import report
+from escort_cli.settings_options import GroupedCommand
 from escort_cli.split import split
 from escort_cli.train import train
 from escort_cli.verify import verify
@@ -45,16 +45,24 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     split,
     extract,
 )
-"""The commands in the order of ``escort --help``."""
 
 OPTIONAL: Final = frozenset({"torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2"})
 """Packages that a plain installation does not have."""
 
 EXTRAS: Final = {"decode": "diffusion", "report": "report"}
-"""The extra that a command needs, if it is not ``train``."""
+"""The extra that brings what a command needs, if it is not ``train``."""
+
+app = typer.Typer(
+    name="escort",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # drawing help with rich would take three times as long
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 
 
-class EscortCommand(TyperCommand):
+class Command(GroupedCommand):
     """A command whose errors become one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -87,18 +95,8 @@ def _remedy(error: EscortError) -> str:
     return " (`escort recover` saves what is whole)" if damaged else ""
 
 
-app = typer.Typer(
-    name="escort",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # drawing help with rich takes three times as long
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(f"escort {escort_codec.__version__}")
         raise typer.Exit
 
@@ -113,9 +111,9 @@ def escort(
 
 
 for _command in COMMANDS:
-    app.command(cls=EscortCommand)(_command)
+    app.command(cls=Command)(_command)
 
 
 def main() -> None:
     """The console script ``escort``."""
-    app(prog_name="escort")
+    app()

@@ -45,15 +45,16 @@ def encode(
     """
     import warnings
 
-    from escort_cli.progress import progress
-    from escort_codec.encode import EncodeOptions, encode_folder
+    from escort_cli.terminal import terminal
+    from escort_codec.encode import encode_folder
     from escort_codec.errors import UsageError
-    from escort_codec.exemplar import EdgeSettings
     from escort_codec.limits import MAX_PIXELS
+    from escort_codec.options import EncodeOptions
+    from escort_codec.recipe import EdgeSettings
     from escort_codec.seeds import parse_seeds
 
     if on_error not in ("raise", "skip"):
-        raise UsageError(f"--on-error {on_error}: write raise or skip")
+        raise UsageError("write raise or skip", setting="on_error", value=on_error)
     options = EncodeOptions(
         split=split,
         preset=preset,
@@ -71,8 +72,8 @@ def encode(
     )
     # Pillow warns of very large images on its own; the cap has its own error.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    with progress("encode") as shown:
-        report = encode_folder(data, out, options, begin=shown.begin, step=shown.advance, say=shown.say)
+    with terminal() as progress:
+        report = encode_folder(data, out, options, progress=progress)
     _print(out, report, as_json=json)
 
 
@@ -83,7 +84,7 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
         return None
     k, _, n = text.partition("/")
     if not (k.isascii() and k.isdigit() and n.isascii() and n.isdigit()):
-        raise UsageError(f"--shard {text}: write 3/16 for the third of sixteen parts")
+        raise UsageError("write 3/16 for the third of sixteen parts", setting="shard", value=text)
     return int(k), int(n)
 
 
@@ -117,7 +118,7 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
 
 def print_sizes(out: Path, report: EncodeReport, sizes: Sizes, source: int | None) -> None:
     """Prints the table of sizes; ``source``: bytes of the source files, None where they were not all seen."""
-    from escort_cli.tables import format_bytes, format_ratio, format_share, print_table
+    from escort_cli.terminal import format_bytes, format_ratio, format_share, print_table
 
     n, total = sizes.exemplars, sizes.file_bytes
     rows = [

@@ -11,10 +11,10 @@ from typer.core import TyperCommand
 
 from escort_codec.errors import EscortError, UsageError
 
-PARAMETERS: Final[Mapping[str, Mapping[str, str]]] = {
-    "train": {"prompts_file": "memory", "continued": "continue_"},
+RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
+    "train": {"continued": "--continue"},
 }
-"""By command, the parameters that are not called like their setting."""
+"""By command, the flags of settings that have another name than the setting and the command's parameter."""
 
 _SETTING: Final = re.compile(r"`([a-z][a-z0-9_.]*)`")
 
@@ -25,34 +25,35 @@ def with_flags(error: EscortError, command: TyperCommand) -> str:
     ``UsageError("at least 1", setting="workers", value=0)`` becomes ``--workers 0: at least 1``, and a setting in
     backquotes becomes its flag. A setting without a flag becomes ``--set KEY=VALUE`` if the command has ``--set``.
     """
-    names = _flags(command)
+    flags = _flags(command)
 
     def flag(match: re.Match[str]) -> str:
-        return names.get(match[1], match[0])
+        return flags.get(match[1], match[0])
 
     if not isinstance(error, UsageError) or not error.setting:
         return _SETTING.sub(flag, str(error))
     setting, value = error.setting, error.value
-    if setting in names:
-        typed = [names[setting], *([] if value is None or value is True else [_typed(value)])]
-    elif "set_" in names:
-        typed = ["--set", setting if value is None else f"{setting}={_typed(value)}"]
+    if setting in flags:
+        typed = flags[setting] if value is None or value is True else f"{flags[setting]} {_typed(value)}"
+    elif "set" in flags:
+        typed = f"--set {setting}" if value is None else f"--set {setting}={_typed(value)}"
     else:
         return _SETTING.sub(flag, str(error))
-    return f"{' '.join(typed)}: {_SETTING.sub(flag, error.message)}"
+    return f"{typed}: {_SETTING.sub(flag, error.message)}"
 
 
 def _flags(command: TyperCommand) -> dict[str, str]:
-    """By setting, what its parameter is called on the command line: its longest flag, or an argument's name."""
+    """By setting, what is typed for it: a flag, or an argument's name. Settings are parameters or flags by name."""
+    flags: dict[str, str] = {}
     params: list[Any] = list(command.params)
-    names = {
-        param.name: max(param.opts, key=len)
-        if param.param_type_name == "option"
-        else (param.metavar or param.name.upper()).strip("[].")
-        for param in params
-    }
-    renamed = PARAMETERS.get(command.name or "", {})
-    return names | {setting: names[param] for setting, param in renamed.items()}
+    for param in params:
+        if param.param_type_name == "option":
+            typed = max(param.opts, key=len)
+            flags[typed.lstrip("-").replace("-", "_")] = typed
+        else:
+            typed = (param.metavar or param.name.upper()).strip("[].")
+        flags[param.name] = typed
+    return {**flags, **RENAMED.get(command.name or "", {})}
 
 
 def _typed(value: object) -> str:

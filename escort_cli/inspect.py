@@ -15,7 +15,7 @@ def inspect(
 ) -> None:
     """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
     import escort_codec
-    from escort_cli.tables import format_bytes, format_share, print_table
+    from escort_cli.terminal import format_bytes, format_share, print_table
     from escort_codec.container.layout import MAJOR, MINOR
     from escort_codec.measure import measure
     from escort_codec.seeds import format_seeds

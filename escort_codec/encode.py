@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.container import Writer, pack
-from escort_codec.container.checks import label_fault, name_fault, seeds_fault, settings_fault, text_fault
+from escort_codec.container.checks import label_fault, name_fault, text_fault
 from escort_codec.container.reader import Reader
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
-from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_LABELS, MAX_PIXELS, MAX_PROMPT
-from escort_codec.presets import check_preset
+from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT
+from escort_codec.options import EncodeOptions, check_options
+from escort_codec.progress import Progress
+from escort_codec.recipe import Recipe
 from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
     from PIL import Image
 
+log = logging.getLogger(__name__)
+
 _GROUP: Final = 8  # images that a worker takes at a time
 _HELD: Final = 1 << 22  # pixels of edge maps that it holds before they are coded
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeOptions:
-    """What ``escort encode`` may be told.
-
-    ``hint`` is the colour hint's longer side in pixels, 0 for none. ``workers`` None means one a core. ``shard`` (k, n)
-    takes the k-th of n parts, 1 <= k <= n; merged in their order the parts equal the whole. ``max_pixels`` is the
-    cap for one image. ``resume`` goes on with what a killed run left.
-    """
-
-    split: str = "train"
-    preset: str = "hires"
-    settings: EdgeSettings = field(default_factory=EdgeSettings)
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    hint: int = 32
-    hint_quality: int = 20
-    coding: str = "context"
-    workers: int | None = None
-    on_error: Literal["raise", "skip"] = "raise"
-    max_pixels: int = MAX_PIXELS
-    shard: tuple[int, int] | None = None
-    overwrite: bool = False
-    resume: bool = False
 
 
 @dataclass(slots=True)
@@ -177,30 +157,31 @@ def encode_folder(
     out: str | os.PathLike[str],
     options: EncodeOptions | None = None,
     *,
-    begin: Callable[[int], None] = lambda total: None,
-    step: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
 ) -> EncodeReport:
     """Encodes a data folder into a new ``.escx`` file; the same bytes for any number of workers.
 
-    ``begin`` is told the number of images, ``step`` is called after each, ``say`` gets a line for each file skipped.
-    ``data`` is recorded as it is given. After an error or an interrupt there is no ``out``; with ``resume`` the part
-    that is done is kept beside it as ``<out>.partial`` and taken up by the next call with the same options.
+    A skipped file is logged as a warning. ``data`` is recorded as it is given. After an error or an interrupt there is
+    no ``out``; with ``resume`` the finished part is kept beside it as ``<out>.partial`` and the next call with the same
+    options continues it.
 
     Raises SourceError, ImageError, LimitError, OutputError, BusyError, UsageError.
     """
     options = options or EncodeOptions()
-    _check(options)
+    check_options(options)
+    progress = progress or Progress()
     started = time.perf_counter()
     report = EncodeReport()
 
     def skip(fault: str) -> None:
         report.skipped.append(fault)
-        say(f"skipped: {fault}")
+        log.warning("skipped: %s", fault)
 
     whole = scan(data, options.split)
     if options.shard is not None and options.shard[1] > len(whole):
-        raise UsageError(f"--shard {options.shard[0]}/{options.shard[1]}: {data} has only {len(whole)} images")
+        raise UsageError(
+            f"{data} has only {len(whole)} images", setting="shard", value="/".join(map(str, options.shard))
+        )
     images = _share(whole, options.shard)
     usable = []
     for image in images:
@@ -211,9 +192,9 @@ def encode_folder(
         else:
             usable.append(image)
     if len(usable) > MAX_EXEMPLARS:
-        raise LimitError(f"{data}: {len(usable)} images are above the cap of {MAX_EXEMPLARS} for one file: use --shard")
+        raise LimitError(f"{data}: {len(usable)} images are above the cap of {MAX_EXEMPLARS} for one file: use `shard`")
     if (classes := len({image.label for image in usable})) > MAX_LABELS:
-        raise LimitError(f"{data}: {classes} classes are above the cap of {MAX_LABELS} for one file: use --shard")
+        raise LimitError(f"{data}: {classes} classes are above the cap of {MAX_LABELS} for one file: use `shard`")
     writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
     try:
         prepare(options.coding)
@@ -222,7 +203,7 @@ def encode_folder(
             report.resumed = len(writer)
         if options.on_error == "raise":
             _check_images(usable, options)
-        begin(len(usable))
+        progress.begin("encode", len(usable))
         for image, encoded in encode_images(usable, options):
             if isinstance(encoded, ImageError):
                 if options.on_error == "raise":
@@ -236,9 +217,10 @@ def encode_folder(
                 report.source_bytes += encoded.source_bytes
                 height, width = encoded.exemplar.size
                 report.pixel_bytes += 3 * height * width
-            step()
+            progress.advance()
         if not len(writer):
             raise SourceError(f"{data}: none of its {len(images)} files could be used")
+        progress.end()
         writer.close(keep_partial=options.resume)
     except BaseException:
         writer.abort(keep_partial=options.resume)
@@ -254,29 +236,6 @@ def prepare(coding: str) -> None:
     for simpler in codings:
         if simpler.number <= number:
             simpler.prepare()
-
-
-def _check(options: EncodeOptions) -> None:
-    """Raises UsageError for options that cannot be meant."""
-    check_preset(options.preset)
-    codings.get(options.coding)
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers {options.workers}: at least one is needed")
-    if not 1 <= options.max_pixels <= MAX_PIXELS:
-        raise UsageError(f"--max-pixels {options.max_pixels}: the format takes 1 to {MAX_PIXELS} pixels")
-    if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
-        raise UsageError(f"--shard {options.shard[0]}/{options.shard[1]}: write 1/16 to 16/16")
-    if not 0 <= options.hint <= MAX_HINT_SIDE:
-        raise UsageError(f"--hint {options.hint}: a hint's longer side is 1 to {MAX_HINT_SIDE} pixels, or 0 for none")
-    if not 0 <= options.hint_quality <= 100:
-        raise UsageError(f"--hint-quality {options.hint_quality}: WebP's quality is 0 to 100")
-    settings = options.settings
-    if not 0 <= settings.low <= settings.high <= 0xFFFF:
-        raise UsageError(f"Canny's thresholds {settings.low} and {settings.high} must rise within 0 to 65535")
-    if not (math.isfinite(settings.blur) and settings.blur >= 0) or settings_fault(settings):
-        raise UsageError(f"an edge map's blur {settings.blur} or contour {settings.min_contour} cannot be meant")
-    if fault := seeds_fault(options.seeds):
-        raise UsageError(f"--seeds: {fault}")
 
 
 def _share(images: list[SourceImage], shard: tuple[int, int] | None) -> list[SourceImage]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from escort_codec.container import Reader, Writer
 from escort_codec.errors import LimitError, OutputError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 
 AnyPath = str | PathLike[str]
 
@@ -124,9 +125,9 @@ def split(
                 run = range(len(reader) * k // parts, len(reader) * (k + 1) // parts)
                 shares[folder / f"{stem}-{k + 1}-of-{parts}.escx"] = lambda run=run: (reader[i] for i in run)  # type: ignore[misc]
         else:
-            from escort_codec.regenerate.naming import Names
+            from escort_codec.export.names import SafeNames
 
-            names = Names(reader.labels)
+            names = SafeNames(reader.labels)
             for label in reader.labels:
                 shares[folder / f"{stem}-{names.folder(label)}.escx"] = lambda label=label: (  # type: ignore[misc]
                     reader[i] for i in reader.of_label(label)

@@ -12,7 +12,7 @@ from escort_codec.container.checks import exemplar_fault, text_fault
 from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL_SIZE, make_chunk, make_tail
 from escort_codec.errors import LimitError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.limits import (
     MAX_EXEMPLARS,
     MAX_INDEX,
@@ -23,6 +23,7 @@ from escort_codec.limits import (
     MAX_RECIPES,
     MAX_SOURCE,
 )
+from escort_codec.recipe import Recipe
 
 BLOCK_EXEMPLARS = 256
 BLOCK_BYTES = 1 << 20

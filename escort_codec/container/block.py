@@ -34,7 +34,7 @@ from escort_codec.container.columns import (
 from escort_codec.container.layout import ChunkHead
 from escort_codec.container.table import TABLE_ERRORS, Table, decompress, pack_table
 from escort_codec.errors import DamagedError
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
     MAX_HINT,
@@ -45,6 +45,7 @@ from escort_codec.limits import (
     MAX_SEEDS,
     MAX_TABLE,
 )
+from escort_codec.recipe import EdgeSettings, Recipe
 
 COLUMNS: Final = 17
 PROMPT: Final = 0

@@ -12,7 +12,7 @@ import re
 
 from escort_codec.coding import codings
 from escort_codec.errors import EscortError
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size
 from escort_codec.limits import (
     MAX_LABEL,
@@ -24,6 +24,7 @@ from escort_codec.limits import (
     MAX_SEEDS,
     MAX_SIDE,
 )
+from escort_codec.recipe import EdgeSettings, Recipe
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -20,8 +20,8 @@ from escort_codec.container.layout import (
     unpack_msgpack,
 )
 from escort_codec.errors import DamagedError, EscortError
-from escort_codec.exemplar import Recipe
 from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPE_BYTES, MAX_RECIPES, MAX_SOURCE
+from escort_codec.recipe import Recipe
 
 LOST_RECIPE: Final = Recipe(extra=(("recovered", "the recipe was lost"),))
 

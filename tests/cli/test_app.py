@@ -10,17 +10,17 @@ import pytest
 import typer
 
 import escort_codec
-from escort_cli.app import COMMANDS, EscortCommand, app
-from escort_cli.flags import PARAMETERS, with_flags
+from escort_cli.app import COMMANDS, Command, app
+from escort_cli.flags import RENAMED, with_flags
 from escort_codec.errors import ConfigError, DamagedError, EscortError, TrainingError, UsageError
 
 ROOT = Path(__file__).parents[2]
 GROUP = typer.main.get_command(app)
 
 
-def command(name: str) -> EscortCommand:
+def command(name: str) -> Command:
     found = GROUP.commands[name]  # type: ignore[attr-defined]
-    assert isinstance(found, EscortCommand)
+    assert isinstance(found, Command)
     return found
 
 
@@ -33,10 +33,10 @@ def command(name: str) -> EscortCommand:
         ("encode", UsageError("no such folder", setting="data", value="x/y"), "DATA x/y: no such folder"),
         ("encode", UsageError("not with `resume`", setting="force", value=True), "--force: not with --resume"),
         ("decode", UsageError("one is enough", setting="seeds", value=(1, 2)), "--seeds 1,2: one is enough"),
-        ("train", ConfigError("not sharp", setting="blur", value=-1.5), "--set blur=-1.5: not sharp"),
+        ("train", ConfigError("not", setting="method.lr", value=-1.5), "--set method.lr=-1.5: not"),
         ("train", ConfigError("0 is none", setting="method.temperature"), "--set method.temperature: 0 is none"),
         ("train", ConfigError("is none", setting="prompts_file", value="a b.escx"), "--memory 'a b.escx': is none"),
-        ("train", TrainingError("r: give more `seeds` or `continued`"), "r: give more --seeds or --continue"),
+        ("train", TrainingError("r: `seeds`, `continued` or `continue`"), "r: --seeds, --continue or --continue"),
         ("train", TrainingError("`escort recover` and `edges`"), "`escort recover` and `edges`"),
         ("verify", UsageError("at least 1", setting="workers", value=0), "workers = 0: at least 1"),
     ],
@@ -45,9 +45,9 @@ def test_settings_become_flags(name: str, error: EscortError, line: str) -> None
     assert with_flags(error, command(name)) == line
 
 
-def test_every_renamed_parameter_exists() -> None:
-    for name, renamed in PARAMETERS.items():
-        assert set(renamed.values()) <= {param.name for param in command(name).params}
+def test_every_renamed_flag_exists() -> None:
+    for name, flags in RENAMED.items():
+        assert set(flags.values()) <= {flag for param in command(name).params for flag in param.opts}
 
 
 def test_each_command_is_listed_once_with_a_line_of_help() -> None:
