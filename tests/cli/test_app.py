@@ -84,5 +84,5 @@ def test_help_imports_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "encode" in done.stdout
-    heavy = {"numpy", "cv2", "PIL", "numba", "torch", "rich.console", "matplotlib", "jinja2", "zstandard", "msgpack"}
+    heavy = {"numpy", "cv2", "PIL", "numba", "torch", "rich.console", "matplotlib", "jinja2", "zstandard"}
     assert heavy & set(done.stderr.split()) == set()
