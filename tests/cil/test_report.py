@@ -440,9 +440,6 @@ class Failing(Regenerator):
 
     name = "failing"
 
-    def __init__(self, options: object = None, near: str | None = None) -> None:
-        pass
-
     def recipe(self, exemplar: Exemplar) -> object:  # type: ignore[override]
         return exemplar.recipe
 
