@@ -240,7 +240,8 @@ class TrainConfig:
         if self.batch_size is not None:
             options["batch_size"] = self.batch_size
         kind = learners.get(self.method).hyperparameters
-        made: Hyperparameters = build(kind, {**options, **self.method_options}, f"{self.method} setting", ConfigError)
+        what = f"{self.method} setting"
+        made: Hyperparameters = build(kind, {**options, **self.method_options}, what, ConfigError, "method.")
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
@@ -257,10 +258,13 @@ class TrainConfig:
         )
 
     def make_regenerator(self, near: str | None = None) -> Regenerator:
-        """The regenerator, with the network's device as ``near``. Raises UsageError."""
-        from escort_codec.regenerate import make_regenerator
+        """The regenerator, with the network's device as ``near``. Raises ConfigError."""
+        from escort_codec.regenerate import make_regenerator, regenerators
 
-        return make_regenerator(self.regenerator, self.regenerator_options, near=near)
+        kind = regenerators.get(self.regenerator)().options_class
+        what = f"{self.regenerator} setting"
+        options = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
+        return make_regenerator(self.regenerator, options, near=near)
 
     def with_seed(self, seed: int) -> TrainConfig:
         """The same with another class order."""
