@@ -96,7 +96,7 @@ def error_line(error: EscortError, command: Any) -> str:
     flags = {}
     for parameter in command.params:
         is_option = parameter.param_type_name == "option"
-        flags[(parameter.name or "").rstrip("_")] = parameter.opts[0] if is_option else parameter.human_readable_name
+        flags[(parameter.name or "").rstrip("_")] = parameter.opts[0] if is_option else parameter.metavar
     sets = "set" in flags
 
     def flag(name: str) -> str | None:

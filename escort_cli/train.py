@@ -99,7 +99,7 @@ def train(
             chosen, seeds, out=resume or out, progress=progress, force=force, resume=resume is not None
         )
     if is_first():
-        _print_results(results)
+        print_results(results)
 
 
 def _order_seeds(text: str | None) -> tuple[int, ...]:
@@ -136,7 +136,7 @@ def _print_settings(typed: Mapping[str, Any]) -> None:
     print_columns(groups)
 
 
-def _print_results(results: Sequence[RunResult]) -> None:
+def print_results(results: Sequence[RunResult]) -> None:
     """The tables of finished runs, and of their mean if there are several."""
     from escort_cli.terminal import print_table
 

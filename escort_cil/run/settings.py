@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from escort_codec.errors import ConfigError
 from escort_codec.options import EncodeOptions
 from escort_codec.recipe import EdgeSettings
-from escort_codec.settings import build, check, convert, setting, settings_of
+from escort_codec.settings import build, check, setting, settings_of
 
 if TYPE_CHECKING:
     from escort_cil.learners import Hyperparameters
@@ -267,9 +267,3 @@ class TrainConfig:
     def with_seed(self, seed: int) -> TrainConfig:
         """The same with another class order."""
         return replace(self, seed=seed)
-
-
-def check_views(text: str) -> EvalViews:
-    """Views as typed; raises ConfigError."""
-    views: EvalViews = convert(settings_of(TrainConfig)["eval_views"], text, ConfigError)
-    return views
