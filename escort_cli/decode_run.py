@@ -13,10 +13,10 @@ import typer
 
 from escort_cli.progress import Progress, progress
 from escort_codec.errors import EscortError
-from escort_codec.interrupts import EXIT_CODE, ended_by_signals
 from escort_codec.regenerate.output import Outcome, Saving, Watch, prepare_tree, write_tree
 from escort_codec.regenerate.plan import Choice, Plan, make_plan
 from escort_codec.regenerate.processes import Processes, launched
+from escort_codec.workers import EXIT_CODE, ended_by_signals
 
 if TYPE_CHECKING:
     from escort_codec.container import Reader

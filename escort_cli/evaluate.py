@@ -42,7 +42,7 @@ def evaluate(
     from escort_cil.bytes import parse_bytes
     from escort_cil.evaluation import EvaluationOptions, evaluate_run
     from escort_cil.run.settings import check_views
-    from escort_codec.container.sink import write_whole
+    from escort_codec.container.locked_file import write_whole
     from escort_codec.errors import UsageError
 
     if workers is not None and workers < 1:

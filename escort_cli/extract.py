@@ -16,7 +16,7 @@ def extract(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing SUB.")] = False,
 ) -> None:
     """Copy the exemplars of some classes, or single ones, into a new file."""
-    from escort_codec.parts import extract as extract_from
+    from escort_codec.container.parts import extract as extract_from
 
     count = extract_from(file, out, labels=label or (), names=name or (), overwrite=force)
     print(f"{out}: {count:,} exemplars, {out.stat().st_size:,} bytes")

@@ -17,7 +17,7 @@ def merge(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
 ) -> None:
     """Put files together without decoding them; the shards of one encoding give what a single run gives."""
-    from escort_codec.parts import merge as merge_files
+    from escort_codec.container.parts import merge as merge_files
 
     count = merge_files(files, out, keep_recipes=keep_recipes, overwrite=force)
     print(f"{out}: {count:,} exemplars of {len(files)} files, {out.stat().st_size:,} bytes")

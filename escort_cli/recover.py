@@ -14,7 +14,7 @@ def recover(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing GOOD.")] = False,
 ) -> None:
     """Save all whole blocks of a damaged or unfinished file, and say what was lost."""
-    from escort_codec.container.recovery import recover as save
+    from escort_codec.container.parts import recover as save
 
     recovery = save(bad, good, overwrite=force)
     for line in recovery.lost:

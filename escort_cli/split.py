@@ -16,7 +16,7 @@ def split(
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Split a file into even parts (merge puts them together again) or into one file a class."""
-    from escort_codec.parts import split as split_file
+    from escort_codec.container.parts import split as split_file
 
     for path in split_file(file, out, parts=parts, by_class=by_class, overwrite=force):
         print(f"{path}: {path.stat().st_size:,} bytes")

@@ -14,14 +14,23 @@ import numpy as np
 
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.container import Writer, pack
-from escort_codec.container.checks import label_fault, name_fault, seeds_fault, settings_fault, text_fault
+from escort_codec.container.assembler import settings_fault
 from escort_codec.container.reader import Reader
-from escort_codec.edges import edge_map
+from escort_codec.edges import check_preset, edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
 from escort_codec.hint import encode_hint
-from escort_codec.limits import MAX_EXEMPLARS, MAX_HINT_SIDE, MAX_LABELS, MAX_PIXELS, MAX_PROMPT
-from escort_codec.presets import check_preset
+from escort_codec.limits import (
+    MAX_EXEMPLARS,
+    MAX_HINT_SIDE,
+    MAX_LABELS,
+    MAX_PIXELS,
+    MAX_PROMPT,
+    label_fault,
+    name_fault,
+    seeds_fault,
+    text_fault,
+)
 from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from escort_cil.metrics import MemoryFigures
-from escort_codec.container import Reader, pack, sink
+from escort_codec.container import Reader, locked_file, pack
 from escort_codec.exemplar import Exemplar
 
 UNITS_A_PROMPT = 1 / 24  # the paper's count: a real exemplar is 1
@@ -62,7 +62,7 @@ def packed(contents: Sequence[ClassMemory]) -> bytes:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file beside ``path``, syncs it and puts it in place in one step. Raises OutputError, BusyError."""
-    sink.write_whole(path, data)
+    locked_file.write_whole(path, data)
 
 
 def figures_of(contents: Sequence[ClassMemory], size: int) -> MemoryFigures:

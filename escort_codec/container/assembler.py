@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import msgpack
 
 import escort_codec
+from escort_codec.coding import codings
 from escort_codec.container.block import encode_block
-from escort_codec.container.checks import exemplar_fault, text_fault
 from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL_SIZE, make_chunk, make_tail
-from escort_codec.errors import LimitError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.errors import EscortError, LimitError
+from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.hint import hint_size
 from escort_codec.limits import (
     MAX_EXEMPLARS,
     MAX_INDEX,
     MAX_INDEX_SEEDS,
     MAX_LABELS,
+    MAX_PAYLOAD,
+    MAX_PROMPT,
     MAX_RECIPE,
     MAX_RECIPE_BYTES,
     MAX_RECIPES,
     MAX_SOURCE,
+    label_fault,
+    name_fault,
+    seeds_fault,
+    size_fault,
+    text_fault,
 )
 
 BLOCK_EXEMPLARS = 256
@@ -173,3 +182,73 @@ def pack(exemplars: Iterable[Exemplar], *, source: str = "") -> bytes:
         assembler.add(exemplar)
     assembler.finish()
     return b"".join(parts)
+
+
+def exemplar_fault(exemplar: Exemplar) -> str | None:
+    """Why an exemplar cannot be written."""
+    if fault := type_fault(exemplar):
+        return f"{exemplar.label!r:.80}/{exemplar.name!r:.80}: {fault}"
+    faults = [
+        label_fault(exemplar.label),
+        name_fault(exemplar.name),
+        text_fault("prompt", exemplar.prompt, MAX_PROMPT),
+        size_fault("an image", *exemplar.size),
+        size_fault("an edge map", *exemplar.map_shape),
+        seeds_fault(exemplar.seeds),
+    ]
+    hint, made = exemplar.hint, exemplar.made
+    if len(exemplar.payload) + len(hint or b"") > MAX_PAYLOAD:
+        faults.append(f"{len(exemplar.payload)} bytes are above the cap of {MAX_PAYLOAD} for one exemplar")
+    if exemplar.kind == "prompt":
+        if 0 in exemplar.map_shape and exemplar.map_shape != exemplar.size:
+            faults.append("an empty edge map must be of its image's size")
+        if exemplar.coding not in codings:
+            faults.append(f"there is no coding {exemplar.coding!r}")
+        faults.append("a prompt must say how its edge map was made" if made is None else settings_fault(made))
+        faults.append(None if hint is None else _hint_fault(hint))
+    else:
+        if made is not None or hint is not None or exemplar.coding or exemplar.map_shape != (0, 0):
+            faults.append("a real exemplar has no edge map, no hint and no coding")
+        if not exemplar.payload:
+            faults.append("a real exemplar's image file is empty")
+    fault = next((f for f in faults if f), None)
+    key = exemplar.key if exemplar.key.isprintable() else repr(exemplar.key)
+    return f"{key:.300}: {fault}" if fault else None
+
+
+def type_fault(exemplar: Exemplar) -> str | None:
+    """Whether a field is of a type that it cannot have: what would fail only when its block is written."""
+    for what, value, kind in (
+        ("the class name", exemplar.label, str),
+        ("the name", exemplar.name, str),
+        ("the prompt", exemplar.prompt, str),
+        ("the payload", exemplar.payload, bytes),
+        ("the hint", exemplar.hint or b"", bytes),
+        ("the recipe", exemplar.recipe, Recipe),
+    ):
+        if not isinstance(value, kind):
+            return f"{what} is a {type(value).__name__}, not {kind.__name__}"
+    if not all(isinstance(v, tuple) and len(v) == 2 for v in (exemplar.size, exemplar.map_shape)) or not all(
+        type(v) is int for v in (*exemplar.size, *exemplar.map_shape)
+    ):
+        return f"sizes are (height, width) in integers, not {exemplar.size!r} and {exemplar.map_shape!r}"
+    if exemplar.kind not in ("prompt", "real"):
+        return f"its kind is {exemplar.kind!r}, not prompt or real"
+    return None
+
+
+def settings_fault(made: EdgeSettings) -> str | None:
+    """Why a prompt's settings cannot be stored."""
+    if not all(type(v) is int for v in (made.low, made.high, made.min_contour)) or not math.isfinite(made.blur):
+        return f"settings must be integers, and the blur a finite number, not {made}"
+    if not all(0 <= v <= 0xFFFF for v in (made.low, made.high, round(made.blur * 100), made.min_contour)):
+        return "a threshold, blur or contour length is outside 0 to 65535"
+    return None
+
+
+def _hint_fault(hint: bytes) -> str | None:
+    try:
+        hint_size(hint)
+    except EscortError as exc:
+        return str(exc)
+    return None

@@ -22,17 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding import codings
-from escort_codec.container.checks import label_fault, name_fault, size_fault, text_fault
-from escort_codec.container.columns import (
+from escort_codec.container.layout import ChunkHead
+from escort_codec.container.table import (
+    TABLE_ERRORS,
+    Table,
     check_runs,
+    decompress,
     number_values,
     pack_column,
     pack_runs,
+    pack_table,
     unpack_column,
     unpack_runs,
 )
-from escort_codec.container.layout import ChunkHead
-from escort_codec.container.table import TABLE_ERRORS, Table, decompress, pack_table
 from escort_codec.errors import DamagedError
 from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
 from escort_codec.limits import (
@@ -44,6 +46,10 @@ from escort_codec.limits import (
     MAX_SEED,
     MAX_SEEDS,
     MAX_TABLE,
+    label_fault,
+    name_fault,
+    size_fault,
+    text_fault,
 )
 
 COLUMNS: Final = 17

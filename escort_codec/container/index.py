@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from escort_codec.container.block import Block
-from escort_codec.container.checks import label_fault
-from escort_codec.container.columns import check_runs, pack_runs, unpack_runs
 from escort_codec.container.layout import FRAME, PREAMBLE, ChunkHead
-from escort_codec.container.table import TABLE_ERRORS, Table, decompress, pack_table
+from escort_codec.container.table import TABLE_ERRORS, Table, check_runs, decompress, pack_runs, pack_table, unpack_runs
 from escort_codec.errors import DamagedError
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
@@ -27,6 +25,7 @@ from escort_codec.limits import (
     MAX_NAME,
     MAX_RECIPES,
     MAX_SEED,
+    label_fault,
 )
 
 COLUMNS: Final = 9

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 from escort_codec.container.block import Block
-from escort_codec.container.file import ChunkFile, naming
+from escort_codec.container.file import ChunkFile, naming, read_state
 from escort_codec.container.layout import BLOCK
 from escort_codec.container.salvage import Loss, salvage
-from escort_codec.container.state import read_state
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar, Recipe
 

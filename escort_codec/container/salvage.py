@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from escort_codec.container.block import Block
-from escort_codec.container.file import ChunkFile
+from escort_codec.container.file import (
+    LOST_RECIPE,
+    ChunkFile,
+    State,
+    add_block,
+    read_first,
+    read_head,
+    read_index,
+    read_numbered_recipe,
+    read_recipe,
+)
 from escort_codec.container.index import Index
 from escort_codec.container.layout import (
     BLOCK,
@@ -23,16 +33,6 @@ from escort_codec.container.layout import (
     ChunkHead,
     is_ancillary,
     read_tail,
-)
-from escort_codec.container.state import (
-    LOST_RECIPE,
-    State,
-    add_block,
-    read_first,
-    read_head,
-    read_index,
-    read_numbered_recipe,
-    read_recipe,
 )
 from escort_codec.errors import DamagedError, FormatError, VersionError
 from escort_codec.limits import MAX_RECIPE_BYTES

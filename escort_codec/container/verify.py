@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 
 from escort_codec.container.block import Block
+from escort_codec.container.file import add_block
 from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, MAJOR, MINOR, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Loss, walk
-from escort_codec.container.state import add_block
 from escort_codec.errors import DamagedError, EscortError, FormatError, VersionError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from escort_codec.container.assembler import Assembler
 from escort_codec.container.block import Block
-from escort_codec.container.file import ChunkFile, naming
+from escort_codec.container.file import ChunkFile, naming, read_state
 from escort_codec.container.layout import FRAME, KNOWN, PREAMBLE
+from escort_codec.container.locked_file import LockedFile, find_target, partial_path
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Walked, walk_state
-from escort_codec.container.sink import LockedFile, find_target, partial_path
-from escort_codec.container.state import read_state
 from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, OutputError
 from escort_codec.exemplar import Exemplar
 

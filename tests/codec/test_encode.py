@@ -18,12 +18,12 @@ from PIL import Image
 
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer
 from escort_codec.coding import codings
+from escort_codec.container.parts import merge
 from escort_codec.drawn import draw_dataset
 from escort_codec.encode import EncodeOptions, EncodeReport, encode_folder
 from escort_codec.errors import EscortError, ImageError, LimitError, OutputError, SourceError, UsageError
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_LABEL, MAX_PIXELS, MAX_PROMPT
-from escort_codec.parts import merge
 from escort_codec.source import scan
 from tests.helpers import assert_whole, quick_folder, read_all
 

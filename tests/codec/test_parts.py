@@ -10,8 +10,8 @@ import pytest
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer, pack
 from escort_codec.coding import codings
 from escort_codec.coding.base import Coding
+from escort_codec.container.parts import extract, merge, split
 from escort_codec.errors import DamagedError, LimitError, OutputError, UsageError
-from escort_codec.parts import extract, merge, split
 from tests.helpers import assert_whole, draw_edges, make_exemplars, read_all
 
 STORED = make_exemplars(60)  # three classes, one recipe

@@ -20,7 +20,7 @@ import pytest
 
 from escort_codec import Exemplar, Reader, Writer
 from escort_codec.container import reader as reader_module
-from escort_codec.container.sink import partial_path, write_whole
+from escort_codec.container.locked_file import partial_path, write_whole
 from escort_codec.errors import BusyError, EscortError, OutputError
 from tests.container.apart import Memory, read_round
 from tests.container.test_roundtrip import write

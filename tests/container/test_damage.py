@@ -10,10 +10,10 @@ import pytest
 
 from escort_codec import Exemplar, Reader, Writer, pack
 from escort_codec.container import assembler
+from escort_codec.container.file import LOST_RECIPE
 from escort_codec.container.layout import PREAMBLE, TAIL_SIZE
-from escort_codec.container.recovery import recover
-from escort_codec.container.sink import partial_path
-from escort_codec.container.state import LOST_RECIPE
+from escort_codec.container.locked_file import partial_path
+from escort_codec.container.parts import recover
 from escort_codec.container.verify import verify
 from escort_codec.errors import DamagedError, FormatError, IncompleteError, NotEscxError, OutputError, UsageError
 from tests.container.reference_reader import chunks

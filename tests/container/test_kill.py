@@ -20,7 +20,7 @@ import pytest
 from escort_codec import Reader, Writer, pack
 from escort_codec.container import assembler
 from escort_codec.container import writer as writer_module
-from escort_codec.container.sink import partial_path, write_whole
+from escort_codec.container.locked_file import partial_path, write_whole
 from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points
 from tests.container.reference_reader import chunks

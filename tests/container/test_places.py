@@ -14,7 +14,7 @@ import pytest
 
 from escort_codec import Reader, Writer, pack
 from escort_codec.container import reader as reader_module
-from escort_codec.container.sink import partial_path, write_whole
+from escort_codec.container.locked_file import partial_path, write_whole
 from escort_codec.errors import BusyError, EscortError, NotEscxError, OutputError
 from tests.helpers import make_exemplars, read_all
 

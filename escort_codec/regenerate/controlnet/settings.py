@@ -10,9 +10,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, TypeVar
 
+from escort_codec.edges import generation_size, short_side
 from escort_codec.errors import EscortError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar, Recipe
-from escort_codec.presets import generation_size, short_side
 from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet.models import (
     DEFAULT_MODEL,

@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from escort_codec.atomic import sync_folder
 from escort_codec.errors import BusyError, OutputError
 
 # Neither may a link that somebody planted lead the writing elsewhere, nor a FIFO hold it up.
@@ -49,16 +50,6 @@ def find_target(path: str | os.PathLike[str]) -> tuple[Path, bool]:
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else exc
         raise OutputError(f"{path}: cannot be written: {why}") from exc
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in ``folder`` durable, where the system can."""
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 class LockedFile:
