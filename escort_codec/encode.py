@@ -145,7 +145,7 @@ def _code(looked: _Looked, options: EncodeOptions) -> Encoded:
         prompt=image.label if image.caption is None else image.caption,
         seeds=options.seeds,
         hint=looked.hint,
-        made=options.settings,
+        edge_settings=options.settings,
         recipe=Recipe(preset=options.preset),
         coding=options.coding,
     )

@@ -1,4 +1,4 @@
-"""What is remembered: Exemplar, and the two records that say how it was made and is regenerated."""
+"""Exemplar, one remembered image, and the two records kept with it: EdgeSettings and Recipe."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ Kind = Literal["prompt", "real"]
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """How an edge map was made of its image (spec section "How the map was made").
+    """How an edge map is made from its image (spec section "How the map was made"). The only home of the defaults.
 
-    ``low`` and ``high`` are Canny's thresholds (0..65535); ``blur`` is the sigma of the Gaussian that went before,
-    in pixels of the map, kept to 1/100 (0 is none); contours of fewer than ``min_contour`` pixels were left out
-    (0 is none). The scale is the map's size over the image's: see ``Exemplar.map_shape``.
+    ``low`` and ``high`` are Canny's thresholds (0..65535). ``blur`` is the sigma of a Gaussian before Canny, in pixels
+    of the map, stored to 1/100 (0: no blur). Contours of fewer than ``min_contour`` pixels are left out (0: keep all).
     """
 
     low: int = 100
@@ -30,11 +29,11 @@ class EdgeSettings:
     min_contour: int = 0
 
     def to_map(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a JSON object."""
         return asdict(self)
 
     def describe(self) -> str:
-        """For people: ``Canny 100/200``, and what else was done."""
+        """For people: ``Canny 100/200``, with blur and contours if set."""
         blur = f", blur {self.blur:g}" if self.blur else ""
         contour = f", contours of at least {self.min_contour}" if self.min_contour else ""
         return f"Canny {self.low}/{self.high}{blur}{contour}"
@@ -42,11 +41,11 @@ class EdgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a regenerator needs beside the exemplar and the seed. Stored in the file.
+    """All that a regenerator needs besides the exemplar and the seed. Stored in the file.
 
-    ``preset`` is ``hires`` or ``lowres``. None means: the preset's own value, or for models the default. A
-    regenerator fills in what it used (``dataclasses.replace``) before it writes the recipe to a manifest, so that
-    an image can be traced to it; ``digest`` names the whole.
+    ``preset`` is ``hires`` or ``lowres``. None means the preset's value, or for models the default. A regenerator fills
+    in what it used (``dataclasses.replace``) before it writes the recipe to a manifest, so that every image can be
+    traced to its recipe. ``digest`` identifies the recipe.
     """
 
     preset: str = "hires"
@@ -64,22 +63,22 @@ class Recipe:
     dtype: str | None = None
     hint_strength: float | None = None
     extra: tuple[tuple[str, str], ...] = ()
-    """Further facts as sorted (key, text) pairs, such as library versions."""
+    """Further facts, such as library versions, as sorted (key, text) pairs."""
 
     def __post_init__(self) -> None:
         for name in ("guidance", "control_strength", "hint_strength"):
-            if isinstance(value := getattr(self, name), int):  # 7 is meant as 7.0, and stored as such
+            if isinstance(value := getattr(self, name), int):  # 7 means 7.0 and is stored as such
                 object.__setattr__(self, name, float(value))
         object.__setattr__(self, "extra", tuple(sorted(self.extra)))
 
     def to_map(self) -> dict[str, Any]:
-        """Only what is set, with ``extra`` as a map: what the file and the manifest hold."""
+        """The fields that are set, with ``extra`` as a map: what the file and the manifest hold."""
         values = {k: v for k, v in asdict(self).items() if v is not None and k != "extra"}
         return values | ({"extra": dict(self.extra)} if self.extra else {})
 
     @classmethod
     def from_map(cls, values: dict[str, Any]) -> Recipe:
-        """The inverse of ``to_map``; raises LimitError for a key or a type that a recipe does not have."""
+        """The inverse of ``to_map``. Raises LimitError for an unknown key or a wrong type."""
         known = {f.name: f for f in fields(cls)}
         clean: dict[str, Any] = {}
         for key, value in values.items():
@@ -92,15 +91,9 @@ class Recipe:
                 continue
             if key not in known:
                 raise LimitError(f"a recipe has no field {key!r}")
-            kind = str(known[key].type)
-            right = (
-                isinstance(value, str)
-                if "str" in kind
-                else isinstance(value, int) and not isinstance(value, bool)
-                if "int" in kind
-                else isinstance(value, int | float) and not isinstance(value, bool)
-            )
-            if not right:
+            type_name = str(known[key].type)
+            allowed = str if "str" in type_name else int if "int" in type_name else int | float
+            if not isinstance(value, allowed) or isinstance(value, bool):
                 raise LimitError(f"a recipe's {key!r} cannot be {value!r}")
             clean[key] = value
         return cls(**clean)
@@ -123,11 +116,11 @@ class Recipe:
 def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
     """(coding, bits) of the shortest form of an edge map under ``coding`` and the codings of a lower number.
 
-    Of equally short forms the lowest number is taken. ``packed`` is not tried where its known length is beaten.
+    A tie goes to the lowest number. ``packed`` is skipped if its known length is no shorter.
     """
-    wanted = codings.get(coding)
-    best = wanted.name, wanted.encode(edges)
-    for simpler in sorted((c for c in codings if c.number < wanted.number), key=lambda c: -c.number):
+    chosen = codings.get(coding)
+    best = chosen.name, chosen.encode(edges)
+    for simpler in sorted((c for c in codings if c.number < chosen.number), key=lambda c: -c.number):
         if simpler.number == 0 and (edges.size + 7) // 8 > len(best[1]):
             continue
         bits = simpler.encode_within(edges, len(best[1]))
@@ -138,12 +131,12 @@ def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint) or a **real** image's file.
+    """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint) or a **real** image file.
 
-    ``size`` is the source image's (height, width) in pixels. ``name`` is its path relative to the class folder,
-    ``""`` where there is none. ``payload`` holds the edge map's coded bits under the coding ``coding`` (a prompt)
-    or the image file's own bytes (real; ``coding`` is then ``""``). ``map_shape`` is the edge map's (H, W).
-    ``hint`` is a colour hint as ``escort_codec.hint`` writes it. Use ``from_edges`` and ``from_image``.
+    ``size`` is (height, width) of the source image in pixels. ``name`` is its path relative to the class folder, or
+    ``""``. ``payload`` holds the coded edge map of a prompt, or the bytes of a real exemplar's image file. A prompt has
+    a ``coding``, the ``map_shape`` (H, W) of its edge map, ``edge_settings``, and perhaps a ``hint`` as
+    ``escort_codec.hint`` writes it. Create exemplars with ``from_edges`` and ``from_image``.
     """
 
     kind: Kind
@@ -156,7 +149,7 @@ class Exemplar:
     coding: str = ""
     map_shape: tuple[int, int] = (0, 0)
     hint: bytes | None = field(default=None, repr=False)
-    made: EdgeSettings | None = None
+    edge_settings: EdgeSettings | None = None
     recipe: Recipe = Recipe()
 
     @classmethod
@@ -170,14 +163,14 @@ class Exemplar:
         prompt: str | None = None,
         seeds: tuple[int, ...] = (),
         hint: bytes | None = None,
-        made: EdgeSettings | None = None,
+        edge_settings: EdgeSettings | None = None,
         recipe: Recipe | None = None,
         coding: str = "context",
     ) -> Exemplar:
         """A prompt exemplar of an edge map (bool, (H, W)).
 
-        Coded with ``coding``, or with one of a lower number (a simpler one) where that is smaller. ``size`` is the
-        map's own shape if left out, ``prompt`` the label.
+        Coded with ``coding``, or with a simpler one (of a lower number) if that is smaller. ``size`` defaults to the
+        shape of the map, ``prompt`` to the label. Raises CodingError for an array that is not an edge map.
         """
         edges = check_edges(edges)
         shape = (edges.shape[0], edges.shape[1])
@@ -193,7 +186,7 @@ class Exemplar:
             coding=coding,
             map_shape=shape,
             hint=hint,
-            made=made or EdgeSettings(),
+            edge_settings=edge_settings or EdgeSettings(),
             recipe=recipe or Recipe(),
         )
 
@@ -209,7 +202,7 @@ class Exemplar:
         seeds: tuple[int, ...] = (),
         recipe: Recipe | None = None,
     ) -> Exemplar:
-        """A real exemplar: ``data`` is the image file as it is, ``size`` its (height, width) as shown."""
+        """A real exemplar: ``data`` are the bytes of the image file, ``size`` is (height, width) as displayed."""
         return cls(
             kind="real",
             label=label,
@@ -223,19 +216,19 @@ class Exemplar:
 
     @property
     def key(self) -> str:
-        """``label/name``: what the exemplar is found by."""
+        """``label/name``, unique in a file unless the name is empty."""
         return f"{self.label}/{self.name}"
 
     @property
     def edges(self) -> EdgeMap:
-        """The edge map, bool (H, W), decoded anew at each access; raises EscortError for a real exemplar."""
+        """The edge map, bool (H, W), decoded at each access. Raises EscortError for a real exemplar."""
         if self.kind != "prompt":
-            raise EscortError(f"{self.key} is a real exemplar: it has an image, no edge map")
+            raise EscortError(f"{self.key} is a real exemplar: it has an image and no edge map")
         return codings.get(self.coding).decode(self.payload, self.map_shape)
 
     @property
     def image(self) -> bytes:
-        """A real exemplar's image file, its own bytes; raises EscortError for a prompt."""
+        """The bytes of a real exemplar's image file. Raises EscortError for a prompt."""
         if self.kind != "real":
-            raise EscortError(f"{self.key} is a prompt: it has an edge map, no image")
+            raise EscortError(f"{self.key} is a prompt: it has an edge map and no image")
         return self.payload

@@ -1,7 +1,8 @@
-"""The caps of ``spec/FORMAT.md``, section "Caps". Checked before memory is taken, on reading and on writing.
+"""The caps of ``spec/FORMAT.md`` and the checks of single values (sections "Caps" and "Names").
 
-A hostile file can make a reader hold one block, one table and one map at a time, and nothing larger.
-Lengths of strings are in bytes of UTF-8; all others as their comments say.
+Reader and writer check them before they take memory: a hostile file can make a reader hold one block, one table and
+one map at a time, and nothing larger. Lengths of strings are in bytes of UTF-8. A check returns a message, or None if
+the value is right: the writer raises it as LimitError, the reader as DamagedError.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 MAX_LABEL: Final = 255  # a class name is one folder name
 MAX_NAME: Final = 1024  # a path relative to the class folder
 MAX_PROMPT: Final = 8192
-MAX_SOURCE: Final = 4096  # the data folder as it was typed
+MAX_SOURCE: Final = 4096  # the data folder as the user typed it
 MAX_RECIPE: Final = 16 * 1024  # one recipe's msgpack
 MAX_RECIPES: Final = 65_536  # recipes in one file
 MAX_RECIPE_BYTES: Final = 4 << 20  # all recipes of one file together
@@ -40,7 +41,7 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:")
 
 
 def text_fault(what: str, text: str, cap: int) -> str | None:
-    """Why ``text`` cannot be stored as ``what``."""
+    """Why ``text`` cannot be stored; ``what`` names it in the message."""
     size = _utf8(text)
     if size < 0:
         return f"{what} {text!r} is not valid UTF-8"
@@ -50,7 +51,7 @@ def text_fault(what: str, text: str, cap: int) -> str | None:
 
 
 def _utf8(text: str) -> int:
-    """The length in bytes of UTF-8, or -1 where the text has none (a lone surrogate)."""
+    """The length in bytes of UTF-8, or -1 if the text has no UTF-8 (a lone surrogate)."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:
@@ -68,11 +69,11 @@ def name_fault(name: str) -> str | None:
 
 
 def label_fault(label: str) -> str | None:
-    """Why ``label`` cannot be a class name: it must be able to be one folder's name."""
+    """Why ``label`` cannot be a class name: it must work as the name of one folder."""
     if not label or label in (".", "..") or re.search(r"[/\\]", label) or _CONTROL.search(label):
-        return f"class name {label!r} cannot be a folder's name"
+        return f"class name {label!r} is not a valid folder name"
     if _DRIVE.match(label):
-        return f"class name {label!r} begins like a drive"
+        return f"class name {label!r} begins with a drive letter"
     return text_fault("class name", label, MAX_LABEL)
 
 
@@ -86,7 +87,7 @@ def size_fault(what: str, height: int, width: int) -> str | None:
 
 
 def seeds_fault(seeds: tuple[int, ...]) -> str | None:
-    """Why these seeds cannot be recorded: they must rise strictly, and keep to the caps."""
+    """Why these seeds cannot be recorded: they must rise strictly and respect the caps."""
     if not isinstance(seeds, tuple) or not all(type(v) is int for v in seeds):
         return f"seeds must be a tuple of integers, not {seeds!r:.80}"
     if len(seeds) > MAX_SEEDS:

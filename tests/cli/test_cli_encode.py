@@ -78,8 +78,8 @@ def test_encode_takes_every_option(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     (exemplar,) = read_all(out)
     assert (exemplar.seeds, exemplar.recipe.preset, exemplar.coding) == ((0, 5, 6), "lowres", "rle")
-    assert exemplar.made is not None
-    assert exemplar.made == EdgeSettings(low=50, high=90, blur=1.5, min_contour=12)
+    assert exemplar.edge_settings is not None
+    assert exemplar.edge_settings == EdgeSettings(low=50, high=90, blur=1.5, min_contour=12)
     assert run("encode", data, tmp_path / "plain.escx", "--hint", "0").exit_code == 0
     assert all(e.hint is None for e in read_all(tmp_path / "plain.escx"))
 

@@ -64,7 +64,7 @@ def test_hires_maps_are_opencvs_bit_for_bit(drawn: Path, tmp_path: Path) -> None
         assert exemplar.hint == encode_hint(rgb)
         assert exemplar.prompt == exemplar.label
         assert exemplar.seeds == (0, 1, 2, 3, 4)
-        assert exemplar.made == EdgeSettings(100, 200)
+        assert exemplar.edge_settings == EdgeSettings(100, 200)
         assert exemplar.recipe == Recipe(preset="hires")
     assert report.source_bytes == sum(image.path.stat().st_size for image in scan(drawn))
     assert report.pixel_bytes == sum(3 * e.size[0] * e.size[1] for e in found)
@@ -124,7 +124,7 @@ def test_options_are_recorded_and_obeyed(drawn: Path, tmp_path: Path) -> None:
         assert (len(reader), report.exemplars, reader.source, reader.seeds) == (3, 3, str(drawn), (3, 9))
         for exemplar in reader:
             assert exemplar.hint is None
-            assert (exemplar.coding, exemplar.made) == ("packed", EdgeSettings(10, 20, 1.25, 3))
+            assert (exemplar.coding, exemplar.edge_settings) == ("packed", EdgeSettings(10, 20, 1.25, 3))
     assert seen == [3, "step", "step", "step"]
 
 

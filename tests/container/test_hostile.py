@@ -356,7 +356,7 @@ def test_nested_arrays_in_the_head_or_a_recipe_stay_within_bounds(kind: bytes, c
     assert peak(lambda: use(data, folder)) < 100 * MEBI
     found = use(data, folder)
     assert isinstance(found, DamagedError)
-    assert "is no msgpack: StackError" in str(found)
+    assert "is not msgpack: StackError" in str(found)
     assert (found.chunk, found.offset) == (kind.decode(), len(head))
 
 

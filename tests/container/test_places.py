@@ -90,7 +90,7 @@ def test_a_name_made_by_somebody_else_meanwhile_is_not_replaced(tmp_path: Path) 
     writer = Writer(path)
     writer.add(STORED[0])
     path.write_bytes(b"precious")
-    with pytest.raises(OutputError, match="made by somebody else"):
+    with pytest.raises(OutputError, match="created by another process"):
         writer.close()
     assert path.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir()] == ["f.escx"]
