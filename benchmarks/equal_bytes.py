@@ -31,14 +31,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from escort_cil.bytes import parse_bytes
+
 from escort_cil.metrics import mean_and_deviation
 from escort_cil.run.folder import METRICS, RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
-from escort_codec.encode import EncodeOptions, encode_folder
-from escort_codec.exemplar import EdgeSettings
+from escort_codec.encode import encode_folder
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
 
 METHODS = ("icarl", "wa", "der", "memo")
 BOUNDS = ("finetune", "joint")

@@ -6,23 +6,23 @@ prompts. Every number is measured in the run; the sentences follow from the numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from escort_cil.data.protocol import DataSet, read_data
-from escort_cil.events import Report, silent
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.contact_sheet import SheetRow, contact_sheet
 from escort_codec.container import Reader
-from escort_codec.encode import EncodeOptions, EncodeReport, encode_folder
+from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import UsageError
 from escort_codec.measure import Sizes, measure
-from escort_codec.regenerate import regenerators
-from escort_codec.regenerate.base import Options
+from escort_codec.options import EncodeOptions
+from escort_codec.progress import Progress
+from escort_codec.regenerate import make_regenerator
 from escort_codec.source import SourceImage, load_rgb
 
 PHASES = 3
@@ -52,9 +52,9 @@ class Memory:
 
 
 MEMORIES = (
-    Memory("originals only", {"real": "original", "mix": "real=1,prompt=0", "augmentation_prob": 0.0}),
-    Memory("WebP copies of 32 px only", {"real": "webp:32:20", "mix": "real=1,prompt=0", "augmentation_prob": 0.5}),
-    Memory("prompts", {"mix": "real=0,prompt=1", "augmentation_prob": 0.5}),
+    Memory("originals only", {"keep": "original", "augmentation_prob": 0.0}),
+    Memory("WebP copies of 32 px only", {"keep": "webp:32:20", "augmentation_prob": 0.5}),
+    Memory("prompts", {"keep": "prompt", "augmentation_prob": 0.5}),
 )
 
 
@@ -72,22 +72,18 @@ def demo_budget(data: DataSet) -> int:
 
 
 def train_demo(
-    data: str, prompts: Path, out: Path, options: DemoOptions, begin: Callable[[Memory], Report] = lambda memory: silent
-) -> list[tuple[Memory, RunResult]]:
-    """Trains once with each kind of memory at the same budget; the runs lie in folders of ``out``.
-
-    ``begin`` is told which memory comes next and returns what the run reports to.
-    """
+    data: str, prompts: Path, out: Path, options: DemoOptions, progress: Progress | None = None
+) -> Iterator[tuple[Memory, RunResult]]:
+    """Trains once with each kind of memory at the same budget; the runs lie in folders of ``out``."""
     images = read_data(data)
     classes = len(images.labels)
     if classes < PHASES:
         raise UsageError(f"{data}: the demo trains {PHASES} phases and needs at least as many classes, not {classes}")
     budget = demo_budget(images)
-    results = []
     for number, memory in enumerate(MEMORIES):
         config = TrainConfig(
             data=data,
-            prompts=str(prompts),
+            prompts_file=str(prompts),
             init_cls=classes - (PHASES - 1) * (classes // PHASES),
             increment=classes // PHASES,
             seed=options.seed,
@@ -95,14 +91,13 @@ def train_demo(
             backbone="resnet10",
             image_size=options.image_size,
             epochs=options.epochs,
-            budget=budget,
+            budget=str(budget),
             regenerator=options.regenerator,
             device=options.device,
             **memory.settings,  # type: ignore[arg-type]
         )
         folder = out / f"{number + 1}-{memory.name.replace(' ', '-')}"
-        results.append((memory, train(config, out=folder, report=begin(memory), force=True)))
-    return results
+        yield memory, train(config, out=folder, progress=progress, force=True)
 
 
 def draw_sheet(data: str, prompts: Path, out: Path, options: DemoOptions) -> None:
@@ -111,7 +106,7 @@ def draw_sheet(data: str, prompts: Path, out: Path, options: DemoOptions) -> Non
     for images in read_data(data).train.values():
         originals.update({image.key: image for image in images})
     rows = []
-    with Reader(prompts) as reader, regenerators.get(options.regenerator)(Options()) as regenerator:
+    with Reader(prompts) as reader, make_regenerator(options.regenerator) as regenerator:
         for label in _spread(list(reader.labels), SHEET_ROWS):
             exemplar = next((reader[i] for i in reader.of_label(label) if reader[i].key in originals), None)
             if exemplar is None:

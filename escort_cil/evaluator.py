@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from escort_cil.augment import Transform, normalise
 from escort_cil.data.decoding import Source
 from escort_cil.data.store import ImageStore
+from escort_cil.devices import Devices
 from escort_cil.metrics import TOP, Predictions
 from escort_cil.networks import GrowingNet, Output
-from escort_cil.processes import Devices
 
 CHUNK_BYTES = 256 << 20  # pixels that are decoded at a time, where they are not kept
 

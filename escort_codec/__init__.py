@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from escort_codec.coding import decode_edges, encode_edges
     from escort_codec.container import Reader, Writer, pack
     from escort_codec.errors import EscortError
-    from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+    from escort_codec.exemplar import Exemplar
+    from escort_codec.recipe import EdgeSettings, Recipe
 
 __version__ = "0.1.0"
 
@@ -38,11 +39,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EdgeSettings": "exemplar",
+    "EdgeSettings": "recipe",
     "EscortError": "errors",
     "Exemplar": "exemplar",
     "Reader": "container",
-    "Recipe": "exemplar",
+    "Recipe": "recipe",
     "Writer": "container",
     "decode_edges": "coding",
     "encode_edges": "coding",

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from escort_codec.coding import EdgeMap
 from escort_codec.errors import UnknownNameError, UsageError
-from escort_codec.exemplar import EdgeSettings
+from escort_codec.recipe import HIRES, LOWRES, PRESETS, EdgeSettings
+
+_MAX_AREA: Final = 786_432  # pixels, at resolutions up to 512: 1024 x 768, or 512 x 512 x 3
+_MULTIPLE: Final = 64  # the latent's factor of 8 times the network's three halvings
 
 
 def edge_map(rgb: NDArray[np.uint8], preset: str = "hires", settings: EdgeSettings | None = None) -> EdgeMap:
@@ -47,16 +50,8 @@ def _generation_image(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(rgb, (W, H), interpolation=how).astype(np.uint8, copy=False)
 
 
-HIRES: Final = "hires"
-LOWRES: Final = "lowres"
-PRESETS: Final = (HIRES, LOWRES)
-
-_MAX_AREA: Final = 786_432  # pixels, at resolutions up to 512: 1024 x 768, or 512 x 512 x 3
-_MULTIPLE: Final = 64  # the latent's factor of 8 times the network's three halvings
-
-
 def check_preset(preset: str) -> str:
-    """``preset`` where there is such a one; raises UnknownNameError."""
+    """``preset``; raises UnknownNameError if there is no such preset."""
     if preset not in PRESETS:
         raise UnknownNameError(f"no preset is called {preset!r} (there are: {', '.join(PRESETS)})")
     return preset

@@ -16,8 +16,9 @@ import numpy as np
 import escort_codec
 from escort_codec.coding import EdgeMap
 from escort_codec.container.verify import verify
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
+from escort_codec.recipe import EdgeSettings, Recipe
 
 HINTS = [
     encode_hint(np.full((h, w, 3), (9 * h, 7 * w, 99), np.uint8), side=8) for h, w in ((4, 8), (8, 8), (3, 1), (9, 5))

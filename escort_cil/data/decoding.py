@@ -1,4 +1,4 @@
-"""Image files, their bytes or arrays -> pictures -> the squares that are kept of them."""
+"""Image files, their bytes or arrays -> pictures -> the squares that are stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 """An image file, an image file's bytes, or RGB uint8 (H, W, 3)."""
 
 Use: TypeAlias = Callable[[int, Image.Image], None]
-"""What is done with the i-th of some sources and its picture, a Pillow image of mode RGB."""
+"""Called with the index of a source and its picture, a Pillow image of mode RGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ def decode_all(
     workers: int | None = None,
     read: Callable[[int, bytes], None] = lambda i, data: None,
 ) -> None:
-    """Decodes images in ``workers`` threads (None: one a core), in each of which ``use`` gets what it has decoded.
+    """Decodes images in ``workers`` threads (None: one per core) and calls ``use`` with each, in these threads.
 
-    ``names`` are for messages about images that are not files; ``read`` gets what a file holds. Where one is bad raises
-    the ImageError of the first of them, once no thread is at work any more; what ``use`` raises is raised, too.
+    ``names`` are for messages about images that are not files; ``read`` gets the bytes of a file. If an image is bad,
+    raises the ImageError of the first one when all threads have ended; what ``use`` raises is raised as well.
     """
 
     def work(i: int) -> None:

@@ -1,8 +1,9 @@
-"""The images that a run shows its network, each decoded once, whatever it is shown for."""
+"""The images that a run shows its network, each decoded once for all purposes."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,17 +18,17 @@ from escort_cil.augment import Transform
 from escort_cil.data.decoding import Source, Use, decode_all
 from escort_cil.data.store import ImageStore
 
-EVALUATION_SHARE: Final = 5  # one part in so many of the memory: evaluation's squares are read once or twice a phase
+EVALUATION_SHARE: Final = 5  # one part in five of the memory: evaluation squares are read once or twice per phase
 
 _Key: TypeAlias = Path | bytes
 
 
 class DecodedImages:
-    """Squares of images for training, and of those that are evaluated a second one: an image is decoded for both.
+    """Squares of images for training, and a second one of those that are evaluated: one decoding makes both.
 
-    An image file is known by its path and by what it holds, so that it is known as a real exemplar, too. What is known
-    is neither read nor decoded again until ``keep`` lets go of it. Of the squares ``cache_bytes`` are kept in memory
-    (None: all), the rest in files in ``folder``. Without ``evaluates`` none is wanted for evaluation. For one thread.
+    An image file is known by its path and by its bytes, so that it is also known as a real exemplar. A known image is
+    neither read nor decoded again until ``keep`` drops it. ``cache_bytes`` of the squares are kept in memory (None:
+    all), the rest in files in ``folder``. Without ``evaluates`` no image is evaluated. For one thread.
     """
 
     def __init__(
@@ -61,42 +62,38 @@ class DecodedImages:
         *,
         names: Sequence[str],
         evaluated: Sequence[bool] | None = None,
-        use: Use | None = None,
+        derive: Use | None = None,
     ) -> Tensor:
         """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
 
-        ``evaluated`` says which are wanted for evaluation as well (None: all); ``use`` gets each that is decoded, and
-        must not use this object. A new file is known by what it holds only after the call.
-        Where one is bad none is added: raises ImageError naming it, and OutputError where they cannot be kept.
+        ``evaluated`` says which are stored for evaluation as well (None: all). ``derive`` is called in the threads with
+        the index and the picture of each image that is decoded. If one is bad none is added: raises ImageError naming
+        it, and OutputError if they cannot be stored.
         """
-        wanted = [True] * len(sources) if evaluated is None else evaluated
+        evaluates = [True] * len(sources) if evaluated is None else evaluated
         keys = [_key(source) for source in sources]
-        first: dict[_Key, int] = {}  # of each that is not known, where it comes first
+        first: dict[_Key, int] = {}  # of each unknown image, the first place
         for i, key in enumerate(keys):
-            if not self._knows(key, wanted[i]):
+            if not self._knows(key, evaluates[i]):
                 first.setdefault(key, i)
-        for_evaluation = {key for key, wish in zip(keys, wanted, strict=True) if wish}
+        for_evaluation = {key for key, each in zip(keys, evaluates, strict=True) if each}
         if first:
-            self._decode(sources, names, first, [key in for_evaluation for key in first], use)
+            self._decode(sources, names, first, [key in for_evaluation for key in first], derive)
         return torch.tensor([self._ids[key] for key in keys], dtype=torch.int64)
 
-    def decode(self, paths: Sequence[Path], use: Use) -> None:
-        """Adds image files, wanted for evaluation as well; ``use`` gets those that were not known."""
-        self.add(paths, names=[str(path) for path in paths], use=use)
-
     def evaluation(self, ids: Tensor) -> tuple[ImageStore, Tensor]:
-        """Where the evaluation squares of the images ``ids`` (N,) are: a store, and their ids in it.
+        """The evaluation squares of the images ``ids`` (N,): a store, and their ids in it.
 
-        Raises KeyError for an image that was not wanted for evaluation.
+        Raises KeyError for an image that was not stored for evaluation.
         """
         if self._apart is None:
             if not self._evaluates:
-                raise KeyError("no image was wanted for evaluation")
+                raise KeyError("no image was stored for evaluation")
             return self.training, ids
         return self._apart, torch.tensor([self._evaluated[i] for i in ids.tolist()], dtype=torch.int64)
 
     def keep(self, sources: Iterable[Source]) -> None:
-        """Lets go of all images but these, as far as they are known."""
+        """Drops all images but these."""
         kept = {self._ids[key] for key in map(_key, sources) if key in self._ids}
         gone = [i for i in self.training.ids().tolist() if i not in kept]
         self.training.drop(torch.tensor(gone, dtype=torch.int64))
@@ -106,7 +103,7 @@ class DecodedImages:
         self._ids = {key: i for key, i in self._ids.items() if i in kept}
 
     def close(self) -> None:
-        """Frees memory and files; nothing is known after it."""
+        """Frees memory and files; no image is known afterwards."""
         self._ids.clear()
         self._evaluated.clear()
         self.training.close()
@@ -123,9 +120,9 @@ class DecodedImages:
         names: Sequence[str],
         first: dict[_Key, int],
         evaluated: Sequence[bool],
-        use: Use | None,
+        derive: Use | None,
     ) -> None:
-        """Decodes the sources at the places ``first``; those that ``evaluated`` says get an evaluation square, too."""
+        """Decodes the sources at the places ``first``; ``evaluated`` says which get an evaluation square as well."""
         places, digests = list(first.values()), [b""] * len(first)
         rows = np.cumsum(evaluated) - 1
         with ExitStack() as stack:
@@ -136,8 +133,8 @@ class DecodedImages:
                 training.put(n, picture)
                 if evaluation is not None and evaluated[n]:
                     evaluation.put(int(rows[n]), picture)
-                if use is not None:
-                    use(places[n], picture)
+                if derive is not None:
+                    derive(places[n], picture)
 
             def read(n: int, data: bytes) -> None:
                 digests[n] = _digest(data)
@@ -162,3 +159,11 @@ def _key(source: Source) -> _Key:
 
 def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
+
+
+def half_of_memory() -> int:
+    """Half of the machine's memory in bytes; 4 GiB if the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30

@@ -13,8 +13,8 @@ from escort_cil.data.images import DecodedImages
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One item: its class number, its image (None for a prompt), its copies, and what messages call it."""
+class Item:
+    """One item: class number, image (None for a prompt), copies, and its name in messages."""
 
     label: int
     own: Source | None
@@ -23,7 +23,7 @@ class Shown:
 
     @property
     def sources(self) -> list[Source]:
-        """The image, where there is one, and the copies."""
+        """The image, if there is one, and the copies."""
         return [*([] if self.own is None else [self.own]), *self.copies]
 
 
@@ -41,10 +41,10 @@ class Items:
         return len(self.labels)
 
     def draw(self, index: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-        """Ids (B,) of what the items ``index`` (B,) are shown as.
+        """Ids (B,) of the images that the items ``index`` (B,) are shown as.
 
-        An item without an image of its own is shown as a random one of its copies, any other with ``probability``. The
-        numbers asked of ``generator`` depend on B alone.
+        An item without an image of its own is shown as a random one of its copies, any other with ``probability``. How
+        many numbers ``generator`` draws depends on B alone.
         """
         chance, choice = torch.rand(2, len(index), generator=generator)
         own, counts = self.own[index], self.counts[index]
@@ -53,22 +53,22 @@ class Items:
         return torch.where((counts > 0) & ((own < 0) | (chance < probability)), copy, own)
 
 
-def decode_items(shown: Sequence[Shown], images: DecodedImages, *, evaluated: bool, prompts: bool = False) -> Items:
-    """The items, their images and copies decoded. Raises ImageError, OutputError.
+def store_items(shown: Sequence[Item], images: DecodedImages, *, evaluated: bool, prompts: bool = False) -> Items:
+    """The items, with their images and copies decoded. Raises ImageError, OutputError.
 
-    With ``evaluated`` for evaluation as well: the images; the first copies of prompts, and of images where these may
-    become ``prompts``; reduced copies, which may become real exemplars.
+    With ``evaluated`` these are stored for evaluation as well: the images; the first copies of prompts, and of images
+    if these may become ``prompts``; reduced copies, which may become real exemplars.
     """
     sources: list[Source] = []
     names: list[str] = []
-    wanted: list[bool] = []
+    evaluates: list[bool] = []
     for item in shown:
         sources += item.sources
         names += [item.name] * len(item.sources)
-        wanted += [True] * (item.own is not None)
+        evaluates += [True] * (item.own is not None)
         first = item.own is None or prompts
-        wanted += [(first and n == 0) or isinstance(copy, bytes) for n, copy in enumerate(item.copies)]
-    ids = images.add(sources, names=names, evaluated=[wish and evaluated for wish in wanted])
+        evaluates += [(first and n == 0) or isinstance(copy, bytes) for n, copy in enumerate(item.copies)]
+    ids = images.add(sources, names=names, evaluated=[each and evaluated for each in evaluates])
     width = max((len(item.copies) for item in shown), default=0)
     own_ids = torch.full((len(shown),), -1)
     copies = torch.full((len(shown), max(1, width)), -1)

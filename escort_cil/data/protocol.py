@@ -1,4 +1,4 @@
-"""The protocol: which classes come when, and which images are theirs."""
+"""The protocol: which classes come in which phase, and their images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a class order's file, one a line; raises ConfigError where it cannot be read."""
+    """The labels in a file, one per line; raises ConfigError if it cannot be read."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
@@ -32,27 +32,27 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def check_class_order(order: Sequence[str], labels: Sequence[str], where: str) -> tuple[str, ...]:
-    """``order`` where it names each of ``labels`` once; raises ConfigError."""
+def check_class_order(order: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """``order`` if it names each of ``labels`` once; raises ConfigError."""
     for what, wrong in (
-        ("names no class of the data", [label for label in order if label not in set(labels)]),
+        ("is not a class of the data", [label for label in order if label not in set(labels)]),
         ("is named twice", [label for i, label in enumerate(order) if label in order[:i]]),
-        ("is a class of the data and is not named", [label for label in labels if label not in set(order)]),
+        ("is a class of the data and is missing", [label for label in labels if label not in set(order)]),
     ):
         if wrong:
-            raise ConfigError(f"{where}: {wrong[0]!r} {what}")
+            raise ConfigError(f"{wrong[0]!r} {what}", setting="class_order")
     return tuple(order)
 
 
 def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]:
-    """Classes of each phase: ``init_cls``, then ``increment`` at a time, and what is left over in the last phase.
+    """Classes of each phase: ``init_cls``, then ``increment`` at a time, and the rest in the last phase.
 
-    Raises ConfigError for numbers that cannot be meant.
+    Raises ConfigError.
     """
     if not 1 <= init_cls <= classes:
-        raise ConfigError(f"--init-cls {init_cls}: the data has {classes} classes; give 1 to {classes}")
+        raise ConfigError(f"the data has {classes} classes: give 1 to {classes}", setting="init_cls", value=init_cls)
     if increment < 1 and init_cls < classes:
-        raise ConfigError(f"--increment {increment}: at least 1 is needed to reach all {classes} classes")
+        raise ConfigError(f"at least 1 is needed to reach all {classes} classes", setting="increment", value=increment)
     sizes = [init_cls]
     while sum(sizes) < classes:
         sizes.append(min(increment, classes - sum(sizes)))
@@ -63,8 +63,8 @@ def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]
 class DataSet:
     """Training and test images by label, each sorted by name.
 
-    ``held_out``: the test images come from the training images' folders, so that no two have one name; in folders of
-    their own they may have. ``note`` says in a line how the test part was found.
+    ``held_out``: the test images come from the training images' folders, so that no two share a name; in folders of
+    their own they may. ``note`` tells in a line how the test part was found.
     """
 
     folder: str
@@ -82,9 +82,9 @@ class DataSet:
 def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> DataSet:
     """The images of ``folder``: ``train/`` and ``test/``, or class folders of which a part is held out for the test.
 
-    The part is ``holdout`` of each class's images (at least one where there are two), drawn with a fixed seed. Of the
-    classes ``known`` from a run before only test images are used. Raises SourceError where nothing can be used, a class
-    has no training image, or no class is new.
+    The part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed. Of the classes
+    ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
+    no training image, or no class is new.
     """
     root = Path(folder)
     if has_split(root, "train") or has_split(root, "test"):
@@ -107,7 +107,7 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
         test[label] = tuple(image for i, image in enumerate(images) if i in drawn)
     count = sum(map(len, test.values()))
     if not count:
-        raise SourceError(f"{root}: there is no test/ and one image a class: nothing can be held out for the test")
+        raise SourceError(f"{root}: there is no test/ and one image per class: nothing can be held out for the test")
     notes.append(
         f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
     )
@@ -117,16 +117,16 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
 def _new(
     images: dict[str, tuple[SourceImage, ...]], known: Sequence[str], root: Path
 ) -> tuple[dict[str, tuple[SourceImage, ...]], list[str]]:
-    """The classes that are not ``known``, and what is to be said of the others."""
+    """The classes that are not ``known``, and notes about the others."""
     new = {label: group for label, group in images.items() if label not in set(known)}
     if not new:
-        raise SourceError(f"{root}: all its classes are known already: there is nothing new to learn")
+        raise SourceError(f"{root}: all its classes are known: there is nothing new to learn")
     old = [label for label in images if label not in new]
     return new, [f"training images of {len(old)} known classes ({old[0]} ...) are not used"] if old else []
 
 
 def group_by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:
-    """Images by label, in the order in which they come."""
+    """Images by label, in their order."""
     found: dict[str, list[SourceImage]] = {}
     for image in images:
         found.setdefault(image.label, []).append(image)

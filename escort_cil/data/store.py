@@ -89,30 +89,30 @@ class ImageStore:
         *,
         names: Sequence[str] | None = None,
         workers: int | None = None,
-        use: Use | None = None,
+        derive: Use | None = None,
     ) -> Tensor:
         """Decodes images in ``workers`` threads (None: one a core) and keeps them.
 
-        ``names`` are for messages about images that are not files; ``use`` gets each, too, while it is whole. Returns
-        their ids, int64 (N,), in the given order. Where one image is bad none is kept: raises ImageError naming it (the
-        first of them), and OutputError where the file cannot take them.
+        ``names`` are for messages about images that are not files; ``derive`` is called in the threads with the index
+        and the picture of each. Returns their ids, int64 (N,), in the given order. If one image is bad none is kept:
+        raises ImageError naming the first, and OutputError if the file cannot take them.
         """
         with self.room(len(images)) as room:
 
             def keep(i: int, picture: Image.Image) -> None:
                 room.put(i, picture)
-                if use is not None:
-                    use(i, picture)
+                if derive is not None:
+                    derive(i, picture)
 
             decode_all(images, keep, names=names, workers=workers)
         return room.ids
 
     @contextmanager
     def room(self, count: int) -> Iterator[Room]:
-        """Room for ``count`` images, which the block puts into it, from any thread. Where it raises none is kept.
+        """Room for ``count`` images, which the block puts into it, from any thread. If it raises none is kept.
 
-        No other thread may use the store meanwhile, nor what fills the room: it would wait for ever. Raises OutputError
-        where the file cannot take the images.
+        No other thread may use the store meanwhile: it would wait for ever. Raises OutputError if the file cannot take
+        the images.
         """
         with self._lock:
             held, first = len(self), len(self._slots)
@@ -233,7 +233,7 @@ class ImageStore:
 
     def _output_error(self, exc: OSError) -> OutputError:
         where = self._folder or tempfile.gettempdir()
-        return OutputError(f"{where}: decoded images cannot be kept there ({exc.strerror}); give more cache memory")
+        return OutputError(f"{where}: decoded images cannot be kept there ({exc.strerror}); give more `cache_memory`")
 
 
 class Room:

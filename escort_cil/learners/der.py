@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from escort_cil.learners.base import Hyperparameters, Learner, auxiliary_targets
 from escort_cil.networks import BackboneListNet, ExpandingNet, GrowingNet, Output
+from escort_codec.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
 class DerHyperparameters(Hyperparameters):
-    """``aux_weight`` multiplies the auxiliary head's loss."""
+    """DER's own settings."""
 
     milestones: tuple[int, ...] = (80, 120, 150)
-    aux_weight: float = 1.0
+    aux_weight: float = setting(1.0, "Weight of the auxiliary head's loss.", least=0)
 
 
 class Expanding(Learner):

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from escort_cil.learners.der import DerHyperparameters, Expanding
 from escort_cil.networks import GrowingNet, SharedStagesNet
+from escort_codec.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
 class MemoHyperparameters(DerHyperparameters):
-    """``train_base``: the shared stages go on training after the first phase."""
+    """MEMO's own settings."""
 
-    train_base: bool = True
+    train_base: bool = setting(True, "Train the shared stages after the first phase as well.")
 
 
 class Memo(Expanding):

@@ -1,175 +1,137 @@
-"""Makes exemplars of images, each of what is decoded of it once."""
+"""Exemplars of images, each made from one decoding of its image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from escort_cil.data.decoding import Use, decode_all
-from escort_cil.policy import RealKind
+from escort_cil.data.decoding import decode_all
+from escort_cil.memory.kinds import ExemplarKind, Prompt
 from escort_codec.coding import codings
 from escort_codec.container import Reader
-from escort_codec.encode import EncodeOptions, encode_picture
+from escort_codec.encode import encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size
-from escort_codec.source import SourceImage, read_file
+from escort_codec.options import EncodeOptions
+from escort_codec.source import SourceImage
 from escort_codec.workers import usable_cores
 
 if TYPE_CHECKING:
     from PIL import Image
 
-
-LOOKED_AT: Final = 64
-
-Decode: TypeAlias = Callable[[Sequence[Path], Use], None]
-"""Decodes image files in threads, and gives each to a ``Use``."""
+SAMPLE: Final = 64
+"""Prompts of a file that are looked at to find out how it was encoded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What will be asked for of an image: its prompt, its prompt once it is a real exemplar, its reduced copy."""
+class Needs:
+    """What is made of an image while it is decoded: exemplars of ``kinds``, and with ``prompt_of_real`` the prompt that
+    it is regenerated from once it is remembered as a real exemplar."""
 
-    prompt: bool = False
+    kinds: tuple[ExemplarKind, ...] = ()
     prompt_of_real: bool = False
-    reduced: bool = False
-
-    def __or__(self, other: Wanted) -> Wanted:
-        return Wanted(
-            self.prompt or other.prompt, self.prompt_of_real or other.prompt_of_real, self.reduced or other.reduced
-        )
 
 
-class Maker:
-    """Makes exemplars of images: real ones, and prompts, which are taken from ``prompts`` where that file has them.
+class ExemplarEncoder:
+    """Makes exemplars of images and keeps them until ``forget``: one prompt serves for copies and for the memory.
 
-    ``hint`` 0 leaves the colour hint out, also of prompts that have one. An image that the file does not hold is
-    encoded on the spot, as the file's first exemplar was. Threads do the work. What was made is kept until ``forget``,
-    as an image's prompt serves for its copies and for the memory; ``take`` makes it of an image that is decoded anyway.
-
-    An image of which something is asked that is not made yet is decoded by ``decode`` (None: for this alone), and all
-    that is ``wanted`` of images is then made of it.
+    Prompts come from ``prompts_file`` if it has them; others are encoded as its prompts were, or with ``options``.
+    ``hint`` 0 leaves the colour hint out, also of prompts that have one. ``derive`` makes what is needed of an image
+    that is decoded anyway; an image that was not derived before it is asked for is decoded for that alone.
     """
 
-    def __init__(
-        self,
-        real: RealKind,
-        options: EncodeOptions,
-        *,
-        prompts: Reader | None = None,
-        hint: int | None = None,
-        wanted: Wanted = Wanted(),
-        decode: Decode | None = None,
-    ) -> None:
-        self.real = real
-        self._wanted = wanted
-        self._decode = decode or self._decode_alone
-        self._prompts = prompts
-        self._strip = hint == 0
-        self._options = options_like(prompts, options, hint) if prompts is not None else options
+    def __init__(self, options: EncodeOptions, *, prompts_file: Reader | None = None, hint: int | None = None) -> None:
+        self._prompts_file = prompts_file
+        self._drops_hints = hint == 0
+        self._options = options_of(prompts_file, options, hint) if prompts_file is not None else options
         self._workers = options.workers or usable_cores()
-        self._encoded: dict[Path, Exemplar] = {}
-        self._encoded_reals: dict[str, Exemplar] = {}  # by key
-        self._reduced: dict[Path, bytes] = {}
+        self._made: dict[tuple[ExemplarKind, Path], Exemplar] = {}
+        self._prompts_of_reals: dict[str, Exemplar] = {}  # by key
 
-    def take(self, image: SourceImage, picture: Image.Image, wanted: Wanted) -> None:
-        """Makes what is wanted of an image, decoded as ``source.load_image`` does it. May be called by many threads."""
-        if wanted.prompt_of_real or (wanted.prompt and self._given(image) is None):
-            self._encoded[image.path] = encode_picture(image, picture, self._options)
-        if wanted.reduced:
-            self._reduced[image.path] = self.real.reduced(picture)
+    def derive(self, image: SourceImage, picture: Image.Image, needs: Needs) -> None:
+        """Makes what is needed of an image from its picture (Pillow, mode RGB). May be called by many threads."""
+        for kind in needs.kinds:
+            if kind.decodes and not (kind == Prompt() and self._stored_prompt(image)):
+                self._made[kind, image.path] = kind.make(image, picture, self._encode)
+        if needs.prompt_of_real and (Prompt(), image.path) not in self._made:
+            self._made[Prompt(), image.path] = self._encode(image, picture)
 
-    def take_real(self, exemplar: Exemplar, picture: Image.Image) -> None:
-        """Makes the prompt of a real exemplar, whose image file is decoded. May be called by many threads."""
-        self._encoded_reals[exemplar.key] = encode_picture(_image_of(exemplar), picture, self._options)
+    def derive_from_real(self, exemplar: Exemplar, picture: Image.Image) -> None:
+        """Makes the prompt of a real exemplar from its picture. May be called by many threads."""
+        self._prompts_of_reals[exemplar.key] = self._encode(_image_of(exemplar), picture)
+
+    def exemplars(self, kind: ExemplarKind, images: Sequence[SourceImage]) -> list[Exemplar]:
+        """Exemplars of one kind, one per image. Raises ImageError."""
+        if not kind.decodes:
+            return [kind.make(image, None, self._encode) for image in images]
+        stored = [self._stored_prompt(image) if kind == Prompt() else None for image in images]
+        rest = [image for image, exemplar in zip(images, stored, strict=True) if exemplar is None]
+        missing = [image for image in rest if (kind, image.path) not in self._made]
+        decode_all(
+            [image.path for image in missing],
+            lambda i, picture: self.derive(missing[i], picture, Needs((kind,))),
+            workers=self._workers,
+        )
+        return [e or self._made[kind, image.path] for image, e in zip(images, stored, strict=True)]
+
+    def prompts_of_reals(self, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
+        """Prompts of real exemplars, made of the image files that they hold. Raises ImageError."""
+        missing = [exemplar for exemplar in exemplars if exemplar.key not in self._prompts_of_reals]
+        decode_all(
+            [exemplar.image for exemplar in missing],
+            lambda i, picture: self.derive_from_real(missing[i], picture),
+            names=[exemplar.key for exemplar in missing],
+            workers=self._workers,
+        )
+        return [self._prompts_of_reals[exemplar.key] for exemplar in exemplars]
 
     def forget(self, held: Sequence[Exemplar] = ()) -> None:
-        """Lets go of what was made for a phase's images, but for the prompts of those ``held`` as real exemplars."""
-        made = {exemplar.key: exemplar for exemplar in self._encoded.values()} | self._encoded_reals
+        """Drops what was made of a phase's images, except the prompts of those that are ``held`` as real exemplars."""
+        made = {e.key: e for (kind, _), e in self._made.items() if kind == Prompt()} | self._prompts_of_reals
         reals = (exemplar.key for exemplar in held if exemplar.kind == "real")
-        self._encoded_reals = {key: made[key] for key in reals if key in made}
-        self._encoded.clear()
-        self._reduced.clear()
+        self._prompts_of_reals = {key: made[key] for key in reals if key in made}
+        self._made.clear()
 
-    def reals(self, images: Sequence[SourceImage]) -> list[Exemplar]:
-        """Real exemplars of images. Raises ImageError."""
-        files = self.files(images)
-        return [self.real.exemplar(image, data) for image, data in zip(images, files, strict=True)]
+    def _encode(self, image: SourceImage, picture: Image.Image) -> Exemplar:
+        return encode_picture(image, picture, self._options)
 
-    def prompts(self, images: Sequence[SourceImage]) -> list[Exemplar]:
-        """Prompts of images. Raises ImageError."""
-        given = [self._given(image) for image in images]
-        rest = [image for image, exemplar in zip(images, given, strict=True) if exemplar is None]
-        self._make([image for image in rest if image.path not in self._encoded], Wanted(prompt=True), self._encoded)
-        return [
-            self._encoded[image.path] if exemplar is None else exemplar
-            for image, exemplar in zip(images, given, strict=True)
-        ]
-
-    def prompts_of(self, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
-        """Prompts of real exemplars, made of the image files that they hold. Raises ImageError."""
-        missing = [exemplar for exemplar in exemplars if exemplar.key not in self._encoded_reals]
-        files, names = [exemplar.image for exemplar in missing], [exemplar.key for exemplar in missing]
-        decode_all(files, lambda i, picture: self.take_real(missing[i], picture), names=names, workers=self._workers)
-        return [self._encoded_reals[exemplar.key] for exemplar in exemplars]
-
-    def files(self, images: Sequence[SourceImage]) -> list[bytes]:
-        """The image files that are kept of images: reduced WebP copies, or they themselves. Raises ImageError."""
-        if self.real.side is None:
-            return [read_file(image.path) for image in images]  # they can be read again
-        missing = [image for image in images if image.path not in self._reduced]
-        self._make(missing, Wanted(reduced=True), self._reduced)
-        return [self._reduced[image.path] for image in images]
-
-    def _make(self, images: Sequence[SourceImage], wanted: Wanted, made: Mapping[Path, object]) -> None:
-        """Decodes images and makes what is wanted of them; ``made`` is where it is found afterwards."""
-        for decode in (self._decode, self._decode_alone):  # the first may know an image already, and pass it over
-            rest = [image for image in images if image.path not in made]
-            if rest:
-                decode([image.path for image in rest], partial(self._take_of, rest, wanted | self._wanted))
-
-    def _take_of(self, images: Sequence[SourceImage], wanted: Wanted, i: int, picture: Image.Image) -> None:
-        self.take(images[i], picture, wanted)
-
-    def _decode_alone(self, paths: Sequence[Path], use: Use) -> None:
-        decode_all(paths, use, workers=self._workers)
-
-    def _given(self, image: SourceImage) -> Exemplar | None:
-        """The image's prompt in the file, None where it has none."""
-        if self._prompts is None:
+    def _stored_prompt(self, image: SourceImage) -> Exemplar | None:
+        """The image's prompt in the file, or None."""
+        if self._prompts_file is None:
             return None
         try:
-            exemplar = self._prompts[image.key]
+            exemplar = self._prompts_file[image.key]
         except KeyError:
             return None
         if exemplar.kind != "prompt":
             return None
-        return replace(exemplar, hint=None) if self._strip else exemplar
+        return replace(exemplar, hint=None) if self._drops_hints else exemplar
 
 
-def _image_of(exemplar: Exemplar) -> SourceImage:
-    return SourceImage(Path(exemplar.key), exemplar.label, exemplar.name, exemplar.prompt)
+def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
+    """The options that the prompts of a file were encoded with, found from its first ones; raises ConfigError if it has
+    none.
 
-
-def options_like(prompts: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
-    """The options that the file's first prompts were encoded with, as far as they tell; raises ConfigError for none.
-
-    A map may be stored with a simpler coding than was asked for: the least simple of LOOKED_AT prompts is taken.
+    A map may be stored with a simpler coding than was asked for: the least simple one of SAMPLE prompts is taken.
     """
-    some = list(islice((exemplar for exemplar in prompts if exemplar.kind == "prompt"), LOOKED_AT))
+    some = list(islice((exemplar for exemplar in prompts_file if exemplar.kind == "prompt"), SAMPLE))
     if not some:
-        raise ConfigError(f"{prompts.path}: holds no prompts; give the file that `escort encode` wrote")
+        raise ConfigError(f"{prompts_file.path}: holds no prompts: give a file that `escort encode` wrote")
     first = some[0]
     side = max(hint_size(first.hint)) if first.hint else 0
     return replace(
         options,
         preset=first.recipe.preset,
         settings=first.edge_settings or options.settings,
-        seeds=prompts.seeds or options.seeds,
+        seeds=prompts_file.seeds or options.seeds,
         hint=side if hint is None else hint,
         coding=max((exemplar.coding for exemplar in some), key=lambda name: codings.get(name).number),
     )
+
+
+def _image_of(exemplar: Exemplar) -> SourceImage:
+    return SourceImage(Path(exemplar.key), exemplar.label, exemplar.name, exemplar.prompt)

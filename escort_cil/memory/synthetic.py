@@ -1,69 +1,89 @@
-"""Copies of images: regenerated from prompts, or reduced. Regenerated ones are kept in a cache, which is not memory:
-they can be made again from the prompts at any time.
+"""Synthetic images: what training shows of prompts, and of images under data augmentation.
+
+Regenerated ones are kept in a cache. It is not memory: they can be made again from the prompts at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from escort_cil.data.decoding import Source
-from escort_cil.memory.encoder import Maker, Wanted
-from escort_cil.policy import RealKind
-from escort_codec.errors import OutputError, RegenerationError
+from escort_cil.memory.encoder import ExemplarEncoder, Needs
+from escort_cil.memory.keep import Keep
+from escort_cil.memory.kinds import Prompt
+from escort_codec.atomic import write_file
+from escort_codec.errors import OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.manifest import read_manifest
+from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator
 from escort_codec.source import SourceImage
 from escort_codec.workers import usable_cores
 
-if TYPE_CHECKING:
-    from PIL import Image
+log = logging.getLogger(__name__)
 
 QUALITY: Final = 95  # of the cache's JPEG files
-AHEAD: Final = 16  # images that wait to be saved
+QUEUE: Final = 16  # images that wait to be saved
 
 Find: TypeAlias = Callable[[Exemplar, int], Path | None]
-"""Where the image of an exemplar and a seed is; None where there is none."""
+"""Finds the image of an exemplar and a seed; None if there is none."""
 
 
-class CopyCache:
-    """Regenerated images as files in ``folder``, found by what they were made of; what is missing is made.
+class ExportedImages:
+    """The images in a folder that ``escort decode`` wrote; ``regenerators`` names those that made them, sorted.
 
-    The name of a file is a hash over the prompt, the seed, the regenerator and its whole recipe, so that one folder
-    can serve many runs. ``given`` finds an image that was made before, elsewhere; None where there is none.
+    Raises SourceError if the folder has no manifest.
     """
 
-    def __init__(self, folder: Path, regenerator: Regenerator, given: Find | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
+        entries = read_manifest(folder)
+        if not entries:
+            raise SourceError(f"{folder}: has no manifest.jsonl: give a folder that `escort decode` wrote")
+        self.folder = folder
+        self.regenerators = tuple(sorted({entry.regenerator for entry in entries.values() if entry.regenerator}))
+        self._places = {(entry.exemplar, entry.seed): folder / entry.image for entry in entries.values()}
+
+    def find(self, exemplar: Exemplar, seed: int) -> Path | None:
+        """The image of an exemplar (by ``label/name``) and a seed, or None."""
+        path = self._places.get((exemplar.key, seed))
+        return path if path is not None and path.is_file() else None
+
+
+class SyntheticCache:
+    """Regenerated images as files in ``folder``, found by what they were made of; missing ones are made.
+
+    A file's name is a hash of the prompt, the seed, the regenerator and its whole recipe, so that one folder can serve
+    many runs. ``elsewhere`` finds an image that exists in another place.
+    """
+
+    def __init__(self, folder: Path, regenerator: Regenerator, elsewhere: Find | None = None) -> None:
         self.folder = folder
         self.regenerator = regenerator
-        self._given = given
+        self._elsewhere = elsewhere
         self.made = 0
 
-    def without_given(self) -> CopyCache:
-        """The same folder, without what was made elsewhere."""
-        return CopyCache(self.folder, self.regenerator)
+    def alone(self) -> SyntheticCache:
+        """The same folder, without the images from elsewhere."""
+        return SyntheticCache(self.folder, self.regenerator)
 
     def paths(
-        self,
-        exemplars: Sequence[Exemplar],
-        seeds: Sequence[int],
-        watch: Callable[[int, int], None] = lambda done, total: None,
+        self, exemplars: Sequence[Exemplar], seeds: Sequence[int], progress: Progress | None = None
     ) -> list[list[Path]]:
-        """The images of prompts, one list an exemplar, in the order of ``seeds``.
+        """The images of prompts, one list per exemplar, in the order of ``seeds``.
 
-        ``watch`` is told, after each that had to be made, how many of how many are.
-
-        Raises RegenerationError where one cannot be made, OutputError where the folder cannot take it.
+        Raises RegenerationError if one cannot be made, OutputError if it cannot be written.
         """
         places = [[self._place(exemplar, seed) for seed in seeds] for exemplar in exemplars]
         missing = [
@@ -73,16 +93,16 @@ class CopyCache:
             if not place.exists()
         ]
         if missing:
-            self._make(missing, watch)
+            self._make(missing, progress or Progress())
         return places
 
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
-        """The image of a prompt where it was made or given before; None where it was not."""
+        """The image of a prompt and a seed if it exists, or None."""
         place = self._place(exemplar, seed)
         return place if place.exists() else None
 
     def _place(self, exemplar: Exemplar, seed: int) -> Path:
-        if self._given is not None and (path := self._given(exemplar, seed)) is not None:
+        if self._elsewhere is not None and (path := self._elsewhere(exemplar, seed)) is not None:
             return path
         digest = hashlib.sha256()
         for part in (
@@ -97,11 +117,13 @@ class CopyCache:
         name = digest.hexdigest()[:32]
         return self.folder / name[:2] / f"{name}.jpg"
 
-    def _make(self, jobs: list[Job], watch: Callable[[int, int], None]) -> None:
-        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="copies") as pool:
-            for done, _ in enumerate(_ahead(pool, self._results(jobs)), 1):
+    def _make(self, jobs: list[Job], progress: Progress) -> None:
+        progress.begin("synthetic images", len(jobs))
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="synthetic") as pool:
+            for _ in _save_in_turn(pool, self._results(jobs)):
                 self.made += 1
-                watch(done, len(jobs))
+                progress.advance()
+        progress.end()
 
     def _results(self, jobs: list[Job]) -> Iterator[Regenerated]:
         for result in self.regenerator.regenerate(jobs):
@@ -110,131 +132,109 @@ class CopyCache:
             yield result
 
 
-def _ahead(pool: ThreadPoolExecutor, results: Iterator[Regenerated]) -> Iterator[None]:
-    """Saves images while the next ones are made, with a few waiting at a time."""
+def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[Regenerated]) -> Iterator[None]:
+    """Saves images while the next ones are made."""
     waiting: deque[Future[None]] = deque()
     for result in results:
         waiting.append(pool.submit(_save, result))
-        if len(waiting) > AHEAD:
+        if len(waiting) > QUEUE:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
 def _save(result: Regenerated) -> None:
-    """Writes an image beside its place and puts it there in one step."""
     place: Path = result.job.key
     assert result.image is not None
-    beside = place.with_suffix(f".{os.getpid()}.partial")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(_jpeg(result.image))
-        beside.replace(place)
     except OSError as exc:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"{place}: a regenerated image cannot be written: {exc.strerror or exc}") from exc
+        raise OutputError(f"{place.parent}: cannot be made: {exc.strerror or exc}") from exc
+    write_file(place, _jpeg(result.image))
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
-class Copier:
-    """The copies of an image under a policy: its prompt regenerated with each seed, its reduced self, or both.
+class SyntheticImages:
+    """The copies that training may show in place of images and exemplars, under what is kept.
 
-    Where only whole image files are kept, the copies are regenerated ones: every policy can be trained with the same
-    augmentation. Of both kinds, each is as likely to be drawn as the other.
+    An image's copies are its prompt regenerated with each seed, its reduced self, or both, whichever is kept. If only
+    original files are kept, the copies are regenerated ones: every memory can be trained with the same augmentation.
+    Of both kinds, each is as likely to be drawn as the other.
     """
 
     def __init__(
         self,
-        maker: Maker,
-        cache: CopyCache,
+        encoder: ExemplarEncoder,
+        cache: SyntheticCache,
+        keep: Keep,
         seeds: Sequence[int],
         *,
-        prompts: bool,
-        reals: RealKind | None,
-        first: Callable[[], AbstractContextManager[None]] = nullcontext,
-        say: Callable[[str], None] = lambda line: None,
-        watch: Callable[[int, int], None] = lambda done, total: None,
+        main_first: Callable[[], AbstractContextManager[None]] = nullcontext,
+        progress: Progress | None = None,
     ) -> None:
-        """``prompts``: prompts are kept; ``reals``: what real exemplars are, None where none are kept.
-
-        Of several processes one makes the copies and the others find them: ``first`` lets it go ahead.
-        """
-        self._maker = maker
+        """Of several processes one makes the images and the others find them: ``main_first`` lets it go ahead."""
+        self.encoder = encoder
         self._cache = cache
         self._seeds = tuple(seeds)
-        self._prompts = prompts
-        self._reduces = reals is not None and reals.side is not None
-        self._whole = reals is not None and not self._reduces
-        self._regenerates = prompts or not self._reduces
-        self._first = first
-        self._say = say
-        self._watch = watch
+        self._kept = tuple(kind for kind in keep.kinds if kind.decodes)
+        self._shown = tuple(kind for kind in keep.kinds if kind.is_copy and not kind.regenerated)
+        self._regenerates = not self._shown or any(kind.regenerated for kind in keep.kinds)
+        self._keeps_originals = any(not kind.is_copy for kind in keep.kinds)
+        self._main_first = main_first
+        self._progress = progress
 
-    def wanted(self, *, shown: bool, remembered: bool = False, later: bool = False) -> Wanted:
-        """What is made of each image: for its copies, if they are ``shown`` (``later`` as well, should it be a real
-        exemplar by then), and for the memory, if it may be ``remembered``."""
-        return Wanted(
-            prompt=(remembered and self._prompts) or (shown and self._regenerates),
-            prompt_of_real=later and shown and self._whole,
-            reduced=self._reduces and (remembered or shown),
-        )
+    def needs(self, *, shown: bool, remembered: bool = False, later: bool = False) -> Needs:
+        """What is made of each image while it is decoded: for its copies if they are ``shown`` (``later`` as well, when
+        it may be a real exemplar), and for the memory if it may be ``remembered``."""
+        kinds = set(self._kept) if remembered else set()
+        if shown:
+            kinds |= {*self._shown, *([Prompt()] if self._regenerates else [])}
+        ordered = tuple(sorted(kinds, key=str))
+        return Needs(ordered, prompt_of_real=self.shows_reals(shown) and later)
 
-    def take(self, image: SourceImage, picture: Image.Image, wanted: Wanted) -> None:
-        """Makes what is wanted of a decoded image (Pillow, mode RGB), which need not be decoded again for it.
-
-        Many threads may call.
-        """
-        self._maker.take(image, picture, wanted)
-
-    def take_real(self, exemplar: Exemplar, picture: Image.Image, *, shown: bool) -> None:
-        """``take`` of a real exemplar, whose image file was decoded, for its copies, if they are ``shown``."""
-        if shown and self._whole:
-            self._maker.take_real(exemplar, picture)
-
-    def forget(self, held: Sequence[Exemplar] = ()) -> None:
-        """Lets go of what was made of images, but for what the copies of the exemplars ``held`` are made of."""
-        self._maker.forget(held)
+    def shows_reals(self, shown: bool) -> bool:
+        """Whether copies are regenerated of real exemplars, if copies are ``shown``."""
+        return shown and self._keeps_originals
 
     def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
-        """The copies of images, one list an image; ``seeds`` None means all."""
+        """The copies of images, one list per image; ``seeds`` None means all."""
         seeds = self._seeds if seeds is None else seeds
         copies: list[list[Source]] = [[] for _ in images]
         if self._regenerates:
-            for row, paths in zip(copies, self._paths(self._maker.prompts(images), seeds), strict=True):
+            prompts = self.encoder.exemplars(Prompt(), images)
+            for row, paths in zip(copies, self._paths(prompts, seeds), strict=True):
                 row += paths
-        if self._reduces:
+        for kind in self._shown:
             times = len(seeds) if self._regenerates else 1
-            for row, data in zip(copies, self._maker.files(images), strict=True):
-                row += [data] * times
+            for row, exemplar in zip(copies, self.encoder.exemplars(kind, images), strict=True):
+                row += [exemplar.image] * times
         return copies
 
     def of_exemplars(self, exemplars: Sequence[Exemplar], *, reals: bool) -> list[list[Source]]:
-        """The copies of remembered exemplars: a prompt's images, and with ``reals`` those of whole image files too.
+        """The copies of remembered exemplars: a prompt's images, and with ``reals`` those of original files too.
 
         A reduced image is a copy itself and has none.
         """
         copies: list[list[Source]] = [[] for _ in exemplars]
-        prompts = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "prompt"]
-        chosen = [exemplars[i] for i in prompts]
-        if reals and not self._reduces:
-            wanted = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "real"]
-            chosen += self._maker.prompts_of([exemplars[i] for i in wanted])
-            prompts += wanted
-        for i, paths in zip(prompts, self._paths(chosen, self._seeds), strict=True):
+        chosen = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "prompt"]
+        prompts = [exemplars[i] for i in chosen]
+        if reals and not self._shown:
+            originals = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "real"]
+            prompts += self.encoder.prompts_of_reals([exemplars[i] for i in originals])
+            chosen += originals
+        for i, paths in zip(chosen, self._paths(prompts, self._seeds), strict=True):
             copies[i] += paths
         return copies
 
     def _paths(self, exemplars: Sequence[Exemplar], seeds: Sequence[int]) -> list[list[Path]]:
         before = self._cache.made
-        with self._first():
-            paths = self._cache.paths(exemplars, seeds, self._watch)
+        with self._main_first():
+            paths = self._cache.paths(exemplars, seeds, self._progress)
         if made := self._cache.made - before:
-            self._say(f"{made} images regenerated ({self._cache.regenerator.name})")
+            log.info("%d images regenerated (%s)", made, self._cache.regenerator.name)
         return paths

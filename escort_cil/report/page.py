@@ -25,7 +25,7 @@ from escort_cil.report.run_section import section
 from escort_cil.report.runs import Group, find_runs, group_runs, read_run
 from escort_cil.report.svg import clean
 from escort_codec.errors import OutputError, TrainingError, UsageError
-from escort_codec.regenerate import DEFAULT, Options, Regenerator, regenerators
+from escort_codec.regenerate import DEFAULT, Regenerator, make_regenerator
 
 MAX_PICTURES: Final = 200  # exemplars of one run's gallery
 MARKERS: Final = {  # the legend's, in a box from -5 to 5; as matplotlib's of the same letter
@@ -54,7 +54,7 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     if out.is_dir():
         raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'report.html'}")
     groups = group_runs([read_run(path, _name(path, runs)) for path in find_runs(runs)])
-    with regenerators.get(regenerator)(Options()) as maker:
+    with make_regenerator(regenerator) as maker:
         _write(out, render(groups, pictures, maker))
     return groups
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from escort_cil.memory.contents import write_whole
+from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, TrainingError
 
 FOLDER: Final = "checkpoint"
@@ -31,7 +31,7 @@ FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CheckpointState:
     """How far a run is: ``phase`` is the phase in work and ``epoch`` the epochs of it that are done.
 
     ``records`` are the lines of metrics.jsonl so far, ``tensors`` the file of weights ("" before the first), and
@@ -51,7 +51,7 @@ class Checkpoints:
     def __init__(self, run: Path) -> None:
         self.folder = run / FOLDER
 
-    def load(self) -> State | None:
+    def load(self) -> CheckpointState | None:
         """The last complete checkpoint, None where there is none. Raises TrainingError for one that is damaged."""
         path = self.folder / STATE
         try:
@@ -63,15 +63,15 @@ class Checkpoints:
         try:
             if values.pop("format") != FORMAT:
                 raise TrainingError(f"{path}: the checkpoint is of another version of escort")
-            return State(**{**values, "records": tuple(values["records"])})
+            return CheckpointState(**{**values, "records": tuple(values["records"])})
         except (KeyError, TypeError, AttributeError) as exc:
             raise TrainingError(f"{path}: the checkpoint is damaged: {exc}") from exc
 
-    def tensors(self, state: State) -> dict[str, Tensor]:
+    def tensors(self, state: CheckpointState) -> dict[str, Tensor]:
         """The tensors of a checkpoint, on the CPU."""
         return load_tensors(self.folder / state.tensors)
 
-    def save(self, state: State, tensors: Mapping[str, Tensor]) -> None:
+    def save(self, state: CheckpointState, tensors: Mapping[str, Tensor]) -> None:
         """Makes ``state`` with its tensors the last checkpoint and removes the one before. Raises OutputError."""
         self.folder.mkdir(exist_ok=True)
         name = f"phase{state.phase:03d}-epoch{state.epoch:05d}.safetensors"
@@ -84,7 +84,7 @@ class Checkpoints:
             "records": list(state.records),
             "random": dict(state.random),
         }
-        write_whole(self.folder / STATE, json.dumps(values).encode())
+        write_file(self.folder / STATE, json.dumps(values).encode())
         for old in self.folder.glob("*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         data = save(plain, dict(metadata) if metadata else None)
     except (RuntimeError, ValueError) as exc:
         raise OutputError(f"{path}: the weights cannot be written: {exc}") from exc
-    write_whole(path, data)
+    write_file(path, data)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

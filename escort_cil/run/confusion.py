@@ -8,7 +8,6 @@ or ``nearest``; classes stand in the class order. Every figure of the run follow
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_cil.metrics import Counts, PhaseFigures, RunFigures
-from escort_codec.errors import OutputError, TrainingError
+from escort_codec.atomic import replacing
+from escort_codec.errors import TrainingError
 
 FILE_NAME: Final = "confusion.npz"
 MAX_BYTES: Final = 1 << 30  # of all arrays
@@ -30,10 +30,7 @@ _DAMAGE: Final = (
 
 
 def save_figures(figures: RunFigures, path: Path) -> None:
-    """Writes the counts of every phase, view and head (beside, then renamed); the same counts give the same bytes.
-
-    Raises OutputError.
-    """
+    """Writes the counts of every phase, view and head; the same counts give the same bytes. Raises OutputError."""
     arrays: dict[str, NDArray[np.int64]] = {}
     for p, views in enumerate(figures.phases):
         for view, phase in views.items():
@@ -43,20 +40,12 @@ def save_figures(figures: RunFigures, path: Path) -> None:
                     arrays[f"{p}/{view}/{head}/confusion"] = counts.confusion
                     if counts.within is not None:
                         arrays[f"{p}/{view}/{head}/within"] = counts.within
-    beside = path.with_name(path.name + ".partial")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as exc:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+    with replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load_figures(path: Path) -> RunFigures:
-    """The inverse of ``save_figures``; raises TrainingError where the file is missing, damaged or of another kind."""
+    """The inverse of ``save_figures``; raises TrainingError if the file is missing, damaged or of another kind."""
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:

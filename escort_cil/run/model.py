@@ -71,5 +71,5 @@ def _groups(path: Path) -> tuple[int, ...]:
         raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
     groups = about.get("groups") if isinstance(about, dict) else None
     if not isinstance(groups, list) or not groups or not all(isinstance(size, int) and size > 0 for size in groups):
-        raise TrainingError(f"{path}: does not say which classes it knows: it is no model of escort train")
+        raise TrainingError(f"{path}: does not say which classes it knows: it is not a model of `escort train`")
     return tuple(groups)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.learners.base import unknown
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError
+from escort_codec.settings import settings_of, unknown
 
-# PyCIL's key: the field of TrainConfig, or the method's option after "method."
+# PyCIL's key: the setting, or the method's setting after "method."
 KEYS: Final = {
     "model_name": "method",
     "init_cls": "init_cls",
@@ -21,10 +21,6 @@ KEYS: Final = {
     "model_seed": "model_seed",
     "batch_size": "batch_size",
     "num_workers": "workers",
-    "memory_size": "memory_size",
-    "memory_per_class": "memory_per_class",
-    "real_per_class": "real_per_class",
-    "syn_per_class": "syn_per_class",
     "augmentation_prob": "augmentation_prob",
     "augmentations_per_image": "augmentations_per_image",
     "shuffle": "shuffle",
@@ -42,8 +38,9 @@ KEYS: Final = {
     "alpha_aux": "method.aux_weight",
     "train_base": "method.train_base",
 }
-OWN_MEANING: Final = ("convnet_type", "device", "seed", "fixed_memory")  # translated below
-NAMES_ONLY: Final = ("dataset", "prefix", "csv_name", "time_str")  # name the run, and change nothing
+MEMORY: Final = ("memory_size", "memory_per_class", "fixed_memory", "real_per_class", "syn_per_class")
+TRANSLATED: Final = ("convnet_type", "device", "seed", *MEMORY)
+NAMES_ONLY: Final = ("dataset", "prefix", "csv_name", "time_str")  # they name the run and change nothing
 ONE_VALUE: Final[dict[str, Any]] = {
     "scheduler": "steplr",
     "train_adaptive": False,
@@ -51,12 +48,12 @@ ONE_VALUE: Final[dict[str, Any]] = {
     "debug": False,
     "skip": False,
 }
-"""Keys of which only one value is built."""
+"""Keys of which only one value is supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileConfig:
-    """What a file says: fields of TrainConfig, the order seeds (PyCIL's list), and lines about what is passed over."""
+    """What a file says: settings, seeds of class orders (PyCIL's list), and lines about what is not used."""
 
     values: Mapping[str, Any]
     seeds: tuple[int, ...] = ()
@@ -64,7 +61,7 @@ class FileConfig:
 
 
 def read_config_file(path: Path) -> FileConfig:
-    """Reads a configuration file. Raises ConfigError: not JSON, or a key that is not known (the nearest is named)."""
+    """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key (the nearest is named)."""
     try:
         values = json.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as exc:
@@ -75,8 +72,8 @@ def read_config_file(path: Path) -> FileConfig:
         raise ConfigError(f"{path}: holds no JSON object")
     values = {key: value for key, value in values.items() if key not in ("version", "command")}
     if not isinstance(values.get("method_options", {}), Mapping):
-        raise ConfigError(f"{path}: method_options = {values['method_options']!r}: give a JSON object of options")
-    own = {field.name for field in fields(TrainConfig)}
+        raise ConfigError(f"{path}: method_options = {values['method_options']!r}: give a JSON object")
+    own = set(settings_of(TrainConfig))
     if not set(values) <= own:
         return _from_pycil(values, own, path)
     seeds = _seeds(values.pop("seed"), path) if isinstance(values.get("seed"), list) else ()
@@ -85,38 +82,66 @@ def read_config_file(path: Path) -> FileConfig:
 
 def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) -> FileConfig:
     """PyCIL's keys; beside them those of ``own`` that PyCIL has no key of the same name for."""
-    pycils = {*KEYS, *OWN_MEANING, *NAMES_ONLY, *ONE_VALUE}
+    pycils = {*KEYS, *TRANSLATED, *NAMES_ONLY, *ONE_VALUE}
     found: dict[str, Any] = {key: value for key, value in values.items() if key in own - pycils}
     options: dict[str, Any] = dict(values.get("method_options", {}))
     for theirs, ours in {**KEYS, "convnet_type": "backbone"}.items():
         if theirs in values and ours in found:
-            raise ConfigError(f"{path}: {theirs} and {ours} say the same: give one")
+            raise ConfigError(f"{path}: {theirs} and {ours} are the same setting: give one")
     notes: list[str] = []
     for key, value in values.items():
         if key in ONE_VALUE:
             if value != ONE_VALUE[key]:
-                raise ConfigError(f"{path}: {key} = {value!r} is not built: only {ONE_VALUE[key]!r} is")
+                raise ConfigError(f"{path}: {key} = {value!r} is not supported: only {ONE_VALUE[key]!r} is")
         elif key in NAMES_ONLY:
-            notes.append(f"{path}: {key} = {value!r} names the run only")
+            notes.append(f"{path}: {key} = {value!r} only names the run")
         elif key in KEYS:
             target = KEYS[key]
             if target.startswith("method."):
                 options[target[len("method.") :]] = value
             else:
                 found[target] = value
-        elif key not in OWN_MEANING and key not in own:
-            raise ConfigError(f"{path}: {unknown(f'the key {key!r}', key, dict.fromkeys(sorted(pycils | own)))}")
+        elif key not in TRANSLATED and key not in own:
+            raise ConfigError(f"{path}: {unknown(f'there is no key {key!r}', key, sorted(pycils | own))}")
     if "convnet_type" in values:
         found["backbone"] = str(values["convnet_type"]).removeprefix("memo_").removeprefix("cosine_")
     if "device" in values:
         found["device"] = _device(values["device"], path)
-    # PyCIL: with fixed_memory a class has memory_per_class, else all classes together memory_size.
-    dropped = "memory_size" if values.get("fixed_memory", "memory_size" not in values) else "memory_per_class"
-    if dropped in found:
-        notes.append(f"{path}: {dropped} = {found.pop(dropped)} does not count, as fixed_memory has it")
+    found |= _memory(values, found, notes, path)
     if options:
         found["method_options"] = options
     return FileConfig(found, _seeds(values.get("seed", []), path), tuple(notes))
+
+
+def _memory(values: Mapping[str, Any], found: Mapping[str, Any], notes: list[str], path: Path) -> dict[str, str]:
+    """``budget`` and ``keep``. PyCIL: with fixed_memory each class has memory_per_class units, else all classes
+    together memory_size; the paper adds how many of a class's exemplars are real and how many are prompts."""
+    given = {key: _number(values[key], key, path) for key in MEMORY if key != "fixed_memory" and key in values}
+    if not given:
+        return {}
+    for ours in ("budget", "keep"):
+        if ours in found:
+            raise ConfigError(f"{path}: {ours} and {next(iter(given))} both size the memory: give one")
+    made: dict[str, str] = {}
+    counts = [given.get(key, 0) for key in ("real_per_class", "syn_per_class")]
+    if "real_per_class" in given or "syn_per_class" in given:
+        parts = [f"{count:g} {kind}" for count, kind in zip(counts, ("original", "prompt"), strict=True) if count]
+        made["keep"] = " + ".join(parts) or "0 original"
+    else:
+        made["keep"] = "original"
+    fixed = values.get("fixed_memory", "memory_size" not in values)
+    used, unused = ("memory_per_class", "memory_size") if fixed else ("memory_size", "memory_per_class")
+    if used in given:
+        made["budget"] = f"{given[used]:g}units" + ("/class" if fixed else "")
+    if unused in given:
+        notes.append(f"{path}: {unused} = {given[unused]:g} is not used: fixed_memory is {bool(fixed)}")
+    return made
+
+
+def _number(value: Any, key: str, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise ConfigError(f"{path}: {key} = {value!r}: give a number of at least 0")
+    return float(value)
 
 
 def _seeds(value: Any, path: Path) -> tuple[int, ...]:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from escort_cil.learners import Learner
 from escort_cil.memory.budget import Budget
-from escort_cil.memory.contents import Contents, packed, write_whole
+from escort_cil.memory.contents import Contents, packed
 from escort_cil.metrics import RunFigures
 from escort_cil.run import folder as names
-from escort_cil.run.checkpoint import Checkpoints, State, load_tensors, prefixed, restore, save_tensors
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
 from escort_cil.run.confusion import load_figures, save_figures
 from escort_cil.run.folder import RunFolder
+from escort_codec.atomic import write_file
 from escort_codec.errors import TrainingError
 
 
@@ -35,7 +36,7 @@ class Recorder:
         self._writes = writes
         self._every = every
 
-    def state(self) -> State | None:
+    def state(self) -> CheckpointState | None:
         """How far the folder's run is, None where it has no checkpoint."""
         return self._checkpoints.load()
 
@@ -54,7 +55,7 @@ class Recorder:
             raise TrainingError(f"{self.memory_path()}: {len(data)} bytes are above the budget of {limit}")
         if self._writes:
             path = self._checkpoints.pending(names.MEMORY, phase)
-            write_whole(path, data)
+            write_file(path, data)
             if path.stat().st_size != len(data):
                 raise TrainingError(f"{path}: has {path.stat().st_size} bytes on disk, not {len(data)}")
         return len(data)
@@ -64,7 +65,7 @@ class Recorder:
         self.records.append(record)
         if self._writes:
             save_figures(self.figures, self._checkpoints.pending(names.CONFUSION, phase))
-            self._save(State(phase + 1, 0), learner.net, {})
+            self._save(CheckpointState(phase + 1, 0), learner.net, {})
             self._publish(phase, learner)
 
     def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
@@ -74,11 +75,11 @@ class Recorder:
         more = dict(optimizer)
         if learner.old_network is not None:
             more |= prefixed("old", learner.old_network.state_dict())
-        self._save(State(phase, done), learner.net, more)
+        self._save(CheckpointState(phase, done), learner.net, more)
 
-    def _save(self, state: State, network: nn.Module, more: Mapping[str, Tensor]) -> None:
+    def _save(self, state: CheckpointState, network: nn.Module, more: Mapping[str, Tensor]) -> None:
         random = {"model_seed": self._model_seed, "phase": state.phase, "epoch": state.epoch}
-        whole = State(state.phase, state.epoch, "", tuple(self.records), random)
+        whole = CheckpointState(state.phase, state.epoch, "", tuple(self.records), random)
         self._checkpoints.save(whole, prefixed("network", network.state_dict()) | dict(more))
 
     def _publish(self, phase: int, learner: Learner | None) -> None:
@@ -90,7 +91,7 @@ class Recorder:
             about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
             save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
 
-    def restore(self, state: State, learner: Learner) -> None:
+    def restore(self, state: CheckpointState, learner: Learner) -> None:
         """Takes up a checkpoint: ``learner`` has gone through the phases before it, without their training.
 
         At the end of a phase its weights are loaded; inside one, ``restore_inside`` does it once the phase has begun.
@@ -108,7 +109,7 @@ class Recorder:
         if self.records:
             self.figures = load_figures(self.folder / names.CONFUSION)
 
-    def restore_inside(self, state: State, learner: Learner) -> Mapping[str, Tensor] | None:
+    def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
         """The weights of a checkpoint inside a phase; returns the optimizer's tensors, None at a phase's beginning."""
         if state.epoch == 0:
             return None
@@ -125,7 +126,7 @@ class Recorder:
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
         learner.end_phase()
         if self._writes and (base / names.MEMORY).exists():
-            write_whole(self.memory_path(), (base / names.MEMORY).read_bytes())
+            write_file(self.memory_path(), (base / names.MEMORY).read_bytes())
 
     def finish(self) -> None:
         """Removes the checkpoints of a run that is over."""

@@ -1,294 +1,273 @@
-"""The configuration of a run: frozen, and with every seed."""
+"""The settings of a training run, declared once: frozen, and with every seed.
+
+The command line, JSON files, ``--set``, ``--print-config`` and the table in ``docs/settings.md`` come from them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from escort_cil.policy import Mix, RealKind
-from escort_codec.encode import EncodeOptions
 from escort_codec.errors import ConfigError
-from escort_codec.exemplar import EdgeSettings
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
+from escort_codec.settings import build, check, convert, setting, settings_of
 
 if TYPE_CHECKING:
     from escort_cil.learners import Hyperparameters
     from escort_cil.memory.budget import Budget
-    from escort_codec.regenerate.base import Options
+    from escort_cil.memory.keep import Keep
+    from escort_codec.regenerate.base import Regenerator
 
 EvalViews = Literal["real", "regenerated", "both"]
+VIEWS: Final = ("real", "regenerated", "both")
 
-SMALL_SIDE: Final = 128  # pixels: below, the 'small' transforms are the default
-PAPER_UNITS: Final = (18, 48)  # real exemplars and prompts a class: 20 units
+SMALL_SIDE: Final = 128  # pixels: below, the 'small' transform is the default
+
+_DATA, _PROTOCOL, _NETWORK = "Data", "Protocol", "Network and optimisation"
+_MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
+_SEED: Final = (1 << 32) - 1
+
+
+def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "") -> Any:  # noqa: A002
+    """A field with the default, help and bounds that ``cls`` declares."""
+    own = settings_of(cls)[name]
+    return setting(
+        own.default if default is ... else default,
+        help or own.help,
+        group=_SYNTHETIC,
+        form=own.form,
+        choices=own.choices,
+        least=own.least,
+        most=own.most,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All that a training run is told. None, 0 or "" as a default means what the comment says.
+    """All settings of a run. None, 0 or "" as a default means what the help says.
 
-    Only ``data`` or ``prompts`` is needed. Lengths are in pixels, budgets in bytes.
+    ``data`` or ``prompts_file`` is needed. Raises ConfigError for a value that is not valid.
     """
 
-    # where things are
-    data: str = ""  # the folder that ``prompts`` records
-    prompts: str = ""  # an .escx file of `escort encode`; none: images are encoded on the spot
-    exemplars: str = ""  # a folder of `escort decode`; none: copies are regenerated
-    cache: str = ""  # where regenerated copies are kept: <run>/cache
-    continued: str = ""  # the folder of a finished run that this one goes on from, with new classes
-    holdout: float = 0.2  # share of each class's images held out where there is no test/
+    data: str = setting("", "Folder with train/ and test/, or class folders; else the one of the prompts.", group=_DATA)
+    prompts_file: str = setting(
+        "", "A file of `escort encode` to take prompts from; else images are encoded.", group=_DATA, shown=True
+    )
+    exemplars: str = setting(
+        "", "Folder of `escort decode` to take synthetic images from; missing ones are made.", group=_DATA
+    )
+    cache: str = setting(
+        "", "Folder where synthetic images are kept; cache/ in the run folder if left out.", group=_DATA
+    )
+    continued: str = setting("", "Folder of the finished run that this one continues.", group=_DATA)
+    holdout: float = setting(
+        0.2, "Share of each class's images that are held out if there is no test folder.", group=_DATA, least=0, most=1
+    )
 
-    # protocol
-    method: str = "icarl"
-    init_cls: int = 0  # as many as ``increment``
-    increment: int = 0  # a fifth of the classes, rounded up
-    seed: int = 1993  # of the class order
-    model_seed: int = 1  # of weights, batches, augmentation, selection
-    shuffle: bool = True  # off: the classes come in the order of their names
-    class_order: tuple[str, ...] = ()  # drawn with ``seed``
-    memory_only: bool = False  # the images of the phase are not trained on, only what is remembered of them
+    method: str = setting(
+        "icarl", "icarl, wa, der, memo; to compare: replay, finetune, joint.", group=_PROTOCOL, shown=True
+    )
+    init_cls: int = setting(
+        0, "Classes of the first phase; as many as `increment` if left out.", group=_PROTOCOL, shown=True, least=0
+    )
+    increment: int = setting(
+        0, "Classes of each later phase; a fifth of all if left out.", group=_PROTOCOL, shown=True, least=0
+    )
+    seed: int = setting(
+        1993, "Seed of the class order; 1993,7 gives a run each.", group=_PROTOCOL, shown=True, least=0, most=_SEED
+    )
+    model_seed: int = setting(
+        1, "Seed of weights, batches, augmentation and selection.", group=_PROTOCOL, shown=True, least=0, most=_SEED
+    )
+    shuffle: bool = setting(True, "Draw the class order with `seed`; else classes come by name.", group=_PROTOCOL)
+    class_order: tuple[str, ...] = setting(
+        (), "The class order; on the command line a file, a label per line.", group=_PROTOCOL
+    )
+    memory_only: bool = setting(False, "Train on the memory alone, chosen at random.", group=_PROTOCOL)
+    eval_views: EvalViews = setting(  # noqa: RUF009 - a field, though its type is an alias
+        "real", "Test images as they are, regenerated, or both.", group=_PROTOCOL, choices=VIEWS
+    )
 
-    # network and optimisation
-    backbone: str = "resnet18"
-    image_size: int = 224
-    transform: str = ""  # 'small' below 128 pixels, else 'large'
-    epochs: int | None = None  # the method's; else for all phases, with its milestones moved in proportion
-    lr: float | None = None  # the method's; else for all phases
-    batch_size: int | None = None  # the method's
-    method_options: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = setting(
+        "resnet18", "resnet18, 34, 50; resnet32 for 32 pixels; resnet10 for a CPU.", group=_NETWORK, shown=True
+    )
+    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8)
+    transform: str = setting(
+        "", "large: the paper's; small: PyCIL's for CIFAR. By `image_size` if left out: large from 128.", group=_NETWORK
+    )
+    epochs: int | None = setting(
+        None,
+        "Epochs of every phase; milestones move in proportion. The method's if left out.",
+        group=_NETWORK,
+        shown=True,
+        least=1,
+    )
+    lr: float | None = setting(
+        None, "Learning rate of every phase; the method's if left out.", group=_NETWORK, shown=True, least=0
+    )
+    batch_size: int | None = setting(
+        None, "Images per optimiser step; the method's if left out.", group=_NETWORK, shown=True, least=1
+    )
+    method_options: Mapping[str, Any] = setting({}, "The method's own settings, as method.NAME.", group=_NETWORK)
 
-    # memory
-    budget: int | None = None  # of the memory file, in all
-    budget_per_class: int | None = None  # for each class so far
-    memory_size: float | None = None  # units in all
-    memory_per_class: float | None = None  # units a class
-    real_per_class: int | None = None
-    syn_per_class: int | None = None
-    mix: str = ""  # with a budget in bytes prompts alone (``real`` webp: these alone), else the paper's 18 and 48
-    real: str = "original"  # or webp:SIDE:QUALITY
-    selection: str = "herding"
+    budget: str = setting(
+        "",
+        "Size of the memory: 2MB, 20KB/class, 20units/class or 2000units. 20units/class if left out.",
+        group=_MEMORY,
+        shown=True,
+        metavar="SIZE",
+    )
+    keep: str = setting(
+        "",
+        "original, webp:64:20, prompt, '30% original + 70% prompt' (of the size) or '18 original + 48 prompt' "
+        "(per class). Prompts if the size is in bytes.",
+        group=_MEMORY,
+        shown=True,
+        metavar="KINDS",
+    )
+    selection: str = setting("herding", "herding or random.", group=_MEMORY)
 
-    # prompts and their copies
-    preset: str = "hires"
-    canny_low: int = 100
-    canny_high: int = 200
-    blur: float = 0.0
-    min_contour: int = 0
-    coding: str = "context"
-    hint: int | None = None  # as in ``prompts``, or 32; 0 leaves hints out
-    hint_quality: int = 20
-    regenerator: str = "harmonic"
-    regenerator_options: Mapping[str, Any] = field(default_factory=dict)
-    seeds: tuple[int, ...] = ()  # those in ``prompts``, or 0 to 4
-    augmentation_prob: float | None = None  # 0.5 where prompts or reduced images are kept, else 0
-    augmentations_per_image: int | None = None  # all seeds
-    eval_views: EvalViews = "real"
+    regenerator: str = setting(
+        "harmonic", "harmonic (a stand-in that needs no weights) or controlnet.", group=_SYNTHETIC, shown=True
+    )
+    regenerator_options: Mapping[str, Any] = setting(
+        {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
+    )
+    augmentation_prob: float | None = setting(
+        None,
+        "Probability that an image is shown as a copy; 0.5 if what is kept differs from the images.",
+        group=_SYNTHETIC,
+        shown=True,
+        least=0,
+        most=1,
+    )
+    augmentations_per_image: int | None = setting(
+        None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
+    )
+    seeds: tuple[int, ...] = _as_in(
+        EncodeOptions, "seeds", default=(), help="Seeds of the copies; those of the prompts, or 0-4, if left out."
+    )
+    hint: int | None = _as_in(
+        EncodeOptions,
+        "hint",
+        default=None,
+        help="Side of the colour hint in pixels, 0 for none; as in the prompts, or 32.",
+    )
+    hint_quality: int = _as_in(EncodeOptions, "hint_quality")
+    preset: str = _as_in(EncodeOptions, "preset")
+    canny_low: int = _as_in(EdgeSettings, "low")
+    canny_high: int = _as_in(EdgeSettings, "high")
+    blur: float = _as_in(EdgeSettings, "blur")
+    min_contour: int = _as_in(EdgeSettings, "min_contour")
+    coding: str = _as_in(EncodeOptions, "coding")
 
-    # how it is run
-    device: str = "auto"  # cuda where there is one
-    mixed_precision: str = "no"
-    gradient_accumulation: int = 1
-    cache_memory: int | None = None  # bytes of decoded images kept in memory; none: half of the machine's
-    workers: int | None = None  # threads for decoding and encoding; one a core
-    checkpoint_every: int = 10  # epochs
-    track: tuple[str, ...] = ()
+    device: str = setting("auto", "auto, cpu, cuda or cuda:1.", group=_MACHINE, shown=True)
+    mixed_precision: str = setting("no", "no, bf16 or fp16.", group=_MACHINE, choices=("no", "bf16", "fp16"))
+    gradient_accumulation: int = setting(1, "Parts that a batch is computed in.", group=_MACHINE, least=1)
+    cache_memory: int | None = setting(
+        None,
+        "Decoded images in memory, the rest on disk; half of the machine's memory if left out.",
+        group=_MACHINE,
+        form="bytes",
+        metavar="BYTES",
+    )
+    workers: int | None = setting(
+        None, "Threads that decode and encode; one per core if left out.", group=_MACHINE, least=1
+    )
+    checkpoint_every: int = setting(10, "Epochs between checkpoints.", group=_MACHINE, least=1)
+    track: tuple[str, ...] = setting((), "tensorboard, wandb: follow the figures there.", group=_MACHINE)
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self, ConfigError)
+        if not 0 < self.holdout < 1:
+            raise ConfigError("give a share between 0 and 1", setting="holdout", value=self.holdout)
+        _ = self.memory  # raises ConfigError if budget and keep do not go together
 
     def to_map(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """All settings, for JSON."""
         values = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of ``to_map``; keys may be missing, and bytes be written as ``200KB``.
+        """The inverse of ``to_map``; keys may be missing, and values be texts as typed. Raises ConfigError."""
+        from escort_cil.memory.budget import Budget
+        from escort_cil.memory.keep import Keep
 
-        Raises ConfigError, for unknown keys among others.
-        """
-        from escort_cil.bytes import parse_bytes
-        from escort_cil.learners.base import unknown
+        values = dict(values)
+        if isinstance(values.get("budget"), int) and not isinstance(values["budget"], bool):
+            values["budget"] = str(values["budget"])
+        config = build(cls, values, "setting", ConfigError)
+        # One spelling, so that a resumed run can be compared with its folder.
+        keep = str(Keep.parse(config.keep)) if config.keep else ""
+        return replace(config, budget=str(Budget.parse(config.budget, keep)) if config.budget else "", keep=keep)
 
-        known = {f.name: f for f in fields(cls)}
-        clean: dict[str, Any] = {}
-        for key, value in values.items():
-            if key not in known:
-                raise ConfigError(unknown(f"the configuration's key {key!r}", key, known))
-            clean[key] = tuple(value) if isinstance(value, list) else value
-        for key in ("budget", "budget_per_class", "cache_memory"):
-            if isinstance(clean.get(key), str):
-                clean[key] = parse_bytes(clean[key])
-        kinds = get_type_hints(cls)
-        for key, value in clean.items():
-            if not _is_a(value, kinds[key]):
-                raise ConfigError(f"{key} = {values[key]!r}: give {_words(kinds[key])}")
-        return cls(**clean)
-
-    # What the fields mean together.
+    # What the settings mean together.
 
     @property
-    def kept(self) -> Mix:
-        """The mixture that is kept."""
-        if self.real_per_class is not None or self.syn_per_class is not None:
-            return Mix(self.real_per_class or 0, self.syn_per_class or 0, counts=True)
-        if self.mix:
-            return Mix.parse(self.mix)
-        if self.budget is not None or self.budget_per_class is not None:
-            return Mix(0.0, 1.0) if self.real_kind.side is None else Mix(1.0, 0.0)
-        if self.memory_per_class is not None or self.memory_size is not None:
-            units = self.memory_per_class if self.memory_per_class is not None else self.memory_size
-            return Mix(int(units or 0), 0, counts=True)
-        return Mix(*PAPER_UNITS, counts=True)
+    def memory(self) -> Budget:
+        """The budget of the memory and what is kept in it."""
+        from escort_cil.memory.budget import Budget
+
+        return Budget.parse(self.budget, self.keep)
 
     @property
-    def real_kind(self) -> RealKind:
-        """What a real exemplar is."""
-        return RealKind.parse(self.real)
+    def kept(self) -> Keep:
+        """What is kept."""
+        return self.memory.keep
 
     @property
     def probability(self) -> float:
-        """With which an image is shown as one of its copies."""
+        """The probability that an image is shown as one of its copies."""
         if self.augmentation_prob is not None:
             return self.augmentation_prob
-        return 0.5 if self.kept.prompt or self.real_kind.side is not None else 0.0
+        return 0.5 if self.kept.has_copies() else 0.0
 
     @property
     def transform_name(self) -> str:
-        """The transforms' preset."""
+        """The name of the transform."""
         return self.transform or ("small" if self.image_size < SMALL_SIDE else "large")
 
-    def make_budget(self) -> Budget:
-        """The memory's budget."""
-        from escort_cil.memory.budget import Budget
-
-        return Budget(self.kept, self.budget, self.budget_per_class, self.memory_size)
-
     def hyperparameters(self) -> Hyperparameters:
-        """The method's, with what this configuration overrides."""
-        from escort_cil.learners import learners, with_options
+        """The method's settings, with what this configuration overrides. Raises ConfigError."""
+        from escort_cil.learners import learners
 
         options: dict[str, Any] = {}
         if self.lr is not None:
             options |= {"init_lr": self.lr, "lr": self.lr}
         if self.batch_size is not None:
             options["batch_size"] = self.batch_size
-        made = with_options(learners.get(self.method).hyperparameters, {**options, **self.method_options})
+        kind = learners.get(self.method).hyperparameters
+        made: Hyperparameters = build(kind, {**options, **self.method_options}, f"{self.method} setting", ConfigError)
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
-        """How images become prompts where no file of prompts says it."""
+        """How images become prompts, if no file of prompts says it."""
+        default = EncodeOptions()
         return EncodeOptions(
             preset=self.preset,
             settings=EdgeSettings(self.canny_low, self.canny_high, self.blur, self.min_contour),
-            seeds=self.seeds or (0, 1, 2, 3, 4),
-            hint=32 if self.hint is None else self.hint,
+            seeds=self.seeds or default.seeds,
+            hint=default.hint if self.hint is None else self.hint,
             hint_quality=self.hint_quality,
             coding=self.coding,
             workers=self.workers,
         )
 
-    def make_regenerator_options(self, near: str | None = None) -> Options:
-        """The regenerator's options, with the network's device as ``near``; raises ConfigError for one there is not."""
-        from escort_cil.learners.base import unknown
-        from escort_codec.regenerate.base import Options
+    def make_regenerator(self, near: str | None = None) -> Regenerator:
+        """The regenerator, with the network's device as ``near``. Raises UsageError."""
+        from escort_codec.regenerate import make_regenerator
 
-        known = {f.name: f for f in fields(Options) if f.name != "near"}
-        for key in self.regenerator_options:
-            if key not in known:
-                raise ConfigError(unknown(f"the regenerator's option {key!r}", key, known))
-        return Options(near=near, **self.regenerator_options)
+        return make_regenerator(self.regenerator, self.regenerator_options, near=near)
 
     def with_seed(self, seed: int) -> TrainConfig:
         """The same with another class order."""
         return replace(self, seed=seed)
 
 
-def _check(config: TrainConfig) -> None:
-    """Raises ConfigError for values that cannot be meant, each in one line."""
-
-    def need(right: bool, message: str) -> None:
-        if not right:
-            raise ConfigError(message)
-
-    need(0 < config.holdout < 1, f"holdout {config.holdout}: a share between 0 and 1")
-    need(config.init_cls >= 0 and config.increment >= 0, "--init-cls and --increment count classes: at least 1")
-    need(config.image_size >= 8, f"--image-size {config.image_size}: at least 8 pixels")
-    for name in ("epochs", "batch_size", "augmentations_per_image", "workers"):
-        value = getattr(config, name)
-        need(value is None or value >= 1, f"--{name.replace('_', '-')} {value}: at least 1")
-    for name in ("gradient_accumulation", "checkpoint_every"):
-        need(getattr(config, name) >= 1, f"--{name.replace('_', '-')} {getattr(config, name)}: at least 1")
-    probability = config.augmentation_prob
-    need(probability is None or 0 <= probability <= 1, f"--augmentation-prob {probability}: between 0 and 1")
-    need(0 <= config.seed < 1 << 32, f"--seed {config.seed}: between 0 and 4294967295")
-    need(0 <= config.model_seed < 1 << 32, f"--model-seed {config.model_seed}: between 0 and 4294967295")
-    need(
-        config.mixed_precision in ("no", "bf16", "fp16"),
-        f"--mixed-precision {config.mixed_precision}: write no, bf16 or fp16",
-    )
-    check_views(config.eval_views)
-    _check_memory(config, need)
-
-
-def _is_a(value: object, kind: Any) -> bool:
-    """Whether a value is of a field's kind: ``int``, ``float | None``, ``tuple[str, ...]``, ``Mapping`` and so on."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return any(_is_a(value, part) for part in parts)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_a(each, parts[0]) for each in value)
-    if origin is Literal:
-        return isinstance(value, str)  # which, is looked at with the others
-    if kind in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float) if kind is float else origin or kind)
-
-
-def _words(kind: Any) -> str:
-    """What values of a kind are called."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return " or ".join(_words(part) for part in parts)
-    if origin is tuple:
-        return "a list of whole numbers, such as [0, 1]" if parts[0] is int else 'a list of texts, such as ["a", "b"]'
-    names: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
-    return "a JSON object of options" if origin is Mapping else names.get(kind, "a text")
-
-
 def check_views(text: str) -> EvalViews:
     """Views as typed; raises ConfigError."""
-    for views in get_args(EvalViews):
-        if text == views:
-            return cast(EvalViews, views)
-    raise ConfigError(f"--eval-views {text}: write {', '.join(get_args(EvalViews)[:-1])} or {get_args(EvalViews)[-1]}")
-
-
-def _check_memory(config: TrainConfig, need: Any) -> None:
-    limits = [
-        name
-        for name in ("budget", "budget_per_class", "memory_size", "memory_per_class")
-        if getattr(config, name) is not None
-    ]
-    for name in limits:
-        need(getattr(config, name) >= 0, f"--{name.replace('_', '-')} {getattr(config, name)}: must not be negative")
-    if len(limits) > 1:
-        raise ConfigError(f"{' and '.join('--' + name.replace('_', '-') for name in limits)} are two budgets: give one")
-    counts = config.real_per_class is not None or config.syn_per_class is not None
-    need(not (counts and config.mix), "--mix says the same as --real-per-class and --syn-per-class: give one")
-    need(
-        min(config.real_per_class or 0, config.syn_per_class or 0) >= 0,
-        "--real-per-class and --syn-per-class must not be negative",
-    )
-    kept = config.kept
-    in_bytes = config.budget is not None or config.budget_per_class is not None
-    need(
-        in_bytes or kept.counts, "--mix with shares needs a budget in bytes: --budget 200KB or --budget-per-class 20KB"
-    )
-    if config.memory_per_class is not None and kept.real + kept.prompt / 24 > config.memory_per_class + 1e-9:
-        raise ConfigError(
-            f"--memory-per-class {config.memory_per_class:g} is less than {kept.real:g} real exemplars and "
-            f"{kept.prompt:g} prompts, which are {kept.real + kept.prompt / 24:g} units"
-        )
-    wanted = config.real_kind.side is None or kept.real > 0
-    need(wanted, f"--real {config.real}: no real exemplars are kept: give --real-per-class or --mix")
+    views: EvalViews = convert(settings_of(TrainConfig)["eval_views"], text, ConfigError)
+    return views

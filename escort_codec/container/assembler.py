@@ -13,7 +13,7 @@ from escort_codec.container.block import encode_block
 from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL_SIZE, make_chunk, make_tail
 from escort_codec.errors import EscortError, LimitError
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size
 from escort_codec.limits import (
     MAX_EXEMPLARS,
@@ -32,6 +32,7 @@ from escort_codec.limits import (
     size_fault,
     text_fault,
 )
+from escort_codec.recipe import EdgeSettings, Recipe
 
 BLOCK_EXEMPLARS = 256
 BLOCK_BYTES = 1 << 20
@@ -206,7 +207,7 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
             faults.append("an empty edge map must be of its image's size")
         if exemplar.coding not in codings:
             faults.append(f"there is no coding {exemplar.coding!r}")
-        faults.append("a prompt needs edge settings" if made is None else settings_fault(made))
+        faults.append("a prompt needs edge settings" if made is None else _settings_fault(made))
         faults.append(None if hint is None else _hint_fault(hint))
     else:
         if made is not None or hint is not None or exemplar.coding or exemplar.map_shape != (0, 0):
@@ -239,7 +240,7 @@ def _type_fault(exemplar: Exemplar) -> str | None:
     return None
 
 
-def settings_fault(made: EdgeSettings) -> str | None:
+def _settings_fault(made: EdgeSettings) -> str | None:
     """Why edge settings cannot be stored, or None."""
     if not all(type(v) is int for v in (made.low, made.high, made.min_contour)) or not math.isfinite(made.blur):
         return f"settings must be integers, and the blur a finite number, not {made}"

@@ -35,7 +35,7 @@ from escort_codec.container.table import (
     unpack_runs,
 )
 from escort_codec.errors import DamagedError
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
     MAX_HINT,
@@ -50,6 +50,7 @@ from escort_codec.limits import (
     size_fault,
     text_fault,
 )
+from escort_codec.recipe import EdgeSettings, Recipe
 
 COLUMNS: Final = 17
 PROMPT: Final = 0

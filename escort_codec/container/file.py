@@ -32,8 +32,8 @@ from escort_codec.container.layout import (
     unpack_msgpack,
 )
 from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, NotEscxError
-from escort_codec.exemplar import Recipe
 from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPE_BYTES, MAX_RECIPES, MAX_SOURCE, text_fault
+from escort_codec.recipe import Recipe
 
 # Opening a FIFO must not block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from escort_codec.atomic import sync_folder, write_file
+from escort_codec.atomic import sync_folder
 from escort_codec.errors import BusyError, OutputError
 
 # A planted link must not redirect the writing, and a FIFO must not block it.
@@ -131,20 +131,6 @@ class LockedFile:
     def _check_owner(self) -> None:
         if not self.owned:
             raise OutputError(f"{self.path}: belongs to the parent of this process")
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replaces the file ``path`` by ``data`` in one step, or creates it; refuses while a writer has it locked.
-
-    Raises OutputError, BusyError.
-    """
-    target, exists = find_target(path)
-    old = LockedFile(target, create=False) if exists else None
-    try:
-        write_file(target, data)
-    finally:
-        if old is not None:
-            old.close()
 
 
 def _is_at(status: os.stat_result, path: Path) -> bool:

@@ -15,7 +15,8 @@ from escort_codec.container.locked_file import find_target, partial_path
 from escort_codec.container.reader import Reader
 from escort_codec.container.writer import Writer
 from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 
 AnyPath = str | PathLike[str]
 
@@ -129,9 +130,9 @@ def split(
                 run = range(len(reader) * k // parts, len(reader) * (k + 1) // parts)
                 shares[folder / f"{stem}-{k + 1}-of-{parts}.escx"] = lambda run=run: (reader[i] for i in run)  # type: ignore[misc]
         else:
-            from escort_codec.regenerate.naming import Names
+            from escort_codec.export.names import SafeNames
 
-            names = Names(reader.labels)
+            names = SafeNames(reader.labels)
             for label in reader.labels:
                 shares[folder / f"{stem}-{names.folder(label)}.escx"] = lambda label=label: (  # type: ignore[misc]
                     reader[i] for i in reader.of_label(label)

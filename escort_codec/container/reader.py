@@ -17,7 +17,8 @@ from escort_codec.container.file import ChunkFile, naming, read_state
 from escort_codec.container.layout import BLOCK
 from escort_codec.container.salvage import Loss, salvage
 from escort_codec.errors import DamagedError, EscortError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 
 _CACHE_BYTES = 32 << 20
 

@@ -30,7 +30,7 @@ def quick(data: Path | str, **options: Any) -> TrainConfig:
         "increment": 2,
         "batch_size": 8,
         "lr": 0.01,
-        "budget": 8000,
+        "budget": "8000",
         "coding": "rle",
         "seeds": (0, 1),
         "device": "cpu",

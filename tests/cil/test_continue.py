@@ -7,17 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from escort_cil.events import EpochEnded, Event
 
 import escort_codec
 from escort_cil.evaluation import evaluate_run
-from escort_cil.events import EpochEnded, Event
 from escort_cil.run.command import configure
 from escort_cil.trainer import train
 from escort_codec.drawn import draw_dataset
-from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
-from escort_codec.exemplar import EdgeSettings
 from escort_codec.hint import hint_size
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
 from tests.cil.small_runs import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from escort_cil.given import GivenCopies
+from escort_cil.policy import RealKind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,14 +19,14 @@ from PIL import Image
 from escort_cil.augment import transforms
 from escort_cil.data.images import DecodedImages
 from escort_cil.data.items import Items, Shown, decode_items
-from escort_cil.given import GivenCopies
 from escort_cil.memory.encoder import Maker, options_like
 from escort_cil.memory.synthetic import Copier, CopyCache
-from escort_cil.policy import RealKind
 from escort_codec.container import Reader, pack
-from escort_codec.encode import EncodeOptions, encode_folder, encode_image
+from escort_codec.encode import encode_folder, encode_image
 from escort_codec.errors import ConfigError, RegenerationError, SourceError
-from escort_codec.exemplar import EdgeSettings, Exemplar
+from escort_codec.exemplar import Exemplar
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
 from escort_codec.regenerate.base import Options, regenerators
 from escort_codec.source import SourceImage, load_rgb, scan
 
@@ -149,8 +151,8 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
     images: list[SourceImage], small_data: Path, tmp_path: Path
 ) -> None:
     from escort_codec.container import Reader
-    from escort_codec.regenerate.output import Saving, prepare_tree, write_tree
-    from escort_codec.regenerate.plan import Choice, make_plan
+    from escort_codec.export.plan import Choice, make_plan
+    from escort_codec.export.tree import Saving, prepare_tree, write_tree
 
     encode_folder(str(small_data), tmp_path / "out.escx", OPTIONS)
     tree = tmp_path / "tree"

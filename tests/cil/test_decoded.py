@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from escort_cil.events import EpochEnded, Event
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,16 +20,16 @@ from escort_cil.data.decoding import Source, Square
 from escort_cil.data.images import DecodedImages
 from escort_cil.data.items import Items
 from escort_cil.evaluation import evaluate_run
-from escort_cil.events import EpochEnded, Event
 from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train
 from escort_codec.container import Reader
-from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.encode import encode_folder
 from escort_codec.errors import ImageError
+from escort_codec.export.plan import Choice, make_plan
+from escort_codec.export.tree import Saving, prepare_tree, write_tree
+from escort_codec.options import EncodeOptions
 from escort_codec.regenerate.base import Options, regenerators
-from escort_codec.regenerate.output import Saving, prepare_tree, write_tree
-from escort_codec.regenerate.plan import Choice, make_plan
 from escort_codec.source import scan
 from tests.cil.run_folders import draw_picture
 from tests.cil.small_runs import quick

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from escort_cil.devices import Devices
 from escort_cil.networks.across import BatchNormAcross, normalise_across
-from escort_cil.processes import Devices
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError
 from tests.cil.small_runs import quick

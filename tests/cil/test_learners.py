@@ -9,17 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from escort_cil.events import silent
 from torch import Tensor, nn
 
 from escort_cil.augment import Transform
 from escort_cil.data.images import DecodedImages
 from escort_cil.data.items import Shown, decode_items
-from escort_cil.events import silent
-from escort_cil.fitting import Fitting, batches, fit
+from escort_cil.devices import Devices
+from escort_cil.epochs import Fitting, batches, fit
 from escort_cil.learners import Learner, Schedule, learners, with_options
 from escort_cil.learners.base import Hyperparameters, auxiliary_targets, distillation
 from escort_cil.networks import Backbone, BackboneListNet, GrowingNet, Output, SharedStagesNet
-from escort_cil.processes import Devices
 from escort_codec.errors import ConfigError, UnknownNameError
 
 LOGITS = [[1.0, 2.0, 0.5, -1.0], [0.0, -1.0, 3.0, 1.0]]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from escort_cil.memory.contents import ClassMemory, packed, write_whole
+from escort_cil.memory.contents import ClassMemory, packed
 from escort_cil.run.checkpoint import Checkpoints, State
 from escort_cil.run.folder import MEMORY
+from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points
 from tests.helpers import assert_whole, in_child, make_exemplars, quick_folder
@@ -34,7 +35,7 @@ def begin(run: Path) -> None:
 def end_phase(run: Path, phase: int, memory: bytes) -> None:
     """What ``Recorder`` does with the memory, in its order: written aside, made to count, put in place."""
     checkpoints = Checkpoints(run)
-    write_whole(checkpoints.pending(MEMORY, phase), memory)
+    write_file(checkpoints.pending(MEMORY, phase), memory)
     checkpoints.save(State(phase + 1, 0), WEIGHTS)
     checkpoints.publish(run, phase)
 

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from cli import app
+from escort_cli.app import app
 from escort_codec import Reader
 from escort_codec.drawn import draw_dataset
-from escort_codec.exemplar import EdgeSettings
+from escort_codec.recipe import EdgeSettings
 from escort_codec.source import scan
 from tests.helpers import assert_whole, read_all
 
@@ -172,7 +172,7 @@ def hear_ctrl_c() -> None:
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
+        [sys.executable, "-m", "escort_cli", *map(str, arguments)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,

@@ -260,7 +260,7 @@ def test_files_that_the_system_refuses(long_job: Path, tmp_path: Path) -> None:
 
 
 def _check_whole_but_the_last_line(out: Path) -> int:
-    from escort_codec.regenerate.manifest import read_manifest
+    from escort_codec.export.manifest import read_manifest
 
     images = {f"a/{file.name}" for file in out.glob("a/*.jpg")}
     assert images <= set(read_manifest(out))

@@ -7,8 +7,9 @@ import re
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.limits import MAX_LABEL, MAX_NAME, MAX_PROMPT, MAX_SEED
+from escort_codec.recipe import EdgeSettings, Recipe
 from tests.helpers import HINTS
 
 

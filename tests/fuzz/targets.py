@@ -25,8 +25,9 @@ from escort_codec.container.parts import recover
 from escort_codec.container.reader import Reader
 from escort_codec.container.verify import verify
 from escort_codec.errors import CodingError, DamagedError, EscortError, FormatError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, hint_size
+from escort_codec.recipe import Recipe
 
 MOST_PIXELS = 1 << 14  # larger maps are sound, and would only make the fuzzer slow
 SHAPES = 64

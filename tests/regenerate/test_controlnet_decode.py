@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 from cli import app
 from escort_codec.container import Writer
 from escort_codec.errors import EscortError, RegenerationError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
-from escort_codec.regenerate.processes import Processes, launched
+from escort_codec.exemplar import Exemplar
+from escort_codec.processes import Processes, launched
+from escort_codec.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 

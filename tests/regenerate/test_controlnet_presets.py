@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from escort_codec.edges import generation_size, short_side
 from escort_codec.errors import EscortError, RegenerationError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet import settings
 from escort_codec.regenerate.controlnet.presets import (

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from escort_codec.errors import ModelError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, Options, Regenerated
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 

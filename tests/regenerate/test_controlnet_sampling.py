@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, encode_hint
+from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, Options
 from escort_codec.regenerate.controlnet.loading import Loaded, load, quiet_libraries
 from escort_codec.regenerate.controlnet.models import ModelChoice

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from escort_codec.regenerate.files import make_folder, sweep, write_beside
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,15 +20,15 @@ from PIL import Image
 import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.export.manifest import Entry, ManifestWriter, read_manifest, repair
+from escort_codec.export.names import LONGEST, Names, fold, safe_part
+from escort_codec.export.plan import Choice, Plan, Task, make_plan
+from escort_codec.export.tree import Outcome, Saving, Watch, encode_image, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
+from escort_codec.recipe import Recipe
 from escort_codec.regenerate import Job, Options, Regenerated, Regenerator
-from escort_codec.regenerate.files import make_folder, sweep, write_beside
 from escort_codec.regenerate.harmonic import Harmonic
-from escort_codec.regenerate.manifest import Entry, ManifestWriter, read_manifest, repair
-from escort_codec.regenerate.naming import LONGEST, Names, fold, safe_part
-from escort_codec.regenerate.output import Outcome, Saving, Watch, encode_image, prepare_tree, write_tree
-from escort_codec.regenerate.plan import Choice, Plan, Task, make_plan
 
 EDGES = np.zeros((12, 16), bool)
 EDGES[3:9, 5] = EDGES[3, 5:11] = True
@@ -626,7 +627,7 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def hang(path: Path, data: bytes, before: object = None) -> None:
         go.wait(30)
 
-    monkeypatch.setattr("escort_codec.regenerate.output.write_beside", hang)
+    monkeypatch.setattr("escort_codec.export.tree.write_beside", hang)
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg", seeds=tuple(range(20))) for n in range(10)])
     thread = threading.Thread(target=_decode, args=(reader, tmp_path / "out", None, Counting(Options(workers=1))))
     thread.start()

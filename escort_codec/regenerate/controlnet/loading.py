@@ -188,13 +188,13 @@ def _family(name: str, revision: str | None) -> Family:
         raise ModelError(f"the folder {name} holds no model: it has no {INDEX} (diffusers' save_pretrained writes one)")
     from huggingface_hub import hf_hub_download
 
-    with _as_model_error("model", name, revision, "--model"):
+    with _as_model_error("model", name, revision, "model"):
         index = hf_hub_download(name, INDEX, revision=revision)
     return family_of_index(Path(index), name)
 
 
 def _load_controlnet(name: str, revision: str | None, dtype: torch.dtype) -> Any:
-    with _as_model_error("ControlNet", name, revision, "--controlnet"):
+    with _as_model_error("ControlNet", name, revision, "controlnet"):
         if Path(name).is_file():
             folder = single_file_config(Path(name))
             place = {"config": folder, "subfolder": "controlnet"} if folder else {}
@@ -209,7 +209,7 @@ def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: 
     else:
         kind = diffusers.StableDiffusionControlNetPipeline
         extra = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
-    with _as_model_error("model", name, revision, "--model"):
+    with _as_model_error("model", name, revision, "model"):
         if Path(name).is_file():
             folder = single_file_config(Path(name))
             place = {"config": folder} if folder else {}

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding import EdgeMap
-from escort_codec.edges import HIRES, LOWRES
 from escort_codec.errors import RegenerationError
+from escort_codec.recipe import HIRES, LOWRES
 from escort_codec.registry import Registry
 
 GUESS_DECAY: Final = 0.825  # guess mode weakens control by this from each residual to the shallower one before it

@@ -1,10 +1,10 @@
-"""Names for what is written: safe on every system, distinct on every file system, the same whichever part is written.
+"""Names and folders of the output tree: safe on every system, distinct on every file system, and stable.
 
 A class becomes a folder, an exemplar's name without its extension a stem: ``cat/001.jpg`` with seed 0 is
-``cat/001_seed00.jpg``. What cannot be a file's name everywhere is replaced: characters that Windows forbids and control
+``cat/001_seed00.jpg``. What is not a valid file name on every system is replaced: forbidden characters and control
 characters by ``_``, a trailing dot or space by ``_``, and the Windows device names (``CON``, ``nul.txt``) get a ``_``
-behind. Names that would be the same file on a file system that ignores case or Unicode form get ``~2``, ``~3`` in the
-order of the file, so that appending to it renames nothing.
+appended. Names that would be the same file on a file system that ignores case or Unicode form get ``~2``, ``~3`` in the
+order of the ``.escx`` file, so that appending to it renames nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from escort_codec.errors import OutputError
@@ -27,10 +27,10 @@ _DEVICE: Final = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9Â¹Â
 _RESERVED: Final = re.compile(r"_(seed\d+|edges)$", re.IGNORECASE)
 
 
-class Names:
-    """The paths of one file's exemplars, given in the file's order; ``changed`` counts those made safe.
+class SafeNames:
+    """The paths of one file's exemplars, asked for in the file's order; ``changed`` counts those made safe.
 
-    ``labels`` are all classes of the file in its order, whichever of them is written.
+    ``labels`` are all classes of the file in its order.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:
@@ -48,12 +48,12 @@ class Names:
         return self._folders[label]
 
     def stem(self, label: str, name: str, number: int) -> str:
-        """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` names what has no name."""
+        """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` is used if there is no name."""
         path = PurePosixPath(name)
         return self._path(label, path.parts[:-1], path.stem if name else f"{number:06d}", "")
 
     def file(self, label: str, name: str, number: int, suffix: str) -> str:
-        """A real exemplar's path: its own name, or its number and ``suffix`` where it has none."""
+        """A real exemplar's path: its own name, or its number and ``suffix`` if it has none."""
         path = PurePosixPath(name or f"{number:06d}{suffix}")
         stem = path.stem + "~real" if _RESERVED.search(fold(path.stem)) else path.stem
         return self._path(label, path.parts[:-1], stem, path.suffix)
@@ -77,9 +77,9 @@ class Names:
 
 
 def safe_part(part: str) -> str:
-    """One part of a path, safe on every system; a part that is safe already comes back unchanged.
+    """One part of a path, safe on every system; a safe part comes back unchanged.
 
-    Raises OutputError for an empty part and for ``.`` and ``..``, which no reader lets through.
+    Raises OutputError for an empty part and for ``.`` and ``..``.
     """
     if part in ("", ".", ".."):
         raise OutputError(f"{part!r} cannot be a file's name")
@@ -94,12 +94,12 @@ def safe_part(part: str) -> str:
 
 
 def fold(path: str) -> str:
-    """What two paths have in common where case and Unicode form do not count."""
+    """A path without its case and Unicode form: equal for paths that some file systems take as one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def _distinct(path: str, used: set[str], suffix: str = "") -> str:
-    """``path + suffix``, or ``path~2 + suffix`` ..., as no other in ``used``; notes it there."""
+    """``path + suffix``, or ``path~2 + suffix`` ..., whichever is not in ``used``; adds it there."""
     number = 1
     candidate = path + suffix
     while fold(candidate) in used:
@@ -107,3 +107,22 @@ def _distinct(path: str, used: set[str], suffix: str = "") -> str:
         candidate = f"{path}~{number}{suffix}"
     used.add(fold(candidate))
     return candidate
+
+
+def make_folder(out: Path, folder: str) -> Path:
+    """``out/folder``, made if it is missing; raises OutputError if a part of it is a link or a file."""
+    path = out
+    for part in folder.split("/"):
+        path = path / part
+        refuse_link(path)
+        try:
+            path.mkdir(exist_ok=True)
+        except FileExistsError as exc:
+            raise OutputError(f"{path} is a file where a folder belongs: remove it or choose another folder") from exc
+    return path
+
+
+def refuse_link(path: Path) -> None:
+    """Raises OutputError if ``path`` is a symbolic link: what is written must stay inside the folder."""
+    if path.is_symlink():
+        raise OutputError(f"{path} is a symbolic link: remove it or choose another folder")

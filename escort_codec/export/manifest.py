@@ -4,8 +4,8 @@
      "regenerator": "harmonic", "recipe": {...}, "digest": "0123456789abcdef"}
 
 ``image`` is relative to the manifest's folder, ``number`` the exemplar's in its file, ``digest`` the recipe's. A real
-exemplar's copy has null for the last four. A line is written before its image gets its name, so that no image lacks
-one; a line without an image, a line torn by a kill and a second line for an image are put right by ``repair``.
+exemplar's copy has null for the last four. A line is written before its image is put in place, so that every
+image has one; ``repair`` removes lines without an image, lines torn by a kill and second lines for an image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError
-from escort_codec.regenerate.files import refuse_link, write_beside
-from escort_codec.regenerate.naming import MANIFEST
+from escort_codec.export.names import MANIFEST, refuse_link
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestEntry:
     """One line."""
 
     image: str
@@ -40,29 +40,29 @@ class Entry:
         return json.dumps(asdict(self), ensure_ascii=False).encode() + b"\n"
 
 
-def read_manifest(out: Path) -> dict[str, Entry]:
-    """The entries of the tree ``out`` by image path; later lines replace earlier ones, wrong lines are passed over.
+def read_manifest(out: Path) -> dict[str, ManifestEntry]:
+    """The entries of the tree ``out`` by image path; later lines replace earlier ones, wrong lines are ignored.
 
-    Empty where there is no manifest. Raises OutputError where it cannot be read.
+    Empty if there is no manifest. Raises OutputError if it cannot be read.
     """
     return _read(out)[0]
 
 
 def repair(out: Path) -> None:
-    """Makes it one line an image that is there, and takes in the parts that several processes wrote.
+    """Leaves one line for each existing image, and merges the parts that several processes wrote.
 
-    The manifest is rewritten only where something is wrong, and then as a whole or not at all.
+    The manifest is rewritten only if something is wrong, as a whole or not at all.
     """
     entries, untidy = _read(out)
     here = {image: entry for image, entry in entries.items() if (out / image).is_file()}
     if untidy or len(here) < len(entries):
-        write_beside(out / MANIFEST, b"".join(entry.line() for entry in here.values()))
+        write_file(out / MANIFEST, b"".join(entry.line() for entry in here.values()))
     for part in _parts(out):
         part.unlink(missing_ok=True)
 
 
 class ManifestWriter:
-    """Appends lines; safe to share between threads. ``part`` names the part of one of several processes."""
+    """Appends lines; threads may share it. ``part`` names the part of one of several processes."""
 
     def __init__(self, out: Path, part: str = "") -> None:
         self.path = out / (f"manifest.{part}.jsonl" if part else MANIFEST)
@@ -74,7 +74,7 @@ class ManifestWriter:
         except OSError as exc:
             raise OutputError(f"{self.path}: cannot be written ({exc.strerror})") from exc
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ManifestEntry) -> None:
         """Appends one line; raises OSError."""
         line = entry.line()
         with self._lock:
@@ -94,9 +94,9 @@ def _parts(out: Path) -> list[Path]:
     return sorted(out.glob("manifest.*.jsonl"))
 
 
-def _read(out: Path) -> tuple[dict[str, Entry], bool]:
-    """(entries by image, whether there is anything to put right)."""
-    entries: dict[str, Entry] = {}
+def _read(out: Path) -> tuple[dict[str, ManifestEntry], bool]:
+    """(entries by image, whether the manifest needs repair)."""
+    entries: dict[str, ManifestEntry] = {}
     parts = _parts(out)
     untidy = bool(parts)
     for path in [out / MANIFEST, *parts]:
@@ -116,17 +116,17 @@ def _read(out: Path) -> tuple[dict[str, Entry], bool]:
     return entries, untidy
 
 
-def _parse(line: bytes) -> Entry | None:
-    """An entry, or None for what is no line of ours."""
+def _parse(line: bytes) -> ManifestEntry | None:
+    """An entry, or None if the line is not one of ours."""
     try:
         values = json.loads(line)
-        known = {field.name for field in fields(Entry)}
-        entry = Entry(**{k: v for k, v in values.items() if k in known})
+        known = {field.name for field in fields(ManifestEntry)}
+        entry = ManifestEntry(**{k: v for k, v in values.items() if k in known})
     except (ValueError, TypeError, AttributeError):
         return None
     if not isinstance(entry.image, str) or not isinstance(entry.exemplar, str) or "\0" in entry.image:
         return None
     path = Path(entry.image)
-    if path.is_absolute() or ".." in path.parts:  # a manifest is read by others, too
+    if path.is_absolute() or ".." in path.parts:  # others read manifests too
         return None
     return entry

@@ -1,4 +1,4 @@
-"""What is to be written: a list of the missing files, made before anything is loaded."""
+"""The list of the missing files, made before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Literal
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.manifest import ManifestEntry, read_manifest
+from escort_codec.export.names import SafeNames, refuse_link
 from escort_codec.regenerate.base import Regenerator
-from escort_codec.regenerate.files import refuse_link
-from escort_codec.regenerate.manifest import Entry, read_manifest
-from escort_codec.regenerate.naming import Names
 
 Kind = Literal["image", "edges", "real"]
 
@@ -24,12 +23,12 @@ SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which files are wanted.
+    """Which files to write.
 
-    ``seeds`` None: those recorded in each exemplar. ``images`` False: no images, so that ``edges`` stand alone.
-    ``labels``: only these classes. ``names``: only exemplars whose name or ``label/name`` is, or matches, one of
-    these (``*`` and ``?`` as in a shell). ``limit``: at most so many exemplars, the first of the file.
-    ``overwrite``: what is there is made again.
+    ``seeds`` None: those recorded in each exemplar. ``images`` False: no images, ``edges`` alone. ``labels``: only
+    these classes. ``names``: only exemplars whose name or ``label/name`` is, or matches, one of these (``*`` and ``?``
+    as in a shell). ``limit``: at most so many exemplars, the first of the file. ``overwrite``: existing files are made
+    again.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -53,9 +52,9 @@ class Task:
 
 
 @dataclass(slots=True)
-class Plan:
-    """``tasks`` in the file's order; ``skipped`` files are there already. ``failures`` are exemplars that cannot be
-    read, ``notes`` what a user should know; one line each."""
+class ExportPlan:
+    """``tasks`` in the file's order; ``skipped`` counts existing files. ``failures`` are exemplars that cannot be read,
+    ``notes`` are for the user; one line each."""
 
     tasks: list[Task] = field(default_factory=list)
     exemplars: int = 0
@@ -70,17 +69,17 @@ class Plan:
         return self.tasks[n * rank // world : n * (rank + 1) // world]
 
 
-def make_plan(reader: Reader, out: Path, choice: Choice, regenerator: Regenerator | None = None) -> Plan:
+def make_plan(reader: Reader, out: Path, choice: Choice, regenerator: Regenerator | None = None) -> ExportPlan:
     """The files of ``choice`` that the tree ``out`` lacks. Reads the file and lists the folders; writes nothing.
 
-    ``regenerator`` is asked which recipe it would use, to find images of another recipe; it loads nothing. Raises
-    UsageError where nothing can be meant, OutputError where ``out`` cannot take the files or holds another
+    ``regenerator`` tells which recipe it would use, to find images of another recipe; it loads nothing. Raises
+    UsageError if the choice matches nothing, OutputError if ``out`` cannot take the files or holds another
     regenerator's images.
     """
     _check(reader, choice)
-    tree = _Tree(out, choice, regenerator)
-    plan = Plan()
-    names = Names(reader.labels)
+    tree = _ExistingFiles(out, choice, regenerator)
+    plan = ExportPlan()
+    names = SafeNames(reader.labels)
     unseeded = 0
     for number in _numbers(reader, choice.labels):
         if choice.limit is not None and plan.exemplars >= choice.limit:
@@ -107,26 +106,26 @@ def make_plan(reader: Reader, out: Path, choice: Choice, regenerator: Regenerato
         plan.tasks += missing
         plan.skipped += len(tasks) - len(missing)
     if not plan.exemplars and not plan.failures:
-        raise UsageError(f"{reader.path} holds no exemplar that is called {' or '.join(map(repr, choice.names))}")
+        raise UsageError(f"{reader.path} has no exemplar called {' or '.join(map(repr, choice.names))}")
     if unseeded and unseeded == plan.exemplars and not plan.tasks and not plan.skipped:
-        raise UsageError(f"{reader.path} records no seeds: say which, such as --seeds 0-4")
+        raise UsageError(f"{reader.path} records no seeds: give `seeds`, such as 0-4")
     if unseeded:
-        plan.notes.append(f"{unseeded} exemplars record no seeds and get no image: say which, such as --seeds 0-4")
+        plan.notes.append(f"{unseeded} exemplars record no seeds and get no image: give `seeds`, such as 0-4")
     if names.changed:
         plan.notes.append(f"{names.changed} names were made safe for every system; {names.example}")
     if tree.other_recipe:
         plan.notes.append(
-            f"{tree.other_recipe} images that are there were made with another recipe and are kept: "
-            "--overwrite makes them anew"
+            f"{tree.other_recipe} existing images were made with another recipe and are kept: "
+            "`overwrite` makes them anew"
         )
     return plan
 
 
 def _check(reader: Reader, choice: Choice) -> None:
     if not choice.images and not choice.edges:
-        raise UsageError("there is nothing to write: --seeds none goes with --edges")
+        raise UsageError("there is nothing to write: without images, ask for `edges`")
     if choice.limit is not None and choice.limit < 1:
-        raise UsageError(f"--limit is at least 1, not {choice.limit}")
+        raise UsageError("at least 1", setting="limit", value=choice.limit)
     labels = reader.labels
     for label in choice.labels:
         if label not in labels:
@@ -134,23 +133,23 @@ def _check(reader: Reader, choice: Choice) -> None:
 
             near = difflib.get_close_matches(label, labels, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"{reader.path} holds no class {label!r}{hint} (escort inspect --classes lists them)")
+            raise UsageError(f"{reader.path} has no class {label!r}{hint} (escort inspect --classes lists them)")
     if not labels:
-        raise UsageError(f"{reader.path} holds no exemplars")
+        raise UsageError(f"{reader.path} has no exemplars")
 
 
 def _numbers(reader: Reader, labels: tuple[str, ...]) -> Iterator[int]:
-    """The numbers of the exemplars that may be meant, rising."""
+    """The numbers of the exemplars that may match, rising."""
     if labels:
         try:
             yield from sorted({number for label in labels for number in reader.of_label(label)})
             return
         except EscortError:
-            pass  # a damaged block: go through all, and name what cannot be read
+            pass  # a damaged block: go through all, and report what cannot be read
     yield from range(len(reader))
 
 
-def _add_failure(plan: Plan, line: str) -> None:
+def _add_failure(plan: ExportPlan, line: str) -> None:
     """One line for a damaged block, not one for each of its exemplars."""
     cause = line.partition(": ")[2]
     if not plan.failures or plan.failures[-1].partition(": ")[2] != cause:
@@ -174,20 +173,20 @@ def _tasks(exemplar: Exemplar, number: int, path: str, choice: Choice) -> Iterat
             yield Task(number, "image", f"{path}_seed{seed:02d}.{choice.format}", seed)
 
 
-class _Tree:
-    """What is in the output folder already."""
+class _ExistingFiles:
+    """The files in the output folder."""
 
     def __init__(self, out: Path, choice: Choice, regenerator: Regenerator | None) -> None:
         if out.exists() and not out.is_dir():
-            raise OutputError(f"{out} is a file: choose another folder with --out")
+            raise OutputError(f"{out} is a file: choose another folder (`out`)")
         self._out, self._choice, self._regenerator = out, choice, regenerator
-        self._entries: dict[str, Entry] = read_manifest(out) if out.is_dir() else {}
+        self._entries: dict[str, ManifestEntry] = read_manifest(out) if out.is_dir() else {}
         self._folders: dict[str, dict[str, bool]] = {}
         self._recipe: tuple[Exemplar, dict[str, object]] | None = None
         self.other_recipe = 0
 
     def has(self, task: Task, exemplar: Exemplar) -> bool:
-        """Whether the file is there, whole (a file of no bytes is not), and to be kept."""
+        """Whether the file exists, is not empty, and is to be kept."""
         folder, _, name = task.path.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._list(folder)
@@ -198,13 +197,13 @@ class _Tree:
             if entry.regenerator != self._regenerator.name:
                 raise OutputError(
                     f"{self._out} holds images by the {entry.regenerator} regenerator: "
-                    "choose another folder with --out, or --overwrite"
+                    "choose another folder (`out`), or `overwrite`"
                 )
             self.other_recipe += self._differs(entry, exemplar)
         return True
 
     def _list(self, folder: str) -> dict[str, bool]:
-        """The names in a folder of the tree: whether each is a file with something in it."""
+        """The names in a folder of the tree: whether each is a file that is not empty."""
         path = self._out
         for part in folder.split("/"):
             path = path / part
@@ -220,16 +219,16 @@ class _Tree:
     @staticmethod
     def _whole(entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink():
-            raise OutputError(f"{entry.path} is a symbolic link: remove it or choose another folder with --out")
+            raise OutputError(f"{entry.path} is a symbolic link: remove it or choose another folder (`out`)")
         return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > 0
 
-    def _differs(self, entry: Entry, exemplar: Exemplar) -> bool:
-        """Whether a value that both recipes name is another one; versions of libraries do not count."""
+    def _differs(self, entry: ManifestEntry, exemplar: Exemplar) -> bool:
+        """Whether a value that both recipes name differs; versions of libraries do not count."""
         assert self._regenerator is not None
         if self._recipe is None or self._recipe[0] is not exemplar:
             try:
                 self._recipe = (exemplar, self._regenerator.recipe(exemplar).to_map())
             except RegenerationError:
-                return False  # it cannot be made as it is asked for now; what is there stays
+                return False  # it cannot be made with these options; the existing image stays
         mine, theirs = self._recipe[1], entry.recipe or {}
         return any(mine[key] != theirs[key] for key in mine.keys() & theirs.keys() - {"extra"})

@@ -1,0 +1,117 @@
+"""The device of a training process, its precision, and what the processes of a run share."""
+
+from __future__ import annotations
+
+import atexit
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from escort_cil.networks.across import normalise_across
+from escort_codec.errors import ConfigError
+from escort_codec.processes import join, leave, local_rank, local_world
+
+T = TypeVar("T")
+
+
+class Devices:
+    """One process's device and its place among the others.
+
+    ``device``: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". ``precision``: "no", "bf16" or "fp16".
+    ``torchrun`` or ``accelerate launch`` starts several processes; each sees the same batches and takes its own part.
+    Raises ConfigError for a device that does not exist.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "no") -> None:
+        cuda = torch.cuda.is_available()
+        if device not in ("auto", "cpu") and not (device.startswith("cuda") and cuda):
+            why = "write auto, cpu or cuda:N" if cuda or not device.startswith("cuda") else "there is no GPU"
+            raise ConfigError(why, setting="device", value=device)
+        on_gpu = cuda and device != "cpu"
+        if precision == "fp16" and not on_gpu:
+            raise ConfigError("fp16 needs a GPU: take bf16 or no", setting="mixed_precision", value=precision)
+        if precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported():
+            raise ConfigError("this GPU has no bf16: take fp16 or no", setting="mixed_precision", value=precision)
+        self.processes = join("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        self.rank, self.world, self.is_main = self.processes.rank, self.processes.world, self.processes.first
+        self.here = local_world(self.world)
+        if self.world > 1:
+            atexit.register(leave)
+        number = f"cuda:{local_rank()}" if self.world > 1 or device in ("auto", "cuda") else device
+        try:
+            self.device = torch.device(number if on_gpu else "cpu")
+            torch.empty(1, device=self.device)
+        except RuntimeError as exc:
+            raise ConfigError("there is no such GPU", setting="device", value=device) from exc
+        if on_gpu:
+            torch.cuda.set_device(self.device)
+        self._chosen = device != "auto"
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+
+    def __str__(self) -> str:
+        each = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return each if self.world == 1 else f"{self.world} x {each}"
+
+    @property
+    def chosen(self) -> str | None:
+        """The device if the user chose one, None for "auto"."""
+        return str(self.device) if self._chosen else None
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, its convolutions' weights in the order that is fastest there.
+
+        With several processes its batch normalisation is over all of them.
+        """
+        if self.world > 1:
+            normalise_across(network, gpu=self.device.type == "cuda")
+        placed: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
+
+    def shared(self, network: nn.Module) -> nn.Module:
+        """The network with its gradients averaged over all processes; itself if there is one process."""
+        if self.world == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices)
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss, scaled in fp16."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """One step with the gradients, unscaled in fp16, which are then cleared."""
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        optimizer.zero_grad()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision inside."""
+        return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
+
+    def unsynced(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over the processes after the ``last`` part of a batch alone."""
+        if last or not isinstance(network, DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[None] = network.no_sync()
+        return context
+
+    def part(self, count: int) -> slice:
+        """This process's part of ``count`` things."""
+        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
+    def joined(self, mine: Tensor) -> Tensor:
+        """All processes' rows, rank by rank, on every process: the inverse of ``part``."""
+        if self.world == 1:
+            return mine
+        parts = self.processes.gather(mine.cpu())
+        return self.processes.from_first(lambda: torch.cat(parts))
+
+    def total(self, values: Tensor) -> list[float]:
+        """Numbers summed over all processes."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return [float(value) for value in values.tolist()]
