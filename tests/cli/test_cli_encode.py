@@ -1,4 +1,4 @@
-"""``escort encode``, ``verify``, ``recover`` and ``inspect`` as a user meets them: output, exit codes, signals."""
+"""``escort encode`` and the commands on files as users see them: output, exit codes, signals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(*arguments: object) -> Result:
 
 
 def fails(code: int, *arguments: object) -> str:
-    """The one line that a failing command says."""
+    """The one line that a failing command prints."""
     result = run(*arguments)
     assert result.exit_code == code, result.output
     lines = [line for line in result.stderr.splitlines() if not line.startswith("encode: ")]
@@ -103,12 +103,12 @@ def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("code", "options", "says"),
     [
-        (2, ["--preset", "mid"], "no preset is called 'mid'"),
+        (2, ["--preset", "mid"], "--preset mid: write hires or lowres"),
         (2, ["--coding", "contxt"], "did you mean 'context'"),
         (2, ["--on-error", "ignore"], "--on-error ignore"),
         (2, ["--shard", "3"], "--shard 3"),
         (2, ["--shard", "5/4"], "--shard 5/4"),
-        (2, ["--blur", "-1"], "blur -1.0"),
+        (2, ["--blur", "-1"], "--blur -1: give a number from 0"),
         (2, ["--workers", "0"], "--workers 0"),
         (2, ["--seeds", "5-1"], "5-1"),
         (2, ["--seeds", "many"], "many"),
@@ -117,12 +117,12 @@ def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Pat
         (1, ["--split", "val"], "has no folder 'val'"),
     ],
 )
-def test_options_that_cannot_be_meant(data: Path, tmp_path: Path, code: int, options: list[str], says: str) -> None:
+def test_options_that_are_not_valid(data: Path, tmp_path: Path, code: int, options: list[str], says: str) -> None:
     assert says in fails(code, "encode", data, tmp_path / "out.escx", *options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA"]
 
 
-def test_places_that_cannot_be_meant(data: Path, tmp_path: Path) -> None:
+def test_places_that_are_not_valid(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.escx"
     out.write_bytes(b"mine")
     assert "exists already" in fails(1, "encode", data, out)
@@ -153,7 +153,7 @@ def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
     assert "no whole block is left" in fails(1, "recover", out, good)
     assert not good.exists()
     out.write_bytes(whole[:-10])
-    assert "the file has no end" in fails(1, "verify", out)
+    assert "the end of the file is missing" in fails(1, "verify", out)
     result = run("recover", out, good)
     assert result.exit_code == 0
     assert "8 exemplars saved" in result.stdout
@@ -161,7 +161,7 @@ def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == whole[:-10]
     assert len(read_all(good)) == assert_whole(good) == 8
     assert "exists already" in fails(1, "recover", out, good)
-    assert "another one" in fails(2, "recover", good, good, "--force")
+    assert "is also the input" in fails(2, "recover", good, good, "--force")
     assert run("recover", good, good.with_name("again.escx")).stdout.count("nothing was lost") == 1
 
 
