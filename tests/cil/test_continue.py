@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from escort_cil.events import EpochEnded, Event
 
 import escort_codec
 from escort_cil.evaluation import evaluate_run
@@ -227,7 +228,7 @@ def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: P
     train(config, out=tmp_path / "second")
     with escort_codec.open(tmp_path / "second" / "memory.escx") as memory:
         assert len(memory.labels) == 5
-        assert {exemplar.made for exemplar in memory} == {settings}
+        assert {exemplar.edge_settings for exemplar in memory} == {settings}
         assert {exemplar.recipe.preset for exemplar in memory} == {"lowres"}
         assert {exemplar.seeds for exemplar in memory} == {(3,)}
         assert {max(hint_size(exemplar.hint)) for exemplar in memory if exemplar.hint} == {8}
