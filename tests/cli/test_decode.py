@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "cli", "decode"]
 
 
 def _run(*arguments: object) -> Result:
-    from cli import app
+    from escort_cli.app import app
 
     return CliRunner().invoke(app, ["decode", *map(str, arguments)])
 
