@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from cli import app
-from escort_codec.drawn import draw_dataset
+from escort_cil.demo.drawings import draw_dataset
 
 QUICK = ["--backbone", "resnet10", "--image-size", "16", "--batch-size", "8", "--epochs", "1", "--device", "cpu"]
 QUICK += ["--budget", "6KB", "--set", "coding=rle", "--seeds", "0-1", "--lr", "0.01", "--workers", "1"]
