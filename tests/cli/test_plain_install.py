@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from escort_codec.drawn import draw_dataset
+from escort_cil.demo.drawings import draw_dataset
 
 WITHOUT = """
 import sys
