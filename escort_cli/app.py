@@ -19,16 +19,11 @@ from escort_cli.decode import decode
 from escort_cli.demo import demo
 from escort_cli.encode import encode
 from escort_cli.evaluate import evaluate
-from escort_cli.extract import extract
+from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import with_flags
-from escort_cli.inspect import inspect
-from escort_cli.merge import merge
-from escort_cli.recover import recover
 from escort_cli.report import report
 from escort_cli.settings_options import GroupedCommand
-from escort_cli.split import split
 from escort_cli.train import train
-from escort_cli.verify import verify
 from escort_codec.errors import DamagedError, EscortError
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (

@@ -374,9 +374,9 @@ def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs of the trainer on drawn pictures, an epoch a phase at 16 pixels. Takes some seconds, and is the proof
     that the page reads what training writes."""
+    from escort_cil.demo.drawings import draw_dataset
     from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import train
-    from escort_codec.drawn import draw_dataset
 
     root = tmp_path_factory.mktemp("trained")
     draw_dataset(root / "data", classes=5, train=6, test=3, size=40)

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import escort_codec
-from escort_codec.drawn import draw_picture
+from escort_cil.demo.drawings import draw_picture
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
 
