@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from escort_cil.augment import Transform, normalise
     from escort_cil.data.protocol import DataSet, read_data
+    from escort_cil.data.store import ImageStore
     from escort_cil.evaluation import Evaluation, EvaluationOptions, evaluate_run
     from escort_cil.memory.adapters import MemoryDataset, pycil_memory, unpack
     from escort_cil.memory.budget import Budget
@@ -30,6 +31,7 @@ __all__ = [
     "DataSet",
     "Evaluation",
     "EvaluationOptions",
+    "ImageStore",
     "Keep",
     "MemoryDataset",
     "RunResult",
@@ -51,6 +53,7 @@ _HOMES = {
     "DataSet": "data.protocol",
     "Evaluation": "evaluation",
     "EvaluationOptions": "evaluation",
+    "ImageStore": "data.store",
     "Keep": "memory.keep",
     "MemoryDataset": "memory.adapters",
     "RunResult": "trainer",
