@@ -95,8 +95,9 @@ def error_line(error: EscortError, command: Any) -> str:
     """The error's message with settings as the command's flags."""
     flags = {}
     for parameter in command.params:
+        name = parameter.name or ""
         is_option = parameter.param_type_name == "option"
-        flags[(parameter.name or "").rstrip("_")] = parameter.opts[0] if is_option else parameter.metavar
+        flags[name.rstrip("_")] = parameter.opts[0] if is_option else parameter.metavar or name.upper()
     sets = "set" in flags
 
     def flag(name: str) -> str | None:

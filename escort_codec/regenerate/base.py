@@ -51,7 +51,6 @@ class Regenerator(ABC):
     """The frozen dataclass of its settings (``escort_codec.settings``)."""
     stopping: bool = False
 
-    @abstractmethod
     def __init__(self, options: Any = None, near: str | None = None) -> None:
         """``options`` is an ``options_class`` object; see ``make_regenerator``."""
 

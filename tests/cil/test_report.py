@@ -383,7 +383,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = TrainConfig(
         data=str(root / "data"), increment=2, backbone="resnet10", image_size=16, epochs=1, batch_size=16, workers=1
     )
-    kept = replace(small, method="wa", budget=8000, mix="real=0.5,prompt=0.5", coding="rle", eval_views="both")
+    kept = replace(small, method="wa", budget="8KB", keep="50% original + 50% prompt", coding="rle", eval_views="both")
     for seed in (1, 2):
         command = ["/somewhere/bin/escort", "train", str(root / "data"), "--seed", str(seed)]
         train(kept.with_seed(seed), out=root / "runs" / f"wa-{seed}", command=command)
