@@ -46,10 +46,10 @@ def configure(
     continued: Path | None = None,
     seeds: Sequence[int] = (),
 ) -> tuple[TrainConfig, tuple[int, ...], tuple[str, ...]]:
-    """The configuration, the seeds of class orders, and notes about the file: ``typed`` beats the file or the run.
+    """The configuration, the seeds of its class orders, and notes about the file. ``typed`` beats the file or the run.
 
     ``typed`` maps settings, ``method.X`` and ``regenerator.X`` to values or texts. ``resume`` is the run whose
-    configuration is taken as it is, ``continued`` the finished one that new classes are added to. Raises ConfigError.
+    configuration is used, ``continued`` the finished run that gets new classes. Raises ConfigError.
     """
     notes: tuple[str, ...] = ()
     values: dict[str, Any] = {}
