@@ -121,6 +121,15 @@ def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> N
         configure(parse_settings(["regenerator.near=cpu"]))
 
 
+def test_epochs_move_the_milestones_of_a_file(tmp_path: Path) -> None:
+    config, _, _ = configure({"epochs": 17}, file=write(tmp_path, MEMO))
+    assert config.method_options["epochs"] == 170
+    for each in (config, TrainConfig.from_map(config.to_map())):
+        made = each.hyperparameters()
+        assert (made.init_epochs, made.init_milestones) == (17, (5, 10, 14))
+        assert (made.epochs, made.milestones) == (17, (8, 12, 15))
+
+
 def test_a_runs_own_file(tmp_path: Path) -> None:
     config = TrainConfig(data="x", method="wa", budget="1KB", seeds=(1, 2), epochs=4)
     assert configure({}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()}))[0] == config
