@@ -11,12 +11,12 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.metrics import RunFigures
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_cli.app import app
 from escort_cli.train import print_results
-from escort_codec.drawn import draw_dataset
 from escort_codec.progress import Progress
 from tests.cil import small_runs
 
@@ -133,7 +133,7 @@ def test_print_config(tmp_path: Path) -> None:
         (["--budget", "many"], 2, "--budget many: write 200KB, 20KB/class, 20units/class or 2000units"),
         (["--keep", "30% original"], 2, "shares must add up to 100%"),
         (["--epochs", "0"], 2, "--epochs 0: give a whole number of at least 1"),
-        (["--set", "blur=-1"], 2, "--blur -1: give a number of at least 0"),
+        (["--set", "blur=-1"], 2, "--blur -1: give a number from 0 to 655.35"),
         (["--set", "method.epochs=0"], 2, "method.epochs"),
         (["--set", "blur"], 2, "write KEY=VALUE"),
         (["--resume", "run", "--continue", "run"], 2, "not both"),

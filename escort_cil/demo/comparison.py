@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from escort_cil.data.protocol import DataSet, read_data
+from escort_cil.demo.contact_sheet import SheetRow, contact_sheet
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
-from escort_codec.contact_sheet import SheetRow, contact_sheet
 from escort_codec.container import Reader
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import UsageError
