@@ -259,7 +259,7 @@ def test_values_that_are_not_valid(values: dict[str, Any], message: str) -> None
     [
         ("seeds=x", r"seeds = 'x': give seeds, such as 0-4"),
         ("epochs=many", "epochs = 'many': give a whole number of at least 1"),
-        ("blur=true", "blur = 'true': give a number of at least 0"),
+        ("blur=true", "blur = 'true': give a number from 0 to 655.35"),
         ("class_order=[1]", "give a list of texts"),
         ("shuffle=1", "shuffle = '1': give true or false"),
         ("budget=many", "budget = 'many': write 200KB"),
