@@ -132,8 +132,8 @@ def _run(
     from escort_cli.terminal import terminal
     from escort_codec.errors import EscortError
     from escort_codec.export import make_plan, prepare_tree
-    from escort_codec.interrupts import EXIT_CODE
     from escort_codec.processes import launched
+    from escort_codec.workers import EXIT_CODE
 
     def plan_files() -> ExportPlan:
         made = make_plan(reader, target, choice, regenerator if choice.images else None)
@@ -171,7 +171,7 @@ def _make(
 ) -> Share:
     """Makes this process's share; returns the sum of all shares in the first process."""
     from escort_codec.export import Outcome, prepare_tree, write_tree
-    from escort_codec.interrupts import ended_by_signals
+    from escort_codec.workers import ended_by_signals
 
     tasks = plan.share(processes.rank, processes.world)
     what = f"decode {processes.rank + 1}/{processes.world}" if processes.several else "decode"

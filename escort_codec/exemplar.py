@@ -1,4 +1,4 @@
-"""What is remembered of one image: Exemplar."""
+"""Exemplar: what is kept of one image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Kind = Literal["prompt", "real"]
 def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
     """(coding, bits) of the shortest form of an edge map under ``coding`` and the codings of a lower number.
 
-    Of equally short forms the lowest number is taken. ``packed`` is not tried where its known length is beaten.
+    A tie goes to the lowest number. ``packed`` is skipped if its known length is no shorter.
     """
-    wanted = codings.get(coding)
-    best = wanted.name, wanted.encode(edges)
-    for simpler in sorted((c for c in codings if c.number < wanted.number), key=lambda c: -c.number):
+    chosen = codings.get(coding)
+    best = chosen.name, chosen.encode(edges)
+    for simpler in sorted((c for c in codings if c.number < chosen.number), key=lambda c: -c.number):
         if simpler.number == 0 and (edges.size + 7) // 8 > len(best[1]):
             continue
         bits = simpler.encode_within(edges, len(best[1]))
@@ -31,12 +31,12 @@ def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint) or a **real** image's file.
+    """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint) or a **real** image file.
 
-    ``size`` is the source image's (height, width) in pixels. ``name`` is its path relative to the class folder,
-    ``""`` where there is none. ``payload`` holds the edge map's coded bits under the coding ``coding`` (a prompt)
-    or the image file's own bytes (real; ``coding`` is then ``""``). ``map_shape`` is the edge map's (H, W).
-    ``hint`` is a colour hint as ``escort_codec.hint`` writes it. Use ``from_edges`` and ``from_image``.
+    ``size`` is (height, width) of the source image in pixels. ``name`` is its path relative to the class folder, or
+    ``""``. ``payload`` holds the coded edge map of a prompt, or the bytes of a real exemplar's image file. A prompt has
+    a ``coding``, the ``map_shape`` (H, W) of its edge map, ``edge_settings``, and perhaps a ``hint`` as
+    ``escort_codec.hint`` writes it. Create exemplars with ``from_edges`` and ``from_image``.
     """
 
     kind: Kind
@@ -49,7 +49,7 @@ class Exemplar:
     coding: str = ""
     map_shape: tuple[int, int] = (0, 0)
     hint: bytes | None = field(default=None, repr=False)
-    made: EdgeSettings | None = None
+    edge_settings: EdgeSettings | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
     @classmethod
@@ -63,14 +63,14 @@ class Exemplar:
         prompt: str | None = None,
         seeds: tuple[int, ...] = (),
         hint: bytes | None = None,
-        made: EdgeSettings | None = None,
+        edge_settings: EdgeSettings | None = None,
         recipe: Recipe | None = None,
         coding: str = "context",
     ) -> Exemplar:
         """A prompt exemplar of an edge map (bool, (H, W)).
 
-        Coded with ``coding``, or with one of a lower number (a simpler one) where that is smaller. ``size`` is the
-        map's own shape if left out, ``prompt`` the label.
+        Coded with ``coding``, or with a simpler one (of a lower number) if that is smaller. ``size`` defaults to the
+        shape of the map, ``prompt`` to the label. Raises CodingError for an array that is not an edge map.
         """
         edges = check_edges(edges)
         shape = (edges.shape[0], edges.shape[1])
@@ -86,7 +86,7 @@ class Exemplar:
             coding=coding,
             map_shape=shape,
             hint=hint,
-            made=made or EdgeSettings(),
+            edge_settings=edge_settings or EdgeSettings(),
             recipe=recipe or Recipe(),
         )
 
@@ -102,7 +102,7 @@ class Exemplar:
         seeds: tuple[int, ...] = (),
         recipe: Recipe | None = None,
     ) -> Exemplar:
-        """A real exemplar: ``data`` is the image file as it is, ``size`` its (height, width) as shown."""
+        """A real exemplar: ``data`` are the bytes of the image file, ``size`` is (height, width) as displayed."""
         return cls(
             kind="real",
             label=label,
@@ -116,19 +116,19 @@ class Exemplar:
 
     @property
     def key(self) -> str:
-        """``label/name``: what the exemplar is found by."""
+        """``label/name``, unique in a file unless the name is empty."""
         return f"{self.label}/{self.name}"
 
     @property
     def edges(self) -> EdgeMap:
-        """The edge map, bool (H, W), decoded anew at each access; raises EscortError for a real exemplar."""
+        """The edge map, bool (H, W), decoded at each access. Raises EscortError for a real exemplar."""
         if self.kind != "prompt":
-            raise EscortError(f"{self.key} is a real exemplar: it has an image, no edge map")
+            raise EscortError(f"{self.key} is a real exemplar: it has an image and no edge map")
         return codings.get(self.coding).decode(self.payload, self.map_shape)
 
     @property
     def image(self) -> bytes:
-        """A real exemplar's image file, its own bytes; raises EscortError for a prompt."""
+        """The bytes of a real exemplar's image file. Raises EscortError for a prompt."""
         if self.kind != "real":
-            raise EscortError(f"{self.key} is a prompt: it has an edge map, no image")
+            raise EscortError(f"{self.key} is a prompt: it has an edge map and no image")
         return self.payload

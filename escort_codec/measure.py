@@ -1,4 +1,4 @@
-"""Sizes: what an ``.escx`` file spends its bytes on, in one place."""
+"""What an ``.escx`` file spends its bytes on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from escort_codec.limits import MAX_TABLE
 
 
 @dataclass(slots=True)
-class Sizes:
-    """Bytes of a file by use. ``text_bytes``: what names, classes and prompts cost after compression.
+class FileSizes:
+    """Bytes of a file by use. ``text_bytes`` is what names, classes and prompts cost after compression.
 
-    ``overhead_bytes`` is everything beside coded edge maps, hints and real images' files: text included.
+    ``rgb_bytes``: the source images at 24 bits per pixel.
     """
 
     file_bytes: int = 0
@@ -36,7 +36,7 @@ class Sizes:
 
     @property
     def overhead_bytes(self) -> int:
-        """All bytes beside the payloads."""
+        """All bytes besides coded edge maps, hints and image files; includes the text."""
         return self.file_bytes - self.edge_bytes - self.hint_bytes - self.image_bytes
 
     @property
@@ -45,26 +45,36 @@ class Sizes:
         return self.overhead_bytes - self.text_bytes
 
     @property
-    def bits_a_pixel(self) -> float:
-        """Coded bits an edge map's pixel; 0 where there are no maps."""
+    def bits_per_pixel(self) -> float:
+        """Coded bits per pixel of the edge maps; 0 without edge maps."""
         return 8 * self.edge_bytes / self.map_pixels if self.map_pixels else 0.0
 
+    @property
+    def bytes_per_exemplar(self) -> float:
+        """Bytes of the file per exemplar; 0 without exemplars."""
+        return self.file_bytes / self.exemplars if self.exemplars else 0.0
+
+    @property
+    def overhead_bytes_per_exemplar(self) -> float:
+        """Overhead per exemplar in bytes; 0 without exemplars."""
+        return self.overhead_bytes / self.exemplars if self.exemplars else 0.0
+
     def to_map(self) -> dict[str, Any]:
-        """For JSON, the derived figures included."""
-        derived = ("overhead_bytes", "other_bytes", "bits_a_pixel")
-        return asdict(self) | {name: getattr(self, name) for name in derived}
+        """As a JSON object, including the derived values."""
+        derived = "overhead_bytes other_bytes bits_per_pixel bytes_per_exemplar overhead_bytes_per_exemplar"
+        return asdict(self) | {name: getattr(self, name) for name in derived.split()}
 
 
-def measure(reader: Reader) -> Sizes:
-    """Adds up a whole file, block by block."""
-    sizes = Sizes(file_bytes=reader.size, exemplars=len(reader), classes=len(reader.labels))
+def measure(reader: Reader) -> FileSizes:
+    """Adds up the bytes of a file, block by block."""
+    sizes = FileSizes(file_bytes=reader.size, exemplars=len(reader), classes=len(reader.labels))
     names = {coding.number: coding.name for coding in codings}
     for block in reader.blocks():
         prompt = block.kind == PROMPT
         sizes.prompts += int(prompt.sum())
-        sizes.edge_bytes += int(block.bits[prompt].sum())
-        sizes.image_bytes += int(block.bits[~prompt].sum())
-        sizes.hint_bytes += int(block.hint.sum())
+        sizes.edge_bytes += int(block.payload_lengths[prompt].sum())
+        sizes.image_bytes += int(block.payload_lengths[~prompt].sum())
+        sizes.hint_bytes += int(block.hint_lengths.sum())
         sizes.map_pixels += int(block.map_shape[prompt].prod(axis=1).sum())
         sizes.rgb_bytes += 3 * int(block.size.prod(axis=1).sum())
         sizes.text_bytes += _text_bytes(block)
@@ -76,5 +86,5 @@ def measure(reader: Reader) -> Sizes:
 
 
 def _text_bytes(block: Block) -> int:
-    """What a block's table would save without its texts."""
+    """What the table of the block would save without its texts."""
     return max(0, int(block.table_bytes) - len(pack_table(block.table_without_texts(), MAX_TABLE)))

@@ -1,13 +1,12 @@
-"""The options of ``escort encode``, declared once: here the command line and training take their defaults from."""
+"""The options of ``escort encode``, declared once. The command line and training take their defaults from here."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from escort_codec.errors import UsageError
-from escort_codec.limits import MAX_HINT_SIDE, MAX_PIXELS
+from escort_codec.limits import MAX_HINT_SIDE, MAX_PIXELS, seeds_fault
 from escort_codec.recipe import PRESETS, EdgeSettings
 from escort_codec.settings import check, setting
 
@@ -40,16 +39,13 @@ class EncodeOptions:
 def check_options(options: EncodeOptions) -> None:
     """Raises UsageError for options that are not valid."""
     from escort_codec.coding import codings
-    from escort_codec.container.checks import seeds_fault
 
     check(options)
     check(options.settings)
     codings.get(options.coding)
-    low, high, blur = options.settings.low, options.settings.high, options.settings.blur
+    low, high = options.settings.low, options.settings.high
     if low > high:
-        raise UsageError(f"Canny's thresholds must rise: {low} is above {high}", setting="canny_low", value=low)
-    if not math.isfinite(blur) or round(blur * 100) > 0xFFFF or options.settings.min_contour > 0xFFFF:
-        raise UsageError("a blur is at most 655.35 pixels, a contour 65535")
+        raise UsageError(f"Canny's thresholds must rise: {low} is above {high}")
     if fault := seeds_fault(options.seeds):
         raise UsageError(fault, setting="seeds")
     if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:

@@ -1,4 +1,4 @@
-"""How a prompt was made of an image, and how images are regenerated from it: two records that the file keeps."""
+"""The two records kept with a prompt: EdgeSettings (how its edge map was made) and Recipe (how to regenerate it)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ PRESETS: Final = (HIRES, LOWRES)
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """How an edge map was made of its image (spec section "How the map was made").
+    """How an edge map is made from its image (spec section "How the map was made").
 
-    ``blur`` is kept to 1/100 pixel. The scale is the map's size over the image's: see ``Exemplar.map_shape``.
+    ``low`` and ``high`` are Canny's thresholds. ``blur`` is the sigma of a Gaussian before Canny, in pixels of the map,
+    stored to 1/100; 0 is none. ``min_contour`` is the least number of pixels of a contour that is kept; 0 keeps all.
     """
 
     low: int = setting(100, "Canny's lower threshold.", least=0, most=0xFFFF)
     high: int = setting(200, "Canny's upper threshold.", least=0, most=0xFFFF)
-    blur: float = setting(0.0, "Sigma of a Gaussian before Canny, in pixels; makes maps smaller.", least=0)
-    min_contour: int = setting(0, "Leave out contours of fewer pixels.", least=0)
+    blur: float = setting(0.0, "Sigma of a Gaussian before Canny, in pixels; makes maps smaller.", least=0, most=655.35)
+    min_contour: int = setting(0, "Leave out contours of fewer pixels.", least=0, most=0xFFFF)
 
     def to_map(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a JSON object."""
         return asdict(self)
 
     def describe(self) -> str:
-        """For people: ``Canny 100/200``, and what else was done."""
+        """For people: ``Canny 100/200``, with blur and contours if set."""
         blur = f", blur {self.blur:g}" if self.blur else ""
         contour = f", contours of at least {self.min_contour}" if self.min_contour else ""
         return f"Canny {self.low}/{self.high}{blur}{contour}"
@@ -42,11 +43,11 @@ class EdgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a regenerator needs beside the exemplar and the seed. Stored in the file.
+    """All that a regenerator needs besides the exemplar and the seed. Stored in the file.
 
-    ``preset`` is ``hires`` or ``lowres``. None means: the preset's own value, or for models the default. A
-    regenerator fills in what it used (``dataclasses.replace``) before it writes the recipe to a manifest, so that
-    an image can be traced to it; ``digest`` names the whole.
+    ``preset`` is ``hires`` or ``lowres``. None means the preset's value, or for models the default. A regenerator fills
+    in what it used (``dataclasses.replace``) before it writes the recipe to a manifest, so that every image can be
+    traced to its recipe. ``digest`` identifies the recipe.
     """
 
     preset: str = "hires"
@@ -64,22 +65,22 @@ class Recipe:
     dtype: str | None = None
     hint_strength: float | None = None
     extra: tuple[tuple[str, str], ...] = ()
-    """Further facts as sorted (key, text) pairs, such as library versions."""
+    """Further facts, such as library versions, as sorted (key, text) pairs."""
 
     def __post_init__(self) -> None:
         for name in ("guidance", "control_strength", "hint_strength"):
-            if isinstance(value := getattr(self, name), int):  # 7 is meant as 7.0, and stored as such
+            if isinstance(value := getattr(self, name), int):  # 7 means 7.0 and is stored as such
                 object.__setattr__(self, name, float(value))
         object.__setattr__(self, "extra", tuple(sorted(self.extra)))
 
     def to_map(self) -> dict[str, Any]:
-        """Only what is set, with ``extra`` as a map: what the file and the manifest hold."""
+        """The fields that are set, with ``extra`` as a map: what the file and the manifest hold."""
         values = {k: v for k, v in asdict(self).items() if v is not None and k != "extra"}
         return values | ({"extra": dict(self.extra)} if self.extra else {})
 
     @classmethod
     def from_map(cls, values: dict[str, Any]) -> Recipe:
-        """The inverse of ``to_map``; raises LimitError for a key or a type that a recipe does not have."""
+        """The inverse of ``to_map``. Raises LimitError for an unknown key or a wrong type."""
         known = {f.name: f for f in fields(cls)}
         clean: dict[str, Any] = {}
         for key, value in values.items():
@@ -92,15 +93,9 @@ class Recipe:
                 continue
             if key not in known:
                 raise LimitError(f"a recipe has no field {key!r}")
-            kind = str(known[key].type)
-            right = (
-                isinstance(value, str)
-                if "str" in kind
-                else isinstance(value, int) and not isinstance(value, bool)
-                if "int" in kind
-                else isinstance(value, int | float) and not isinstance(value, bool)
-            )
-            if not right:
+            type_name = str(known[key].type)
+            allowed = str if "str" in type_name else int if "int" in type_name else int | float
+            if not isinstance(value, allowed) or isinstance(value, bool):
                 raise LimitError(f"a recipe's {key!r} cannot be {value!r}")
             clean[key] = value
         return cls(**clean)

@@ -87,7 +87,7 @@ class Setting:
             return "seeds, such as 0-4 or 0,2,7"
         words = _words(self.type)
         if self.least is not None and self.most is not None:
-            return f"{words} from {self.least:g} to {self.most:g}"
+            return f"{words} from {self.least:.15g} to {self.most:.15g}"
         if self.least is not None:
             return f"{words} of at least {self.least:g}"
         return words
@@ -103,7 +103,7 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
 def _settings_of(cls: Any) -> Mapping[str, Setting]:
     hints = get_type_hints(cls)
     base: Any = cls.__base__
-    inherited = _settings_of(base) if is_dataclass(base) else {}
+    inherited = settings_of(cls.__base__) if is_dataclass(base) else {}
     found = {}
     for each in fields(cls):
         default = each.default_factory() if each.default_factory is not MISSING else each.default
@@ -114,17 +114,24 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
     return found
 
 
-def build(cls: type[T], values: Mapping[str, Any], what: str = "setting", error: type[UsageError] = UsageError) -> T:
+def build(
+    cls: type[T],
+    values: Mapping[str, Any],
+    what: str = "setting",
+    error: type[UsageError] = UsageError,
+    prefix: str = "",
+) -> T:
     """An instance of a settings class with ``values``, which may be texts as typed on a command line.
 
-    ``what`` is the word for an unknown key in the message, which names the nearest key. Raises ``error``.
+    ``what`` is the word for an unknown key in the message, which names the nearest key; ``prefix`` stands before the
+    names of settings in messages ("method."). Raises ``error``.
     """
     known = settings_of(cls)
     clean = {}
     for key, value in values.items():
         if key not in known:
             raise error(unknown(f"there is no {what} {key!r}", key, known))
-        clean[key] = convert(known[key], value, error)
+        clean[key] = convert(replace(known[key], name=prefix + key), value, error)
     return cls(**clean)
 
 

@@ -61,7 +61,7 @@ def make_exemplars(count: int, *, start: int = 0, labels: int = 3, real_bytes: i
                     prompt=f"a picture of {i % 7}" if i % 5 == 0 else None,
                     seeds=(0, 1, 2) if i % 2 else (7,),
                     hint=HINTS[i % len(HINTS)] if i % 3 else None,
-                    made=EdgeSettings(low=50 + i % 2),
+                    edge_settings=EdgeSettings(low=50 + i % 2),
                     recipe=Recipe(preset="lowres") if i % 64 > 60 else Recipe(),
                     coding="rle",
                 )

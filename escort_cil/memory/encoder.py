@@ -126,7 +126,7 @@ def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -
     return replace(
         options,
         preset=first.recipe.preset,
-        settings=first.made or options.settings,
+        settings=first.edge_settings or options.settings,
         seeds=prompts_file.seeds or options.seeds,
         hint=side if hint is None else hint,
         coding=max((exemplar.coding for exemplar in some), key=lambda name: codings.get(name).number),

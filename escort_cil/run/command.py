@@ -1,20 +1,23 @@
-"""From what was typed to runs: the configuration of a command, and a run for each class order."""
+"""The configuration that a command asks for, and a run for each of its class orders."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from escort_cil.data.protocol import class_order
+from escort_cil.learners import learners
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.pycil import read_config_file
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.progress import Progress
-from escort_codec.settings import settings_of, unknown
+from escort_codec.regenerate import regenerators
+from escort_codec.settings import convert, settings_of, unknown
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +46,10 @@ def configure(
     continued: Path | None = None,
     seeds: Sequence[int] = (),
 ) -> tuple[TrainConfig, tuple[int, ...], tuple[str, ...]]:
-    """The configuration, the seeds of class orders, and notes about the file: ``typed`` beats the file or the run.
+    """The configuration, the seeds of its class orders, and notes about the file. ``typed`` beats the file or the run.
 
     ``typed`` maps settings, ``method.X`` and ``regenerator.X`` to values or texts. ``resume`` is the run whose
-    configuration is taken as it is, ``continued`` the finished one that new classes are added to. Raises ConfigError.
+    configuration is used, ``continued`` the finished run that gets new classes. Raises ConfigError.
     """
     notes: tuple[str, ...] = ()
     values: dict[str, Any] = {}
@@ -78,10 +81,23 @@ def configure(
         raise UsageError(f"{resume} is one run with one class order: leave `seed` out")
     if len(seeds) > 1 and values.get("class_order"):
         raise UsageError("`seed` draws class orders, and `class_order` gives one: leave one out, or vary `model_seed`")
-    config = TrainConfig.from_map(values)
-    config.hyperparameters()
-    config.make_regenerator().close()
+    config = _with_read_options(TrainConfig.from_map(values))
     return config, tuple(seeds) or (config.seed,), notes
+
+
+def _with_read_options(config: TrainConfig) -> TrainConfig:
+    """The same with the method's and the regenerator's settings read from texts. Raises UsageError."""
+    config.hyperparameters()
+    config.make_regenerator().close()  # refuses what it cannot use
+    of_method = settings_of(learners.get(config.method).hyperparameters)
+    of_regenerator = settings_of(regenerators.get(config.regenerator)().options_class)
+    return replace(
+        config,
+        method_options={key: convert(of_method[key], value) for key, value in config.method_options.items()},
+        regenerator_options={
+            key: convert(of_regenerator[key], value) for key, value in config.regenerator_options.items()
+        },
+    )
 
 
 def _drop_overridden(values: dict[str, Any], typed: Mapping[str, Any]) -> None:

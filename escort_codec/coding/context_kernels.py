@@ -12,7 +12,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.coding.context_model import (
+from escort_codec.coding.context import (
     BIASES,
     BLOCK,
     BLOCK_MOST,
@@ -31,9 +31,8 @@ from escort_codec.coding.context_model import (
     SQUASH_SHIFT,
     WIDE_RATE,
     WINDOWS,
-    above,
     here,
-    size,
+    window_size,
 )
 from escort_codec.coding.range_coder import HEAD, LEAST, RANGE, byte_at, finish, is_only_form, shift_in, shift_out
 from escort_codec.compiling import kernel
@@ -48,13 +47,9 @@ SQUASH_IN: Final = nb.types.Array(nb.uint16, 1, "C", readonly=True)
 N_WINDOWS: Final = len(WINDOWS)
 N_CONTEXTS: Final = N_WINDOWS + len(BIASES)
 HERE: Final = tuple(here(window) for window in WINDOWS + BIASES)
-WIDE: Final = 1 << size(BIASES[0])
-NARROW: Final = 1 << size(BIASES[1])
+WIDE: Final = 1 << window_size(BIASES[0])
+NARROW: Final = 1 << window_size(BIASES[1])
 HERE0, HERE1, HERE2, HERE3, HERE4, HERE5, HERE6 = [np.uint16(h) for h in HERE]
-PIECES: Final = np.array(
-    [(index, *piece) for index, window in enumerate(WINDOWS + BIASES) for piece in above(window)], np.int64
-)
-
 FULL: Final = -1  # encode: ``out`` is too short
 OUTSIDE: Final = 1  # decode: what was wrong
 NOT_ONLY: Final = 2

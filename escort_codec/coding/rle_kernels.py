@@ -5,13 +5,14 @@ Integers only: 64 unsigned bits for what is shifted, 64 signed bits for what is 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numba as nb
 import numpy as np
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from escort_codec.coding.bits import leading_zeros, trailing_zeros
 from escort_codec.compiling import kernel
 
 BYTES: Final = nb.types.Array(nb.uint8, 1, "C")
@@ -27,6 +28,26 @@ FULL: Final = -1  # encode: ``out`` is too short
 TRUNCATED: Final = 1  # decode: what was wrong
 BEYOND: Final = 2
 WASTED: Final = 3
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def leading_zeros(typing_context: Any, value: Any) -> tuple[Signature, Any]:
+    """Zeros above the highest 1 of an unsigned 64-bit integer; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Signature, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], nb.core.cgutils.false_bit)
+
+    return nb.int64(nb.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def trailing_zeros(typing_context: Any, value: Any) -> tuple[Signature, Any]:
+    """Zeros below the lowest 1 of an unsigned 64-bit integer; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Signature, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], nb.core.cgutils.false_bit)
+
+    return nb.int64(nb.uint64), generate
 
 
 @kernel(inline=True)

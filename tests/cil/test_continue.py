@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import escort_codec
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import evaluate_run
 from escort_cil.run.command import configure
 from escort_cil.trainer import train
-from escort_cil.demo.drawings import draw_dataset
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.hint import hint_size
@@ -227,7 +227,7 @@ def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: P
     train(config, out=tmp_path / "second")
     with escort_codec.open(tmp_path / "second" / "memory.escx") as memory:
         assert len(memory.labels) == 5
-        assert {exemplar.made for exemplar in memory} == {settings}
+        assert {exemplar.edge_settings for exemplar in memory} == {settings}
         assert {exemplar.recipe.preset for exemplar in memory} == {"lowres"}
         assert {exemplar.seeds for exemplar in memory} == {(3,)}
         assert {max(hint_size(exemplar.hint)) for exemplar in memory if exemplar.hint} == {8}

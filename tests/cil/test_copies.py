@@ -92,7 +92,7 @@ def test_which_copies_a_policy_has(images: list[SourceImage], tmp_path: Path) ->
 
 def test_the_way_to_encode_is_that_of_the_files_prompts(images: list[SourceImage], tmp_path: Path) -> None:
     made = EncodeOptions(preset="lowres", settings=EdgeSettings(60, 120), seeds=(3,), hint=12, coding="context")
-    blank = Exemplar.from_edges(np.zeros((2, 2), np.bool_), label="a", name="a.jpg", made=made.settings)
+    blank = Exemplar.from_edges(np.zeros((2, 2), np.bool_), label="a", name="a.jpg", edge_settings=made.settings)
     assert blank.coding != "context"  # a simpler one is shorter
     blank = replace(encode_image(images[0], made).exemplar, label="a", payload=blank.payload, coding=blank.coding)
     path = tmp_path / "out.escx"

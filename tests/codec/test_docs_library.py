@@ -13,7 +13,7 @@ import pytest
 
 import escort_codec
 from escort_codec import Exemplar, Reader, Writer
-from escort_codec.parts import extract, merge, split
+from escort_codec.container.parts import extract, merge, split
 from tests.helpers import check_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"

@@ -78,7 +78,7 @@ def prompt_exemplars(draw: st.DrawFn) -> Exemplar:
         prompt=draw(prompts),
         seeds=draw(seeds),
         hint=draw(st.none() | st.sampled_from(HINTS)),
-        made=draw(settings_of_maps),
+        edge_settings=draw(settings_of_maps),
         recipe=draw(recipes),
         coding=draw(st.sampled_from(["packed", "rle"])),
     )
