@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from escort_cil.events import EpochEnded, Event
 
 import escort_codec
 from escort_cil.evaluation import evaluate_run

@@ -59,10 +59,6 @@ def test_an_order_from_a_file(tmp_path: Path) -> None:
         ("a\nb\nc\nx\n", "'x' is not a class"),
         ("a\na\nb\nc", "twice"),
     ):
-        ("a\nb\n", "'c' is a class of the data and is missing"),
-        ("a\nb\nc\nx\n", "'x' is not a class"),
-        ("a\na\nb\nc", "twice"),
-    ):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match=message):
             check_class_order(read_labels(path), ["a", "b", "c"])

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from escort_cil.events import Event, PhaseEnded
 
 import escort_codec
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
