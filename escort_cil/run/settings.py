@@ -261,7 +261,7 @@ class TrainConfig:
 
         kind = regenerators.get(self.regenerator)().options_class
         what = f"{self.regenerator} setting"
-        options = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
+        options: Any = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
         return make_regenerator(self.regenerator, options, near=near)
 
     def with_seed(self, seed: int) -> TrainConfig:

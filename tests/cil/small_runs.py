@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.run.settings import TrainConfig
-from escort_codec.drawn import draw_dataset
 
 CLASSES = 5
 TRAIN = 8

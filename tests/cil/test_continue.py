@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import escort_codec
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import evaluate_run
 from escort_cil.run.command import configure
 from escort_cil.trainer import train
-from escort_codec.drawn import draw_dataset
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.hint import hint_size

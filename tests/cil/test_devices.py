@@ -136,7 +136,7 @@ def test_on_gpus_batch_normalisation_is_torchs_own() -> None:
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.eval()
     normalise_across(network, gpu=True)
-    (across,) = network[0]
+    across = network.get_submodule("0.0")
     assert type(across) is nn.SyncBatchNorm
     assert (across.momentum, across.training) == (0.2, False)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
@@ -154,7 +154,12 @@ def test_wandb_keeps_its_files_in_the_run_folder(tmp_path: Path, monkeypatch: py
 
     module = ModuleType("wandb")
     module.__spec__ = importlib.util.spec_from_loader("wandb", None)
-    module.init = lambda **options: calls.append(options) or Run()  # type: ignore[attr-defined]
+
+    def init(**options: Any) -> Run:
+        calls.append(options)
+        return Run()
+
+    module.init = init  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", module)
     tracker = WandB(tmp_path / "run", {"lr": 0.1})
     tracker.log({"train/loss": 0.5}, 3)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import Evaluation
 from escort_cil.metrics import Counts, PhaseFigures
-from escort_codec.drawn import draw_dataset
 
 
 def _run(*arguments: object) -> Result:

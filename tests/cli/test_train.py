@@ -11,12 +11,12 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.metrics import RunFigures
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_cli.app import app
 from escort_cli.train import print_results
-from escort_codec.drawn import draw_dataset
 from escort_codec.progress import Progress
 from tests.cil import small_runs
 
