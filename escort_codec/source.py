@@ -1,4 +1,4 @@
-"""A data folder -> its images with class, name and caption, in a fixed order; and one image file -> RGB pixels."""
+"""Data folder -> images with class, name and caption, in a fixed order; image file -> RGB pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-_SPLITS: Final = ("train", "test", "val", "valid", "validation")
 _METADATA: Final = "metadata.jsonl"
 _NOT_IMAGES: Final = frozenset({".txt", ".jsonl"})
 _LITTER: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -30,7 +29,7 @@ _LITTER: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One file of a data folder. ``name`` is its path relative to the class folder, with '/'."""
+    """An image file of a data folder. ``name`` is its path relative to the class folder, with '/'."""
 
     path: Path
     label: str
@@ -44,17 +43,16 @@ class SourceImage:
 
 
 def class_root(folder: Path, split: str = "train") -> Path:
-    """The folder that holds the class folders: ``folder/<split>`` where that has class folders, else ``folder``.
+    """The folder of the class folders: ``folder/<split>`` if it has class folders, else ``folder``.
 
-    Raises SourceError where there is no such folder, or where other splits are there but not this one.
+    Raises SourceError if the folder is missing, or a split other than "train" has no class folders.
     """
     if not folder.exists():
         raise SourceError(f"{folder}: there is no such folder")
     if not folder.is_dir():
         raise SourceError(f"{folder}: is not a folder")
-    inside = folder / split
-    if inside.is_dir() and any(_folders(inside)):
-        return inside
+    if has_split(folder, split):
+        return folder / split
     if split != "train":
         raise SourceError(f"{folder}: has no folder {split!r} with class folders in it")
     return folder
@@ -67,11 +65,11 @@ def has_split(folder: Path, split: str) -> bool:
 
 
 def scan(folder: str | os.PathLike[str], split: str = "train") -> list[SourceImage]:
-    """All files that should be images under ``<folder>/<split>/<class>/`` or ``<folder>/<class>/``, sorted by key.
+    """All image files under ``<folder>/<split>/<class>/`` or ``<folder>/<class>/``, sorted by key.
 
     Captions come from ``<stem>.txt`` beside the image, else from a ``metadata.jsonl`` (``file_name``, ``text``) in the
-    folder, the split or the class. Hidden files are passed over. Raises SourceError where there is nothing to use:
-    no folder, no class folders, no image, no permission.
+    folder, the split or the class. Skips hidden files. Raises SourceError if there is no folder, no class folder or no
+    image, or no permission to read them.
     """
     try:
         return _scan(Path(folder), split)
@@ -120,7 +118,7 @@ def _hidden(name: str) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The visible files in ``folder`` and its subfolders (links to folders are not followed: they may be rings)."""
+    """The visible files in ``folder`` and its subfolders. Does not follow links to folders: they may form a loop."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda e: e.name)
@@ -136,7 +134,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _read_caption(path: Path) -> str | None:
-    """The text beside an image, stripped; None where it is empty."""
+    """The text beside an image, stripped, or None if it is empty."""
     for suffix in (".txt", ".TXT", ".Txt"):
         file = path.with_suffix(suffix)
         if file.is_file():
@@ -148,7 +146,7 @@ def _read_caption(path: Path) -> str | None:
 
 
 def _read_metadata(file: Path) -> dict[Path, str]:
-    """Captions by path from the Hugging Face imagefolder's metadata file; empty where there is none."""
+    """Captions by path from the metadata file of a Hugging Face imagefolder; empty without the file."""
     if not file.is_file():
         return {}
     captions: dict[Path, str] = {}
@@ -172,7 +170,7 @@ def _read_metadata(file: Path) -> dict[Path, str]:
 
 
 def check_file(path: Path) -> None:
-    """Raises ImageError for what is no plain file (a pipe would never end), or is above the cap of one exemplar."""
+    """Raises ImageError if it is not a plain file (a pipe would never end) or above the cap of one exemplar."""
     try:
         status = path.stat()
     except OSError as exc:
@@ -184,7 +182,7 @@ def check_file(path: Path) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes; raises ImageError where it cannot be read or is above the cap of one exemplar."""
+    """The bytes of a file. Raises ImageError if it is unreadable or above the cap of one exemplar."""
     check_file(path)
     try:
         return path.read_bytes()
@@ -195,9 +193,9 @@ def read_file(path: Path) -> bytes:
 def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
     """The first frame of an image file (a path or its bytes) as a Pillow image of mode RGB.
 
-    EXIF orientation is respected; palette, grey, alpha and 16-bit images are converted as Pillow does it. Raises
-    ImageError, its message beginning with the path (or ``name``), for what is no image of JPEG, PNG, WebP, BMP or
-    GIF, is damaged, or has more than ``max_pixels`` pixels: the last is checked before pixels are decoded.
+    EXIF orientation is applied; Pillow converts palette, grey, alpha and 16-bit images. Raises ImageError if it is not
+    JPEG, PNG, WebP, BMP or GIF, is damaged, or has more than ``max_pixels`` pixels (checked before decoding). The
+    message begins with the path, or with ``name``.
     """
     with _opened(source, max_pixels, name) as image:
         try:
@@ -212,13 +210,13 @@ def load_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = 
 
 
 def check_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> None:
-    """Raises ``load_image``'s ImageError for what an image file's head gives away; only that is read."""
+    """Raises the ImageError of ``load_image`` for any fault in the head of an image file; reads only the head."""
     with _opened(source, max_pixels, name, head_only=True):
         pass
 
 
 def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[int, int]:
-    """(height, width) of an image file as shown (EXIF orientation respected); only its header is read."""
+    """(height, width) of an image file as displayed (EXIF orientation applied); reads only the head."""
     with _opened(source, max_pixels, name, head_only=True) as image:
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -230,7 +228,7 @@ def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
 
 @contextmanager
 def _opened(source: Path | bytes, max_pixels: int, name: str, *, head_only: bool = False) -> Iterator[Image.Image]:
-    """The image, its head read and its size checked. With ``head_only`` a file is not read as a whole."""
+    """The image with its head read and its size checked. ``head_only``: does not read the whole file."""
     from PIL import Image
 
     with _stream(source, head_only=head_only) as file:
@@ -268,7 +266,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        image = image.convert("RGBA")  # what Pillow asks for, with a warning, on the way to RGB
+        image = image.convert("RGBA")  # else Pillow warns on the way to RGB
     return image.convert("RGB")
 
 
