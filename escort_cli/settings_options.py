@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from escort_codec.errors import UsageError
 from escort_codec.settings import Setting
 
 NAME_WIDTH: Final = 30
@@ -101,6 +102,17 @@ def with_settings(
         return command
 
     return decorate
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """The ``KEY=VALUE`` texts of ``--set`` as a map. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError("write KEY=VALUE, such as method.temperature=2", setting="set", value=text)
+        found[key.strip()] = value
+    return found
 
 
 def settings_table(settings: Iterable[Setting], prefix: str = "") -> dict[str, list[tuple[str, str, str, str]]]:
