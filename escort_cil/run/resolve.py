@@ -9,7 +9,7 @@ from typing import Any
 
 from escort_cil.data.protocol import check_class_order, class_order
 from escort_cil.learners import learners
-from escort_cil.memory.encoder import options_of
+from escort_cil.memory.prompts import options_of
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError
