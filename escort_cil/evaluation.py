@@ -213,7 +213,7 @@ def _means(model: SavedModel, session: Session, class_to_idx: Mapping[str, int])
     try:
         targets, sources, called = memory_images(contents, class_to_idx, session.synthetic(copies=1))
     except RegenerationError as exc:
-        raise type(exc)(f"{exc}; without `nearest_mean` the memory's images are not needed") from exc
+        raise type(exc)(f"{exc}; turn `nearest_mean` off to evaluate without the memory's images") from exc
     features = session.evaluator.features(model.network, sources, called)
     return class_means(features, torch.tensor(targets, dtype=torch.int64), len(model.labels))
 

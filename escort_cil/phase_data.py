@@ -62,11 +62,13 @@ class PhaseData:
         """
         if not self._learner.uses_memory:
             return
-        synthetic, own = self._synthetic, self._own(phase)
+        synthetic, own, memory_only = self._synthetic, self._own(phase), self._plan.config.memory_only
         needs = synthetic.needs(
-            shown=self._shows_copies, remembered=self._writes, later=phase + 1 < len(self._plan.sizes)
+            shown=self._shows_copies,
+            remembered=self._writes,
+            later=memory_only or phase + 1 < len(self._plan.sizes),
         )
-        if self._plan.config.memory_only and not needs.kinds:
+        if memory_only and not needs.kinds:
             return  # exemplars are the files themselves
         self.images.add(
             [image.path for image in own],

@@ -7,7 +7,6 @@ that ``escort --help`` is quick.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -21,10 +20,11 @@ from escort_cli.demo import demo
 from escort_cli.encode import encode
 from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
+from escort_cli.flags import with_flags
 from escort_cli.report import report
 from escort_cli.settings_options import GroupedCommand
 from escort_cli.train import train
-from escort_codec.errors import DamagedError, EscortError, UsageError
+from escort_codec.errors import DamagedError, EscortError
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     encode,
@@ -58,54 +58,36 @@ app = typer.Typer(
 
 
 class Command(GroupedCommand):
-    """A command whose errors are one line on stderr and an exit code."""
+    """A command whose errors become one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        name = self.name
         try:
             return super().invoke(ctx)
         except EscortError as exc:
-            print(f"escort {name}: {error_line(exc, self)}", file=sys.stderr)
-            raise typer.Exit(exc.exit_code) from None
+            raise self._exit(f"{with_flags(exc, self)}{_remedy(exc)}", exc.exit_code) from None
         except ModuleNotFoundError as exc:
             missing = (exc.name or "").partition(".")[0]
             if missing not in OPTIONAL:
                 raise
-            extra = EXTRAS.get(name or "", "train")
-            print(
-                f"escort {name}: needs {missing}, which is not installed: pip install 'escort[{extra}]'",
-                file=sys.stderr,
-            )
-            raise typer.Exit(1) from None
+            extra = EXTRAS.get(self.name or "", "train")
+            message = f"needs {missing}, which is not installed: pip install 'escort[{extra}]'"
+            raise self._exit(message, 1) from None
         except KeyboardInterrupt:
-            print(f"escort {name}: interrupted", file=sys.stderr)
-            raise typer.Exit(128 + signal.SIGINT) from None
+            raise self._exit("interrupted", 128 + signal.SIGINT) from None
         except BrokenPipeError:  # `escort inspect ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
 
+    def _exit(self, message: str, code: int) -> typer.Exit:
+        print(f"escort {self.name}: {message}", file=sys.stderr)
+        return typer.Exit(code)
 
-def error_line(error: EscortError, command: Any) -> str:
-    """The error's message with settings as the command's flags."""
-    flags = {}
-    for parameter in command.params:
-        is_option = parameter.param_type_name == "option"
-        flags[(parameter.name or "").rstrip("_")] = parameter.opts[0] if is_option else parameter.human_readable_name
-    sets = "set" in flags
 
-    def flag(name: str) -> str | None:
-        return flags.get(name) or (f"--set {name}" if sets else None)
-
-    text = error.message if isinstance(error, UsageError) and error.setting else str(error)
-    text = re.sub(r"`(\w+)`", lambda match: flags.get(match[1], match[0]), text)
-    if isinstance(error, UsageError) and error.setting:
-        value = error.value
-        shown = "" if value is None or isinstance(value, bool) else f" {value}"
-        text = f"{flag(error.setting) or error.setting}{shown}: {text}"
-    if isinstance(error, DamagedError) and error.path and "escort recover" not in text:
-        text += " (`escort recover` saves what is whole)"
-    return text
+def _remedy(error: EscortError) -> str:
+    """What to do about a damaged file, if the message does not say it yet."""
+    damaged = isinstance(error, DamagedError) and error.path and "escort recover" not in str(error)
+    return " (`escort recover` saves what is whole)" if damaged else ""
 
 
 def _print_version(asked: bool) -> None:

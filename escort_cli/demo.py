@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from escort_cil.demo import DemoOptions, Memory
+    from escort_cil.demo.comparison import DemoOptions, Memory
     from escort_cil.trainer import RunResult
 
 
@@ -28,9 +28,9 @@ def demo(
 
     Needs no data, no weights, no network and no GPU.
     """
-    from escort_cil.demo import SEEDS, DemoOptions, draw_sheet, encode_demo, size_sentence
+    from escort_cil.demo.comparison import SEEDS, DemoOptions, draw_sheet, encode_demo, size_sentence
+    from escort_cil.demo.drawings import draw_dataset
     from escort_cli.encode import print_sizes
-    from escort_codec.drawn import draw_dataset
     from escort_codec.errors import OutputError
 
     options = DemoOptions(regenerator=regenerator, image_size=image_size, epochs=epochs, device=device)
@@ -77,7 +77,7 @@ def _decode(memory: Path, images: Path, name: str) -> None:
 
 def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
     from escort_cil.data.protocol import read_data
-    from escort_cil.demo import PHASES, accuracy_sentences, demo_budget, train_demo
+    from escort_cil.demo.comparison import PHASES, accuracy_sentences, demo_budget, train_demo
     from escort_cil.trainer import phase_line
     from escort_cli.terminal import terminal
 

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
 from escort_codec.settings import Setting
 
+NAME_WIDTH: Final = 30
+"""Columns beyond which an option's help begins on the next line."""
+
+TYPES: Final[Mapping[str, Any]] = {"list": tuple, "options": Mapping, "bool": bool, "float": float, "int": int}
+
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists options under their groups (``rich_help_panel``), in the order of declaration."""
+    """A command whose help lists options under their groups (``rich_help_panel``), in the order of declaration.
+
+    Arguments and options without a group come first; --help is the last line.
+    """
 
     # Typer has a click of its own or the package, depending on its version: neither is imported here.
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments first, then each group."""
-        groups: dict[str, list[tuple[str, str]]] = {}
+        """Writes the groups, with all help texts in one column."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        last = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and parameter.name == "help":
+                last = [record]
+            elif record is not None:
                 name = "Arguments" if parameter.param_type_name == "argument" else "Options"
                 groups.setdefault(getattr(parameter, "rich_help_panel", None) or name, []).append(record)
+        groups = {name: records for name, records in groups.items() if records}
+        groups.setdefault("Options" if len(groups) < 2 else next(reversed(groups)), []).extend(last)
+        width = max(len(name) for records in groups.values() for name, _ in records if len(name) <= NAME_WIDTH)
         for name, records in groups.items():
             with formatter.section(name):
-                formatter.write_dl(records)
+                formatter.write_dl([(option.ljust(width), text) for option, text in records])
 
 
 def flag_of(name: str) -> str:
@@ -40,11 +57,11 @@ def setting_parameter(declared: Setting, flag: str | None = None) -> inspect.Par
     is_bool = declared.type is bool
     if is_bool:
         flag = f"{flag}/--no-{flag[2:]}"
-    default = "" if declared.default in (None, "", (), 0, False, True) else f" [{_shown(declared.default)}]"
-    metavar = declared.metavar or {int: "N", float: "X"}.get(_plain(declared.type), "TEXT")
+    default = show_default(declared)
+    metavar = declared.metavar or {"int": "N", "float": "X"}.get(type_name(declared), "TEXT")
     option = typer.Option(
         flag,
-        help=declared.help.replace("`", "") + default,
+        help=declared.help.replace("`", "") + ("" if default in ("-", "0") or is_bool else f" [{default}]"),
         metavar=None if is_bool else metavar,
         hidden=not declared.shown,
         rich_help_panel=declared.group or None,
@@ -86,22 +103,45 @@ def with_settings(
     return decorate
 
 
-def settings_table(settings: Iterable[Setting], prefix: str = "") -> list[tuple[str, str, str]]:
-    """(key, default, what it is) of settings, as ``--settings`` and the documentation show them."""
-    return [
-        (f"{prefix}{each.name}", _shown(each.default), each.help)
-        for each in settings
-        if not each.name.endswith("_options")
-    ]
+def settings_table(settings: Iterable[Setting], prefix: str = "") -> dict[str, list[tuple[str, str, str, str]]]:
+    """By group, (key, type, default, help) of settings, as ``--settings`` and docs/settings.md show them."""
+    groups: dict[str, list[tuple[str, str, str, str]]] = {}
+    for each in settings:
+        row = (f"{prefix}{each.name}", type_name(each), show_default(each), each.help)
+        groups.setdefault(each.group, []).append(row)
+    return groups
 
 
-def _plain(kind: Any) -> Any:
-    return next((each for each in (int, float) if kind in (each, each | None)), str)
+def type_name(declared: Setting) -> str:
+    """The type of a setting's values in one word."""
+    if declared.form:
+        return declared.form
+    kinds = (declared.type, *get_args(declared.type))
+    return next((name for name, kind in TYPES.items() if kind in kinds or kind in map(get_origin, kinds)), "text")
 
 
-def _shown(value: Any) -> str:
-    if value in (None, "", ()):
+def show_default(declared: Setting) -> str:
+    """The default as it is typed; "-" for none."""
+    value = declared.default
+    if value is None or value in ("", ()) or isinstance(value, Mapping):
         return "-"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def print_columns(groups: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Prints rows under their groups on stdout, the last column wrapped if stdout is a terminal."""
+    rows = [row for group in groups.values() for row in group]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    start = 2 + sum(widths) + 2 * len(widths)
+    room = max(20, shutil.get_terminal_size().columns - start) if sys.stdout.isatty() else sys.maxsize
+    for name, group in groups.items():
+        print(f"{name}:")
+        for row in group:
+            cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            lines = textwrap.wrap(row[-1], room) or [""]
+            print(f"  {cells}  {lines[0]}".rstrip())
+            for line in lines[1:]:
+                print(" " * start + line)
+        print()

@@ -3,66 +3,73 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from escort_cil.run.settings import TrainConfig
-from escort_cli.settings_options import settings_table, with_settings
+from escort_cli.settings_options import print_columns, settings_table, with_settings
 from escort_codec.settings import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from escort_cil.trainer import RunResult
 
-ARGUMENTS = ("data", "continued", "method_options", "regenerator_options")
+ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options")
 """Settings without a flag of their own: DATA, --continue, and --set method.X and regenerator.X."""
 
-FLAGS = {"prompts_file": "--memory"}
+FLAGS: Final = {"prompts_file": "--memory"}
 
-_RUN, _MORE = "Run", "More"
+RUN: Final = "Run"
+"""The group of the options that are not settings."""
 
 
 @with_settings([each for name, each in settings_of(TrainConfig).items() if name not in ARGUMENTS], FLAGS)
 def train(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Folder with train/ and test/, or class folders.")
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="train/ and test/ folders, or one folder per class.", rich_help_panel="Data"
+        ),
     ] = None,
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="The run folder; runs/<name> if left out.", rich_help_panel=_RUN)
+        Path | None, typer.Option(metavar="RUN", help="The run folder; runs/<name> if left out.", rich_help_panel=RUN)
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Resume a run that was stopped.", rich_help_panel=_RUN)
+        Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.", rich_help_panel=RUN)
     ] = None,
     continue_: Annotated[
         Path | None,
         typer.Option(
-            "--continue", metavar="RUN", help="Continue a finished run with DATA's new classes.", rich_help_panel=_RUN
+            "--continue", metavar="RUN", help="Continue a finished run with DATA's new classes.", rich_help_panel=RUN
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.", rich_help_panel=_RUN)] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.", rich_help_panel=RUN)] = False,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="JSON with the paper's, PyCIL's or a run's keys.", rich_help_panel=_MORE),
+        typer.Option(metavar="FILE", help="Settings as JSON: a run's, the paper's or PyCIL's.", rich_help_panel=RUN),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting: method.temperature=2.", rich_help_panel=_MORE),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting, such as method.temperature=2.", rich_help_panel=RUN
+        ),
     ] = None,
     settings: Annotated[
-        bool, typer.Option("--settings", help="List all settings; each is a flag too.", rich_help_panel=_MORE)
+        bool, typer.Option("--settings", help="List all settings; each is also a flag.", rich_help_panel=RUN)
     ] = False,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the configuration as JSON and stop.", rich_help_panel=_MORE)
+        bool, typer.Option("--print-config", help="Print the configuration as JSON and stop.", rich_help_panel=RUN)
     ] = False,
     typed: dict[str, Any],
 ) -> None:
-    """Learn classes phase by phase, remembering old ones in a file of a fixed size.
+    """Learn classes phase by phase; a file of a fixed size remembers the old ones.
 
-    The command line beats --config. RUN gets config.json, metrics.jsonl, memory.escx and model.safetensors.
+    RUN gets config.json, metrics.jsonl, memory.escx and the weights.
     """
+    from escort_cil.data.protocol import read_labels
     from escort_cil.run.command import configure, parse_settings, train_seeds
     from escort_cli.terminal import terminal
     from escort_codec.errors import UsageError
@@ -72,14 +79,14 @@ def train(
         raise UsageError("`resume` names the run folder: leave `out` and `force` out")
     if resume is not None and continue_ is not None:
         raise UsageError("`resume` a run that was stopped, or `continue` a finished one: not both")
-    seeds = _order_seeds(typed.pop("seed", None))
     if "class_order" in typed:
-        typed["class_order"] = _labels(typed["class_order"])
+        typed["class_order"] = read_labels(Path(typed["class_order"]))
     if data is not None:
         typed["data"] = data
     typed = {**parse_settings(set_ or []), **typed}
+    seeds = _order_seeds(typed.pop("seed", None))
     if settings:
-        _print_settings(str(typed.get("method", "icarl")))
+        _print_settings(typed)
         return
     chosen, seeds, notes = configure(typed, file=config, resume=resume, continued=continue_, seeds=seeds)
     if print_config:
@@ -92,7 +99,7 @@ def train(
             chosen, seeds, out=resume or out, progress=progress, force=force, resume=resume is not None
         )
     if is_first():
-        _print_results(results)
+        print_results(results)
 
 
 def _order_seeds(text: str | None) -> tuple[int, ...]:
@@ -101,12 +108,6 @@ def _order_seeds(text: str | None) -> tuple[int, ...]:
 
     parts = text.split(",") if text is not None else []
     return tuple(dict.fromkeys(seed for part in parts for seed in parse_seeds(part)))
-
-
-def _labels(path: str) -> tuple[str, ...]:
-    from escort_cil.data.protocol import read_labels
-
-    return read_labels(Path(path))
 
 
 def _print_config(config: TrainConfig, seeds: tuple[int, ...]) -> None:
@@ -119,20 +120,23 @@ def _print_config(config: TrainConfig, seeds: tuple[int, ...]) -> None:
     print(json.dumps(values, indent=2, ensure_ascii=False))
 
 
-def _print_settings(method: str) -> None:
+def _print_settings(typed: Mapping[str, Any]) -> None:
+    """All settings, and those of the chosen method and regenerator."""
     from escort_cil.learners import learners
-    from escort_cli.terminal import print_table
+    from escort_codec.regenerate import regenerators
 
-    groups: dict[str, list[tuple[str, str, str]]] = {}
-    for declared in settings_of(TrainConfig).values():
-        groups.setdefault(declared.group, []).extend(settings_table([declared]))
-    own = settings_of(learners.get(method).hyperparameters).values()
-    groups[f"Settings of {method}"] = settings_table(own, "method.")
-    for name, rows in groups.items():
-        print_table(name, ("key", "default", "what it is"), rows, left=True)
+    default = settings_of(TrainConfig)
+    method, regenerator = (str(typed.get(name, default[name].default)) for name in ("method", "regenerator"))
+    groups = settings_table(each for each in default.values() if not each.name.endswith("_options"))
+    of_method = settings_of(learners.get(method).hyperparameters).values()
+    groups |= {f"Settings of {method}": settings_table(of_method, "method.")[""]}
+    of_regenerator = settings_of(regenerators.get(regenerator)().options_class).values()
+    rows = settings_table(of_regenerator, "regenerator.").values()
+    groups |= {f"Settings of {regenerator}": [row for group in rows for row in group]}
+    print_columns(groups)
 
 
-def _print_results(results: Sequence[RunResult]) -> None:
+def print_results(results: Sequence[RunResult]) -> None:
     """The tables of finished runs, and of their mean if there are several."""
     from escort_cli.terminal import print_table
 

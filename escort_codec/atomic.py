@@ -34,19 +34,35 @@ def replacing(path: Path, before_rename: Callable[[], None] | None = None) -> It
     bytes are on the disk. If anything fails, the old file stays and nothing else is left. Raises OutputError if the
     system refuses; exceptions of the block and of ``before_rename`` pass through.
     """
+    with _descriptor(path, before_rename) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
+        yield file
+
+
+def write_file(path: Path, data: bytes, before_rename: Callable[[], None] | None = None) -> None:
+    """Writes ``data`` as the whole file ``path``, as ``replacing`` does. Raises OutputError."""
+    with _descriptor(path, before_rename) as descriptor:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+@contextmanager
+def _descriptor(path: Path, before_rename: Callable[[], None] | None) -> Iterator[int]:
+    """The descriptor of a new file that takes the place of ``path`` when the block ends."""
     partial = path.with_name(f".escort-{os.getpid()}-{secrets.token_hex(8)}.partial")
     try:
         descriptor = os.open(partial, _FLAGS, 0o666)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         if before_rename is not None:
             before_rename()
-        partial.replace(path)
+        os.replace(partial, path)  # noqa: PTH105 - says what it does
         sync_folder(path.parent)
     except BaseException as exc:
         with contextlib.suppress(OSError):
@@ -54,12 +70,6 @@ def replacing(path: Path, before_rename: Callable[[], None] | None = None) -> It
         if isinstance(exc, OSError):
             raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
         raise
-
-
-def write_file(path: Path, data: bytes, before_rename: Callable[[], None] | None = None) -> None:
-    """Writes ``data`` as the whole file ``path``, as ``replacing`` does. Raises OutputError."""
-    with replacing(path, before_rename) as file:
-        file.write(data)
 
 
 def sync_folder(folder: Path) -> None:

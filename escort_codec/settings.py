@@ -14,7 +14,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -87,17 +87,22 @@ class Setting:
             return "seeds, such as 0-4 or 0,2,7"
         words = _words(self.type)
         if self.least is not None and self.most is not None:
-            return f"{words} from {self.least:g} to {self.most:g}"
+            return f"{words} from {self.least:.15g} to {self.most:.15g}"
         if self.least is not None:
             return f"{words} of at least {self.least:g}"
         return words
 
 
-@cache
-def settings_of(cls: Any) -> dict[str, Setting]:
+def settings_of(cls: type) -> Mapping[str, Setting]:
     """The settings of a settings class by name, in the order of declaration."""
+    cached: Callable[[type], Mapping[str, Setting]] = _settings_of
+    return cached(cls)
+
+
+@cache
+def _settings_of(cls: Any) -> Mapping[str, Setting]:
     hints = get_type_hints(cls)
-    inherited = settings_of(cls.__base__) if cls.__base__ is not None and is_dataclass(cls.__base__) else {}
+    inherited = settings_of(cls.__base__) if is_dataclass(cls.__base__) else {}
     found = {}
     for each in fields(cls):
         default = each.default_factory() if each.default_factory is not MISSING else each.default
@@ -108,17 +113,24 @@ def settings_of(cls: Any) -> dict[str, Setting]:
     return found
 
 
-def build(cls: type[T], values: Mapping[str, Any], what: str = "setting", error: type[UsageError] = UsageError) -> T:
+def build(
+    cls: type[T],
+    values: Mapping[str, Any],
+    what: str = "setting",
+    error: type[UsageError] = UsageError,
+    prefix: str = "",
+) -> T:
     """An instance of a settings class with ``values``, which may be texts as typed on a command line.
 
-    ``what`` is the word for an unknown key in the message, which names the nearest key. Raises ``error``.
+    ``what`` is the word for an unknown key in the message, which names the nearest key; ``prefix`` stands before the
+    names of settings in messages ("method."). Raises ``error``.
     """
     known = settings_of(cls)
     clean = {}
     for key, value in values.items():
         if key not in known:
             raise error(unknown(f"there is no {what} {key!r}", key, known))
-        clean[key] = convert(known[key], value, error)
+        clean[key] = convert(replace(known[key], name=prefix + key), value, error)
     return cls(**clean)
 
 
@@ -127,14 +139,14 @@ def check(instance: Any, error: type[UsageError] = UsageError) -> None:
     kind: type = type(instance)
     for name, declared in settings_of(kind).items():
         value = getattr(instance, name)
-        if value != declared.default:
-            convert(declared, value, error)
+        if value is not declared.default:
+            convert(declared, value, error, texts=False)
 
 
-def convert(declared: Setting, value: Any, error: type[UsageError] = UsageError) -> Any:
-    """``value`` as the setting's type: checked, or read from a text. Raises ``error``, which names the setting."""
+def convert(declared: Setting, value: Any, error: type[UsageError] = UsageError, *, texts: bool = True) -> Any:
+    """``value`` as the setting's type: checked and, with ``texts``, read from a text. Raises ``error``, naming it."""
     try:
-        found = _read(declared, value)
+        found = _read(declared, value) if texts else _checked(declared.type, value)
     except (TypeError, ValueError, UsageError) as exc:
         raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value)) from exc
     numbers = [found] if isinstance(found, (int, float)) and not isinstance(found, bool) else []
@@ -213,9 +225,8 @@ def _checked(kind: Any, value: Any) -> Any:
 
 
 def _takes_text(kind: Any) -> bool:
-    return any(
-        each is str or get_origin(each) is Literal for each in (kind, *get_args(kind) * (get_origin(kind) is UnionType))
-    )
+    parts = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    return any(each is str or get_origin(each) is Literal for each in parts)
 
 
 def _words(kind: Any) -> str:

@@ -34,10 +34,10 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str, keep: str = "") -> Budget:
-        """``2MB``, ``20KB/class``, ``2000units``, ``20units/class``; "" is no amount. ``keep`` is its setting.
+        """``2MB``, ``20KB/class``, ``2000units``, ``20units/class``; "" is no amount.
 
-        With "" as ``keep``, bytes keep prompts alone, and units the paper's mixture, 18 originals and 48 prompts in 20
-        units. Raises ConfigError.
+        ``keep`` is the setting of that name. If it is "", bytes keep prompts alone, units originals alone, and no
+        amount keeps the paper's mixture: 18 originals and 48 prompts per class, which are 20 units. Raises ConfigError.
         """
         kept = Keep.parse(keep) if keep else None
         if not text:
@@ -48,10 +48,10 @@ class Budget:
         amount, per_class = (match[1], match[2] is not None) if match else (text, False)
         units = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*units?", amount)
         if units:
-            kept = kept or Keep.parse("90% original + 10% prompt")
-            budget = cls(kept, float(units[1]), "units", per_class)
-            if kept.counts and per_class and kept.units > budget._amount + 1e-9:
-                raise ConfigError(f"is less than {kept}, which is {kept.units:g} units", setting="budget", value=text)
+            budget = cls(kept or Keep.parse("original"), float(units[1]), "units", per_class)
+            if budget.keep.counts and per_class and budget.keep.units > float(units[1]) + 1e-9:
+                needed = f"{budget.keep} needs {budget.keep.units:g} units per class"
+                raise ConfigError(f"{needed}: give more, or keep less", setting="budget", value=text)
             return budget
         try:
             return cls(kept or Keep.parse("prompt"), parse_bytes(amount), "bytes", per_class)
@@ -70,19 +70,14 @@ class Budget:
                 return f"{self.amount // size:g}{name}{each}"
         return f"{self.amount:.0f}B{each}"
 
-    @property
-    def _amount(self) -> float:
-        assert self.amount is not None
-        return self.amount
-
     def limit(self, classes: int) -> int | None:
-        """Bytes that the file may have with so many classes; None if bytes are not limited."""
+        """Bytes that the file may have with N ``classes``; None if bytes are not limited."""
         if self.amount is None or self.unit != "bytes":
             return None
         return int(self.amount) * (classes if self.per_class else 1)
 
     def counts(self, classes: int) -> Counts:
-        """Exemplars per class where units or counts are the limit."""
+        """Exemplars per class if bytes are not limited."""
         keep = self.keep
         whole = tuple(int(part.amount) for part in keep.parts)
         if self.amount is None:
@@ -92,7 +87,7 @@ class Budget:
             return scaled_counts(keep, units)
         if self.per_class:
             return whole
-        share = min(1.0, units / keep.units)
+        share = min(1.0, units / keep.units) if keep.units else 0.0
         return tuple(int(share * count + 1e-9) for count in whole)
 
 

@@ -22,10 +22,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from escort_cil.run.folder import CHECKPOINT
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, TrainingError
 
-FOLDER: Final = "checkpoint"
 STATE: Final = "state.json"
 FORMAT: Final = 1
 
@@ -49,7 +49,7 @@ class Checkpoints:
     """The checkpoints of one run folder."""
 
     def __init__(self, run: Path) -> None:
-        self.folder = run / FOLDER
+        self.folder = run / CHECKPOINT
 
     def load(self) -> CheckpointState | None:
         """The last complete checkpoint, None where there is none. Raises TrainingError for one that is damaged."""

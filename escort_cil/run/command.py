@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.progress import Progress
-from escort_codec.settings import settings_of, unknown
+from escort_codec.regenerate import regenerators
+from escort_codec.settings import convert, settings_of, unknown
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +80,18 @@ def configure(
         raise UsageError(f"{resume} is one run with one class order: leave `seed` out")
     if len(seeds) > 1 and values.get("class_order"):
         raise UsageError("`seed` draws class orders, and `class_order` gives one: leave one out, or vary `model_seed`")
-    config = TrainConfig.from_map(values)
-    config.hyperparameters()
-    config.make_regenerator().close()
+    config = _with_read_options(TrainConfig.from_map(values))
     return config, tuple(seeds) or (config.seed,), notes
+
+
+def _with_read_options(config: TrainConfig) -> TrainConfig:
+    """The same with the method's and the regenerator's settings read from texts. Raises UsageError."""
+    made = config.hyperparameters()
+    method = {key: getattr(made, key) for key in config.method_options}
+    with config.make_regenerator():  # refuses what it cannot use
+        declared = settings_of(regenerators.get(config.regenerator)().options_class)
+    regenerator = {key: convert(declared[key], value) for key, value in config.regenerator_options.items()}
+    return replace(config, method_options=method, regenerator_options=regenerator)
 
 
 def _drop_overridden(values: dict[str, Any], typed: Mapping[str, Any]) -> None:

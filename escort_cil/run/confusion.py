@@ -21,7 +21,6 @@ from escort_cil.metrics import Counts, PhaseFigures, RunFigures
 from escort_codec.atomic import replacing
 from escort_codec.errors import TrainingError
 
-FILE_NAME: Final = "confusion.npz"
 MAX_BYTES: Final = 1 << 30  # of all arrays
 _DAMAGE: Final = (
     *(ValueError, KeyError, IndexError, MemoryError, EOFError, RuntimeError),

@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import escort_codec
-from escort_cil.run.checkpoint import FOLDER
-from escort_cil.run.confusion import FILE_NAME
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import write_file
 from escort_codec.errors import ConfigError, OutputError, TrainingError
 
 CONFIG: Final = "config.json"
 METRICS: Final = "metrics.jsonl"
-CONFUSION: Final = FILE_NAME
+CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
 MODEL: Final = "model.safetensors"
 LOG: Final = "log.txt"
 CACHE: Final = "cache"
-CHECKPOINT: Final = FOLDER
+CHECKPOINT: Final = "checkpoint"
 
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
 FREE: Final = frozenset(

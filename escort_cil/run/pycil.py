@@ -38,8 +38,9 @@ KEYS: Final = {
     "alpha_aux": "method.aux_weight",
     "train_base": "method.train_base",
 }
-MEMORY: Final = ("memory_size", "memory_per_class", "fixed_memory", "real_per_class", "syn_per_class")
-TRANSLATED: Final = ("convnet_type", "device", "seed", *MEMORY)
+SIZES: Final = ("memory_size", "memory_per_class")
+COUNTS: Final = {"real_per_class": "original", "syn_per_class": "prompt"}
+TRANSLATED: Final = ("convnet_type", "device", "seed", "fixed_memory", *SIZES, *COUNTS)
 NAMES_ONLY: Final = ("dataset", "prefix", "csv_name", "time_str")  # they name the run and change nothing
 ONE_VALUE: Final[dict[str, Any]] = {
     "scheduler": "steplr",
@@ -114,27 +115,23 @@ def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) ->
 
 
 def _memory(values: Mapping[str, Any], found: Mapping[str, Any], notes: list[str], path: Path) -> dict[str, str]:
-    """``budget`` and ``keep``. PyCIL: with fixed_memory each class has memory_per_class units, else all classes
-    together memory_size; the paper adds how many of a class's exemplars are real and how many are prompts."""
-    given = {key: _number(values[key], key, path) for key in MEMORY if key != "fixed_memory" and key in values}
-    if not given:
-        return {}
-    for ours in ("budget", "keep"):
-        if ours in found:
-            raise ConfigError(f"{path}: {ours} and {next(iter(given))} both size the memory: give one")
+    """``budget`` and ``keep``. In PyCIL a class has memory_per_class units with fixed_memory, else all classes have
+    memory_size together; the paper adds how many of a class's exemplars are real and how many are prompts.
+    """
+    sizes = {key: _number(values[key], key, path) for key in SIZES if key in values}
+    counts = {kind: _number(values[key], key, path) for key, kind in COUNTS.items() if key in values}
+    for ours, theirs in (("budget", sizes), ("keep", [key for key in COUNTS if key in values])):
+        if ours in found and theirs:
+            raise ConfigError(f"{path}: {next(iter(theirs))} and {ours} are the same setting: give one")
     made: dict[str, str] = {}
-    counts = [given.get(key, 0) for key in ("real_per_class", "syn_per_class")]
-    if "real_per_class" in given or "syn_per_class" in given:
-        parts = [f"{count:g} {kind}" for count, kind in zip(counts, ("original", "prompt"), strict=True) if count]
-        made["keep"] = " + ".join(parts) or "0 original"
-    else:
-        made["keep"] = "original"
-    fixed = values.get("fixed_memory", "memory_size" not in values)
+    if counts:
+        made["keep"] = " + ".join(f"{count:g} {kind}" for kind, count in counts.items() if count) or "0 original"
+    fixed = bool(values.get("fixed_memory", "memory_size" not in values))
     used, unused = ("memory_per_class", "memory_size") if fixed else ("memory_size", "memory_per_class")
-    if used in given:
-        made["budget"] = f"{given[used]:g}units" + ("/class" if fixed else "")
-    if unused in given:
-        notes.append(f"{path}: {unused} = {given[unused]:g} is not used: fixed_memory is {bool(fixed)}")
+    if used in sizes:
+        made["budget"] = f"{sizes[used]:g}units" + ("/class" if fixed else "")
+    if unused in sizes:
+        notes.append(f"{path}: {unused} = {sizes[unused]:g} is not used: fixed_memory is {str(fixed).lower()}")
     return made
 
 

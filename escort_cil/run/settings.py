@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from escort_codec.errors import ConfigError
 from escort_codec.options import EncodeOptions
 from escort_codec.recipe import EdgeSettings
-from escort_codec.settings import build, check, convert, setting, settings_of
+from escort_codec.settings import build, check, setting, settings_of
 
 if TYPE_CHECKING:
     from escort_cil.learners import Hyperparameters
@@ -25,7 +25,7 @@ VIEWS: Final = ("real", "regenerated", "both")
 
 SMALL_SIDE: Final = 128  # pixels: below, the 'small' transform is the default
 
-_DATA, _PROTOCOL, _NETWORK = "Data", "Protocol", "Network and optimisation"
+_DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
 _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
 _SEED: Final = (1 << 32) - 1
 
@@ -51,62 +51,56 @@ class TrainConfig:
     ``data`` or ``prompts_file`` is needed. Raises ConfigError for a value that is not valid.
     """
 
-    data: str = setting("", "Folder with train/ and test/, or class folders; else the one of the prompts.", group=_DATA)
+    data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
-        "", "A file of `escort encode` to take prompts from; else images are encoded.", group=_DATA, shown=True
+        "", "Prompts of `escort encode`; else images are encoded.", group=_DATA, shown=True, metavar="FILE"
     )
     exemplars: str = setting(
-        "", "Folder of `escort decode` to take synthetic images from; missing ones are made.", group=_DATA
+        "", "Folder of `escort decode` with synthetic images; missing ones are made.", group=_DATA, metavar="DIR"
     )
     cache: str = setting(
-        "", "Folder where synthetic images are kept; cache/ in the run folder if left out.", group=_DATA
+        "", "Folder for synthetic images; cache/ in the run folder if left out.", group=_DATA, metavar="DIR"
     )
     continued: str = setting("", "Folder of the finished run that this one continues.", group=_DATA)
     holdout: float = setting(
-        0.2, "Share of each class's images that are held out if there is no test folder.", group=_DATA, least=0, most=1
+        0.2, "Share of each class's images that is held out if there is no test folder.", group=_DATA, least=0, most=1
     )
 
     method: str = setting(
-        "icarl", "icarl, wa, der, memo; to compare: replay, finetune, joint.", group=_PROTOCOL, shown=True
+        "icarl", "icarl, wa, der, memo, replay, finetune, joint.", group=_PHASES, shown=True, metavar="NAME"
     )
-    init_cls: int = setting(
-        0, "Classes of the first phase; as many as `increment` if left out.", group=_PROTOCOL, shown=True, least=0
-    )
-    increment: int = setting(
-        0, "Classes of each later phase; a fifth of all if left out.", group=_PROTOCOL, shown=True, least=0
-    )
+    init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
+    increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
     seed: int = setting(
-        1993, "Seed of the class order; 1993,7 gives a run each.", group=_PROTOCOL, shown=True, least=0, most=_SEED
+        1993, "Seed of the class order; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
     )
     model_seed: int = setting(
-        1, "Seed of weights, batches, augmentation and selection.", group=_PROTOCOL, shown=True, least=0, most=_SEED
+        1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED
     )
-    shuffle: bool = setting(True, "Draw the class order with `seed`; else classes come by name.", group=_PROTOCOL)
+    shuffle: bool = setting(True, "Draw the class order with `seed`; false: sort classes by name.", group=_PHASES)
     class_order: tuple[str, ...] = setting(
-        (), "The class order; on the command line a file, a label per line.", group=_PROTOCOL
+        (), "The class order; as a flag, a file with one label per line.", group=_PHASES, metavar="FILE"
     )
-    memory_only: bool = setting(False, "Train on the memory alone, chosen at random.", group=_PROTOCOL)
+    memory_only: bool = setting(False, "Train on the memory alone, chosen at random.", group=_PHASES)
     eval_views: EvalViews = setting(  # noqa: RUF009 - a field, though its type is an alias
-        "real", "Test images as they are, regenerated, or both.", group=_PROTOCOL, choices=VIEWS
+        "real", "real, regenerated or both: how test images are shown.", group=_PHASES, choices=VIEWS
     )
 
     backbone: str = setting(
-        "resnet18", "resnet18, 34, 50; resnet32 for 32 pixels; resnet10 for a CPU.", group=_NETWORK, shown=True
+        "resnet18",
+        "resnet18, resnet34, resnet50; resnet32 for 32 pixels; resnet10 for a CPU.",
+        group=_NETWORK,
+        shown=True,
+        metavar="NAME",
     )
     image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8)
     transform: str = setting(
-        "", "large: the paper's; small: PyCIL's for CIFAR. By `image_size` if left out: large from 128.", group=_NETWORK
+        "", "large (the paper's) or small (PyCIL's for CIFAR); small below 128 pixels if left out.", group=_NETWORK
     )
     epochs: int | None = setting(
-        None,
-        "Epochs of every phase; milestones move in proportion. The method's if left out.",
-        group=_NETWORK,
-        shown=True,
-        least=1,
+        None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
     )
-    lr: float | None = setting(
-        None, "Learning rate of every phase; the method's if left out.", group=_NETWORK, shown=True, least=0
-    )
+    lr: float | None = setting(None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0)
     batch_size: int | None = setting(
         None, "Images per optimiser step; the method's if left out.", group=_NETWORK, shown=True, least=1
     )
@@ -114,15 +108,15 @@ class TrainConfig:
 
     budget: str = setting(
         "",
-        "Size of the memory: 2MB, 20KB/class, 20units/class or 2000units. 20units/class if left out.",
+        "2MB, 20KB/class, 20units/class or 2000units.",
         group=_MEMORY,
         shown=True,
         metavar="SIZE",
     )
     keep: str = setting(
         "",
-        "original, webp:64:20, prompt, '30% original + 70% prompt' (of the size) or '18 original + 48 prompt' "
-        "(per class). Prompts if the size is in bytes.",
+        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'. If "
+        "left out: prompts for bytes, originals for units, else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",
@@ -130,14 +124,18 @@ class TrainConfig:
     selection: str = setting("herding", "herding or random.", group=_MEMORY)
 
     regenerator: str = setting(
-        "harmonic", "harmonic (a stand-in that needs no weights) or controlnet.", group=_SYNTHETIC, shown=True
+        "harmonic",
+        "harmonic (a stand-in) or controlnet.",
+        group=_SYNTHETIC,
+        shown=True,
+        metavar="NAME",
     )
     regenerator_options: Mapping[str, Any] = setting(
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
     )
     augmentation_prob: float | None = setting(
         None,
-        "Probability that an image is shown as a copy; 0.5 if what is kept differs from the images.",
+        "Chance of a synthetic copy; 0.5 for prompts and WebP.",
         group=_SYNTHETIC,
         shown=True,
         least=0,
@@ -153,7 +151,7 @@ class TrainConfig:
         EncodeOptions,
         "hint",
         default=None,
-        help="Side of the colour hint in pixels, 0 for none; as in the prompts, or 32.",
+        help="Longer side of the colour hint in pixels, 0: none; as in the prompts, or 32, if left out.",
     )
     hint_quality: int = _as_in(EncodeOptions, "hint_quality")
     preset: str = _as_in(EncodeOptions, "preset")
@@ -163,12 +161,12 @@ class TrainConfig:
     min_contour: int = _as_in(EdgeSettings, "min_contour")
     coding: str = _as_in(EncodeOptions, "coding")
 
-    device: str = setting("auto", "auto, cpu, cuda or cuda:1.", group=_MACHINE, shown=True)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:1.", group=_MACHINE, shown=True, metavar="NAME")
     mixed_precision: str = setting("no", "no, bf16 or fp16.", group=_MACHINE, choices=("no", "bf16", "fp16"))
     gradient_accumulation: int = setting(1, "Parts that a batch is computed in.", group=_MACHINE, least=1)
     cache_memory: int | None = setting(
         None,
-        "Decoded images in memory, the rest on disk; half of the machine's memory if left out.",
+        "Memory for decoded images, the rest is on disk; half of the machine's if left out.",
         group=_MACHINE,
         form="bytes",
         metavar="BYTES",
@@ -177,7 +175,7 @@ class TrainConfig:
         None, "Threads that decode and encode; one per core if left out.", group=_MACHINE, least=1
     )
     checkpoint_every: int = setting(10, "Epochs between checkpoints.", group=_MACHINE, least=1)
-    track: tuple[str, ...] = setting((), "tensorboard, wandb: follow the figures there.", group=_MACHINE)
+    track: tuple[str, ...] = setting((), "tensorboard, wandb: send the figures there.", group=_MACHINE)
 
     def __post_init__(self) -> None:
         check(self, ConfigError)
@@ -240,7 +238,8 @@ class TrainConfig:
         if self.batch_size is not None:
             options["batch_size"] = self.batch_size
         kind = learners.get(self.method).hyperparameters
-        made: Hyperparameters = build(kind, {**options, **self.method_options}, f"{self.method} setting", ConfigError)
+        what = f"{self.method} setting"
+        made: Hyperparameters = build(kind, {**options, **self.method_options}, what, ConfigError, "method.")
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
@@ -257,17 +256,14 @@ class TrainConfig:
         )
 
     def make_regenerator(self, near: str | None = None) -> Regenerator:
-        """The regenerator, with the network's device as ``near``. Raises UsageError."""
-        from escort_codec.regenerate import make_regenerator
+        """The regenerator, with the network's device as ``near``. Raises ConfigError."""
+        from escort_codec.regenerate import make_regenerator, regenerators
 
-        return make_regenerator(self.regenerator, self.regenerator_options, near=near)
+        kind = regenerators.get(self.regenerator)().options_class
+        what = f"{self.regenerator} setting"
+        options: Any = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
+        return make_regenerator(self.regenerator, options, near=near)
 
     def with_seed(self, seed: int) -> TrainConfig:
         """The same with another class order."""
         return replace(self, seed=seed)
-
-
-def check_views(text: str) -> EvalViews:
-    """Views as typed; raises ConfigError."""
-    views: EvalViews = convert(settings_of(TrainConfig)["eval_views"], text, ConfigError)
-    return views

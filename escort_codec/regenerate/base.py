@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from escort_codec.errors import RegenerationError, UsageError
-from escort_codec.exemplar import Exemplar
-from escort_codec.recipe import Recipe
 from escort_codec.registry import Registry
 from escort_codec.settings import build, settings_of, unknown
 
-RGBImage = NDArray[np.uint8]
+if TYPE_CHECKING:  # the command line's help imports this module, and should not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from escort_codec.exemplar import Exemplar
+    from escort_codec.recipe import Recipe
+
+RGBImage: TypeAlias = "NDArray[np.uint8]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,6 @@ class Regenerator(ABC):
     """The frozen dataclass of its settings (``escort_codec.settings``)."""
     stopping: bool = False
 
-    @abstractmethod
     def __init__(self, options: Any = None, near: str | None = None) -> None:
         """``options`` is an ``options_class`` object; see ``make_regenerator``."""
 

@@ -6,29 +6,30 @@ import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from escort_cil.given import GivenCopies
-from escort_cil.policy import RealKind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from escort_cil.augment import transforms
 from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Items, Shown, decode_items
-from escort_cil.memory.encoder import Maker, options_like
-from escort_cil.memory.synthetic import Copier, CopyCache
+from escort_cil.data.items import Item, Items, store_items
+from escort_cil.memory.encoder import ExemplarEncoder, options_of
+from escort_cil.memory.keep import Keep
+from escort_cil.memory.kinds import Original, Prompt, WebP
+from escort_cil.memory.synthetic import ExportedImages, SyntheticCache, SyntheticImages
 from escort_codec.container import Reader, pack
 from escort_codec.encode import encode_folder, encode_image
 from escort_codec.errors import ConfigError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.options import EncodeOptions
 from escort_codec.recipe import EdgeSettings
-from escort_codec.regenerate.base import Options, regenerators
-from escort_codec.source import SourceImage, load_rgb, scan
+from escort_codec.regenerate import make_regenerator
+from escort_codec.source import SourceImage, load_image, load_rgb, scan
 
 OPTIONS = EncodeOptions(seeds=(0, 1, 2), hint=12, coding="rle", workers=1)
 
@@ -38,17 +39,20 @@ def images(small_data: Path) -> list[SourceImage]:
     return scan(small_data)[:3]
 
 
-def cache_in(folder: Path) -> CopyCache:
-    return CopyCache(folder, regenerators.get("harmonic")(Options(workers=1)))
+def cache_in(folder: Path) -> SyntheticCache:
+    return SyntheticCache(folder, make_regenerator("harmonic", {"workers": 1}))
+
+
+def prompts_of(images: list[SourceImage], **options: Any) -> list[Exemplar]:
+    return ExemplarEncoder(OPTIONS, **options).exemplars(Prompt(), images)
 
 
 def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage], tmp_path: Path) -> None:
-    maker = Maker(RealKind(), OPTIONS)
-    prompts = maker.prompts(images)
+    prompts = prompts_of(images)
     cache = cache_in(tmp_path)
     paths = cache.paths(prompts, (0, 2))
     assert cache.made == 6
-    with regenerators.get("harmonic")(Options()) as harmonic:
+    with make_regenerator("harmonic") as harmonic:
         expected = harmonic.image(prompts[1], 2)
     difference = np.abs(load_rgb(paths[1][1]).astype(int) - expected)
     assert difference.mean() < 3  # JPEG at quality 95
@@ -56,8 +60,9 @@ def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage]
     assert again.paths(prompts, (2, 0)) == [row[::-1] for row in paths]
     assert again.made == 0
     # A prompt without its hint is another prompt.
-    assert cache_in(tmp_path).paths(Maker(RealKind(), OPTIONS, hint=0).prompts(images), (0,))[0] == paths[0][:1]
-    bare = Maker(RealKind(), EncodeOptions(seeds=(0,), hint=0, coding="rle", workers=1)).prompts(images)
+    assert cache_in(tmp_path).paths(prompts_of(images, hint=0), (0,))[0] == paths[0][:1]
+    without = EncodeOptions(seeds=(0,), hint=0, coding="rle", workers=1)
+    bare = ExemplarEncoder(without).exemplars(Prompt(), images)
     assert cache_in(tmp_path).paths(bare, (0,))[0] != paths[0][:1]
 
 
@@ -68,22 +73,21 @@ def test_a_prompt_that_cannot_be_regenerated_is_named(tmp_path: Path) -> None:
 
 
 def test_which_copies_a_policy_has(images: list[SourceImage], tmp_path: Path) -> None:
-    def copier(prompts: bool, reals: str | None) -> Copier:
-        kind = RealKind.parse(reals) if reals else None
-        return Copier(Maker(kind or RealKind(), OPTIONS), cache_in(tmp_path), (0, 1), prompts=prompts, reals=kind)
+    def copies(keep: str) -> SyntheticImages:
+        return SyntheticImages(ExemplarEncoder(OPTIONS), cache_in(tmp_path), Keep.parse(keep), (0, 1))
 
-    originals = copier(False, "original").of_images(images)
+    originals = copies("original").of_images(images)
     assert all(isinstance(source, Path) and len(row) == 2 for row in originals for source in row)
-    assert copier(True, None).of_images(images) == originals
-    reduced = copier(False, "webp:16").of_images(images)
+    assert copies("prompt").of_images(images) == originals
+    reduced = copies("webp:16").of_images(images)
     assert [len(row) for row in reduced] == [1, 1, 1]
     data = reduced[0][0]
     assert isinstance(data, bytes)
     assert max(Image.open(io.BytesIO(data)).size) == 16
-    both = copier(True, "webp:16").of_images(images)
+    both = copies("50% webp:16 + 50% prompt").of_images(images)
     assert [row[:2] for row in both] == originals
     assert [row[2:] for row in both] == [row * 2 for row in reduced]  # each kind is as likely
-    assert copier(True, None).of_images(images, (1,)) == [row[1:] for row in originals]
+    assert copies("prompt").of_images(images, (1,)) == [row[1:] for row in originals]
 
 
 def test_the_way_to_encode_is_that_of_the_files_prompts(images: list[SourceImage], tmp_path: Path) -> None:
@@ -94,57 +98,56 @@ def test_the_way_to_encode_is_that_of_the_files_prompts(images: list[SourceImage
     path = tmp_path / "out.escx"
     path.write_bytes(pack([replace(blank, map_shape=(2, 2)), encode_image(images[1], made).exemplar]))
     with Reader(path) as reader:
-        found = options_like(reader, EncodeOptions(workers=2), None)
+        found = options_of(reader, EncodeOptions(workers=2), None)
         assert found == replace(made, workers=2)
-        assert options_like(reader, EncodeOptions(), 8).hint == 8
-    path.write_bytes(pack(Maker(RealKind(), OPTIONS).reals(images)))
+        assert options_of(reader, EncodeOptions(), 8).hint == 8
+    path.write_bytes(pack(ExemplarEncoder(OPTIONS).exemplars(Original(), images)))
     with Reader(path) as reader, pytest.raises(ConfigError, match="holds no prompts"):
-        options_like(reader, EncodeOptions(), None)
+        options_of(reader, EncodeOptions(), None)
 
 
 @pytest.mark.parametrize(
-    ("prompts", "reals", "shown", "expected"),
+    ("keep", "shown", "expected"),
     [  # (prompt, prompt of a real exemplar, reduced) of a training image, of one in the last phase, of a test image
-        (True, None, True, [(1, 0, 0), (1, 0, 0), (1, 0, 0)]),
-        (True, None, False, [(1, 0, 0), (1, 0, 0), (0, 0, 0)]),
-        (True, "original", True, [(1, 1, 0), (1, 0, 0), (1, 0, 0)]),
-        (True, "original", False, [(1, 0, 0), (1, 0, 0), (0, 0, 0)]),
-        (False, "original", True, [(1, 1, 0), (1, 0, 0), (1, 0, 0)]),
-        (False, "original", False, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
-        (False, "webp:16", True, [(0, 0, 1), (0, 0, 1), (0, 0, 1)]),
-        (False, "webp:16", False, [(0, 0, 1), (0, 0, 1), (0, 0, 0)]),
-        (True, "webp:16", True, [(1, 0, 1), (1, 0, 1), (1, 0, 1)]),
-        (True, "webp:16", False, [(1, 0, 1), (1, 0, 1), (0, 0, 0)]),
+        ("prompt", True, [(1, 0, 0), (1, 0, 0), (1, 0, 0)]),
+        ("prompt", False, [(1, 0, 0), (1, 0, 0), (0, 0, 0)]),
+        ("50% original + 50% prompt", True, [(1, 1, 0), (1, 0, 0), (1, 0, 0)]),
+        ("50% original + 50% prompt", False, [(1, 0, 0), (1, 0, 0), (0, 0, 0)]),
+        ("original", True, [(1, 1, 0), (1, 0, 0), (1, 0, 0)]),
+        ("original", False, [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
+        ("webp:16", True, [(0, 0, 1), (0, 0, 1), (0, 0, 1)]),
+        ("webp:16", False, [(0, 0, 1), (0, 0, 1), (0, 0, 0)]),
+        ("50% webp:16 + 50% prompt", True, [(1, 0, 1), (1, 0, 1), (1, 0, 1)]),
+        ("50% webp:16 + 50% prompt", False, [(1, 0, 1), (1, 0, 1), (0, 0, 0)]),
     ],
 )
 def test_what_is_made_of_an_image_that_is_decoded(
-    prompts: bool, reals: str | None, shown: bool, expected: list[tuple[int, int, int]], tmp_path: Path
+    keep: str, shown: bool, expected: list[tuple[int, int, int]], tmp_path: Path
 ) -> None:
-    kind = RealKind.parse(reals) if reals else None
-    copier = Copier(Maker(kind or RealKind(), OPTIONS), cache_in(tmp_path), (0,), prompts=prompts, reals=kind)
-    wanted = [
-        copier.wanted(shown=shown, remembered=True, later=True),
-        copier.wanted(shown=shown, remembered=True),
-        copier.wanted(shown=shown),
+    synthetic = SyntheticImages(ExemplarEncoder(OPTIONS), cache_in(tmp_path), Keep.parse(keep), (0,))
+    needs = [
+        synthetic.needs(shown=shown, remembered=True, later=True),
+        synthetic.needs(shown=shown, remembered=True),
+        synthetic.needs(shown=shown),
     ]
-    assert [(w.prompt, w.prompt_of_real, w.reduced) for w in wanted] == expected
+    assert [(Prompt() in n.kinds, n.prompt_of_real, WebP(16) in n.kinds) for n in needs] == expected
 
 
 def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path) -> None:
-    maker = Maker(RealKind(), OPTIONS)
-    (prompt,) = maker.prompts(images[:1])
-    (real,) = maker.reals(images[1:2])
-    copier = Copier(maker, cache_in(tmp_path), (0, 1), prompts=True, reals=RealKind())
+    encoder = ExemplarEncoder(OPTIONS)
+    (prompt,) = encoder.exemplars(Prompt(), images[:1])
+    (real,) = encoder.exemplars(Original(), images[1:2])
+    assert real.image == images[1].path.read_bytes()
+    copier = SyntheticImages(encoder, cache_in(tmp_path), Keep.parse("50% original + 50% prompt"), (0, 1))
     of_prompt, of_real = copier.of_exemplars([prompt, real], reals=False)
     assert (len(of_prompt), of_real) == (2, [])
     of_prompt, of_real = copier.of_exemplars([prompt, real], reals=True)
     # A real exemplar's copies are those that its image had before it was remembered.
     assert of_real == copier.of_images(images[1:2])[0]
-    small = Maker(RealKind(16), OPTIONS)
-    (reduced,) = small.reals(images[1:2])
-    copier = Copier(small, cache_in(tmp_path), (0, 1), prompts=True, reals=RealKind(16))
+    (reduced,) = encoder.exemplars(WebP(16), images[1:2])
+    copier = SyntheticImages(encoder, cache_in(tmp_path), Keep.parse("50% webp:16 + 50% prompt"), (0, 1))
     assert copier.of_exemplars([reduced], reals=True) == [[]]
-    assert reduced.image == small.files(images[1:2])[0]
+    assert reduced.image == WebP(16).reduced(load_image(images[1].path))
 
 
 def test_copies_of_escort_decode_are_found_by_their_manifest(
@@ -156,32 +159,32 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
 
     encode_folder(str(small_data), tmp_path / "out.escx", OPTIONS)
     tree = tmp_path / "tree"
-    with Reader(tmp_path / "out.escx") as reader, regenerators.get("harmonic")(Options(workers=1)) as harmonic:
+    with Reader(tmp_path / "out.escx") as reader, make_regenerator("harmonic", {"workers": 1}) as harmonic:
         prepare_tree(tree)
         plan = make_plan(reader, tree, Choice(seeds=(0,), limit=2), harmonic)
         write_tree(reader, tree, plan.tasks, harmonic, Saving())
-        given_here = GivenCopies(tree)
-        assert given_here.regenerators == ("harmonic",)
-        prompts = Maker(RealKind(), OPTIONS, prompts=reader).prompts(images)
+        exported = ExportedImages(tree)
+        assert exported.regenerators == ("harmonic",)
+        prompts = prompts_of(images, prompts_file=reader)
         assert prompts == [reader[image.key] for image in images]
-        cache = CopyCache(tmp_path / "cache", harmonic, given_here.find)
+        cache = SyntheticCache(tmp_path / "cache", harmonic, exported.find)
         paths = cache.paths(prompts, (0, 1))
     # Two images with seed 0 were there; the others are made, not left out.
     assert cache.made == 4
     assert [path.is_relative_to(tree) for row in paths for path in row] == [True, False, True, False, False, False]
     assert all(path.is_file() for row in paths for path in row)
     with pytest.raises(SourceError, match=r"no manifest\.jsonl"):
-        GivenCopies(tmp_path / "cache")
+        ExportedImages(tmp_path / "cache")
 
 
 def test_drawing(tmp_path: Path) -> None:
     shown = [
-        Shown(0, np.full((8, 8, 3), 10, np.uint8), [], "an image without copies"),
-        Shown(1, None, [np.full((8, 8, 3), 20 + i, np.uint8) for i in range(3)], "a prompt"),
-        Shown(2, np.full((8, 8, 3), 30, np.uint8), [np.full((8, 8, 3), 31, np.uint8)], "an image with a copy"),
+        Item(0, np.full((8, 8, 3), 10, np.uint8), [], "an image without copies"),
+        Item(1, None, [np.full((8, 8, 3), 20 + i, np.uint8) for i in range(3)], "a prompt"),
+        Item(2, np.full((8, 8, 3), 30, np.uint8), [np.full((8, 8, 3), 31, np.uint8)], "an image with a copy"),
     ]
     decoded = DecodedImages(transforms.get("small")(8), workers=1)
-    items, store = decode_items(shown, decoded, evaluated=False), decoded.training
+    items, store = store_items(shown, decoded, evaluated=False), decoded.training
     assert items.labels.tolist() == [0, 1, 2]
 
     def values(probability: float, seed: int = 0) -> list[list[int]]:

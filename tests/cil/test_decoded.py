@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from escort_cil.events import EpochEnded, Event
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,9 +17,8 @@ import escort_codec.source
 from escort_cil.augment import Transform, transforms
 from escort_cil.data.decoding import Source, Square
 from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Items
+from escort_cil.data.items import Item, Items
 from escort_cil.evaluation import evaluate_run
-from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train
 from escort_codec.container import Reader
@@ -29,10 +27,10 @@ from escort_codec.errors import ImageError
 from escort_codec.export.plan import Choice, make_plan
 from escort_codec.export.tree import Saving, prepare_tree, write_tree
 from escort_codec.options import EncodeOptions
-from escort_codec.regenerate.base import Options, regenerators
+from escort_codec.regenerate import make_regenerator
 from escort_codec.source import scan
 from tests.cil.run_folders import draw_picture
-from tests.cil.small_runs import quick
+from tests.cil.small_runs import logged, quick
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def test_both_squares_come_of_one_decoding(transform: Transform, tmp_path: Path,
     images = DecodedImages(transform)
     used: list[tuple[int, tuple[int, int]]] = []
     wanted = [True, False, True, True]
-    ids = images.add(paths, names=["x"] * 4, evaluated=wanted, use=lambda i, picture: used.append((i, picture.size)))
+    ids = images.add(paths, names=["x"] * 4, evaluated=wanted, derive=lambda i, picture: used.append((i, picture.size)))
     assert sorted(used) == [(i, (80, 60)) for i in range(4)]
     assert list(decodes.values()) == [1] * 4
     for path, pixels in zip(paths, shown(images, ids), strict=True):
@@ -96,7 +94,7 @@ def test_what_is_known_is_not_decoded_again(tmp_path: Path, decodes: Counter[str
     assert ids == [b, a, ids[2], ids[2], ids[4], ids[4]]
     assert set(decodes.values()) == {1}
     assert len(images) == 4
-    assert images.add([data], names=["x"], use=lambda i, picture: pytest.fail("was decoded")).tolist() == [b]
+    assert images.add([data], names=["x"], derive=lambda i, picture: pytest.fail("was decoded")).tolist() == [b]
     images.keep([data, third])
     assert len(images) == 2
     assert images.add([data, third], names=["x", "y"]).tolist() == [b, ids[2]]
@@ -177,23 +175,22 @@ def test_memory_is_shared_out_and_the_rest_is_on_disk(tmp_path: Path) -> None:
 RUNS: dict[str, dict[str, Any]] = {
     "prompts": {},
     "prompts without augmentation": {"augmentation_prob": 0.0},
-    "the paper's": {"budget": None, "real_per_class": 2, "syn_per_class": 3},
-    "originals": {"mix": "real=1", "augmentation_prob": 0.5, "budget": 20_000},
-    "originals without augmentation": {"mix": "real=1", "budget": 20_000},
-    "reduced images": {"real": "webp:16:20", "mix": "real=1"},
-    "reduced images and prompts": {"real": "webp:16:20", "mix": "real=0.5,prompt=0.5"},
+    "the paper's": {"budget": "", "keep": "2 original + 3 prompt"},
+    "originals": {"keep": "original", "augmentation_prob": 0.5, "budget": "20KB"},
+    "originals without augmentation": {"keep": "original", "budget": "20KB"},
+    "reduced images": {"keep": "webp:16:20"},
+    "reduced images and prompts": {"keep": "50% webp:16:20 + 50% prompt"},
     "both views": {"eval_views": "both"},
     "joint": {"method": "joint"},
     "finetune": {"method": "finetune"},
     "prompts alone": {"memory_only": True},
-    "originals and prompts alone": {"memory_only": True, "mix": "real=2,prompt=4", "budget": 20_000},
+    "originals and prompts alone": {"memory_only": True, "keep": "2 original + 4 prompt", "budget": "20KB"},
     "reduced images and prompts alone": {
         "memory_only": True,
-        "real": "webp:16:5",
-        "mix": "real=2,prompt=3",
-        "budget": 2500,
+        "keep": "2 webp:16:5 + 3 prompt",
+        "budget": "2500",
     },
-    "several threads": {"mix": "real=0.5,prompt=0.5", "workers": 4, "budget": 12_000},
+    "several threads": {"keep": "50% original + 50% prompt", "workers": 4, "budget": "12KB"},
 }
 
 
@@ -209,7 +206,7 @@ def test_a_run_decodes_each_image_once(
         encode_folder(
             str(small_data), tmp_path / "out.escx", EncodeOptions(seeds=(0, 1), hint=8, coding="rle", workers=1)
         )
-        options["prompts"] = str(tmp_path / "out.escx")
+        options["prompts_file"] = str(tmp_path / "out.escx")
         decodes.clear()
     train(quick(small_data, **options), out=tmp_path / "run")
     assert set(decodes.values()) == {1}
@@ -226,32 +223,32 @@ def test_a_phase_holds_what_it_shows_and_no_more(
     expected: list[int] = []
     decode = PhaseData.items
 
-    def watched(self: PhaseData, phase: int, remembered: Contents) -> tuple[Items, int, int]:
-        found = decode(self, phase, remembered)
+    def watched(self: PhaseData, phase: int, memory: list[Item]) -> tuple[Items, int, int]:
+        found = decode(self, phase, memory)
         held.append(len(self.images))
         expected.append(len({*found[0].own.tolist(), *found[0].copies.flatten().tolist()} - {-1}))
         return found
 
     monkeypatch.setattr(PhaseData, "items", watched)
-    options = {"budget": None, "real_per_class": 2, "syn_per_class": 3, "epochs": 1}
+    options = {"budget": "", "keep": "2 original + 3 prompt", "epochs": 1}
     train(quick(small_data, **options), out=tmp_path / "run")
     # Images of 2, 2 and 1 classes with two copies each; of a class before, two originals and three prompts' copies.
     assert held == expected == [16 * 3, 16 * 3 + 2 * (2 * 3 + 3 * 2), 8 * 3 + 4 * (2 * 3 + 3 * 2)]
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_run_that_goes_on_decodes_each_image_once(
+def test_a_resumed_run_decodes_each_image_once(
     small_data: Path, tmp_path: Path, decodes: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = quick(small_data, budget=None, real_per_class=2, syn_per_class=3)
+    config = quick(small_data, budget="", keep="2 original + 3 prompt")
     whole = train(config, out=tmp_path / "whole")
 
-    def stop(event: Event) -> None:
-        if isinstance(event, EpochEnded) and (event.phase, event.epoch) == (1, 0):
+    def stop(line: str) -> None:
+        if line.startswith("phase 2 epoch 1/"):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(config, out=tmp_path / "run", report=stop)
+    with pytest.raises(KeyboardInterrupt), logged(stop):
+        train(config, out=tmp_path / "run")
     decodes.clear()
     assert train(config, out=tmp_path / "run", resume=True).records == whole.records
     assert set(decodes.values()) == {1}
@@ -259,13 +256,13 @@ def test_a_run_that_goes_on_decodes_each_image_once(
 
 def make_tree(prompts: Path, folder: Path) -> None:
     """What ``escort decode`` makes of a file."""
-    with Reader(prompts) as reader, regenerators.get("harmonic")(Options(workers=1)) as harmonic:
+    with Reader(prompts) as reader, make_regenerator("harmonic", {"workers": 1}) as harmonic:
         prepare_tree(folder)
         write_tree(reader, folder, make_plan(reader, folder, Choice(), harmonic).tasks, harmonic, Saving())
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("given", ["prompts", "exemplars"])
+@pytest.mark.parametrize("given", ["prompts_file", "exemplars"])
 def test_a_test_image_is_not_taken_for_a_training_image_of_its_name(
     given: str, small_data: Path, tmp_path: Path
 ) -> None:
@@ -279,7 +276,7 @@ def test_a_test_image_is_not_taken_for_a_training_image_of_its_name(
         make_tree(out, tmp_path / "tree")
         for path in (tmp_path / "tree").rglob("*.jpg"):
             Image.new("RGB", (48, 48)).save(path)  # to be seen at once
-    place = {"prompts": str(out), "exemplars": str(tmp_path / "tree")}[given]
+    place = {"prompts_file": str(out), "exemplars": str(tmp_path / "tree")}[given]
     run = train(quick(small_data, **{**options, given: place}), out=tmp_path / "run")
     assert run.records == alone.records
     afterwards = evaluate_run(tmp_path / "run", small_data).to_record()
@@ -292,9 +289,10 @@ def test_a_run_says_who_made_the_copies_that_it_was_given(small_data: Path, tmp_
     out = tmp_path / "out.escx"
     encode_folder(str(small_data), out, EncodeOptions(seeds=(0, 1), hint=8, coding="rle", workers=1))
     make_tree(out, tmp_path / "tree")
-    said: list[str] = []
-    config = quick(small_data, prompts=str(out), exemplars=str(tmp_path / "tree"), epochs=1)
-    train(config, out=tmp_path / "run", report=lambda event: said.append(str(event)))
-    assert f"copies that are in {tmp_path / 'tree'} are taken from there: they were made by harmonic" in said
-    assert not [line for line in said if "images regenerated" in line]
+    lines: list[str] = []
+    config = quick(small_data, prompts_file=str(out), exemplars=str(tmp_path / "tree"), epochs=1)
+    with logged(lines.append):
+        train(config, out=tmp_path / "run")
+    assert f"images in {tmp_path / 'tree'} are used; they were made by harmonic" in lines
+    assert not [line for line in lines if "images regenerated" in line]
     assert not list((tmp_path / "run").rglob("cache/*/*.jpg"))

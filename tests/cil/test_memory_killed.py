@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from escort_cil.memory.contents import ClassMemory, packed
-from escort_cil.run.checkpoint import Checkpoints, State
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState
 from escort_cil.run.folder import MEMORY
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError
@@ -20,8 +20,8 @@ from tests.helpers import assert_whole, in_child, make_exemplars, quick_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
-OLD = packed([ClassMemory("class-0", prompts=tuple(make_exemplars(5, labels=1)))])
-NEW = packed([ClassMemory("class-0", prompts=tuple(make_exemplars(8, start=20, labels=1)))])
+OLD = packed([ClassMemory("class-0", {"prompt": tuple(make_exemplars(5, labels=1))})])
+NEW = packed([ClassMemory("class-0", {"prompt": tuple(make_exemplars(8, start=20, labels=1))})])
 WEIGHTS = {"network.w": torch.arange(20.0)}
 
 
@@ -36,7 +36,7 @@ def end_phase(run: Path, phase: int, memory: bytes) -> None:
     """What ``Recorder`` does with the memory, in its order: written aside, made to count, put in place."""
     checkpoints = Checkpoints(run)
     write_file(checkpoints.pending(MEMORY, phase), memory)
-    checkpoints.save(State(phase + 1, 0), WEIGHTS)
+    checkpoints.save(CheckpointState(phase + 1, 0), WEIGHTS)
     checkpoints.publish(run, phase)
 
 

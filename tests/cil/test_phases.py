@@ -32,7 +32,7 @@ def test_the_order_of_seed_1993() -> None:
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
 def test_phases_cover_all_classes(classes: int, init: int, increment: int) -> None:
     if init > classes:
-        with pytest.raises(ConfigError, match="--init-cls"):
+        with pytest.raises(ConfigError, match="init_cls"):
             split_phases(classes, init, increment)
         return
     sizes = split_phases(classes, init, increment)
@@ -46,18 +46,22 @@ def test_leftovers_come_last() -> None:
     assert split_phases(20, 4, 4) == (4, 4, 4, 4, 4)
     assert split_phases(20, 10, 3) == (10, 3, 3, 3, 1)
     assert split_phases(7, 7, 0) == (7,)
-    with pytest.raises(ConfigError, match="--increment"):
+    with pytest.raises(ConfigError, match="increment = 0"):
         split_phases(7, 3, 0)
 
 
 def test_an_order_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "order.txt"
     path.write_text("b\n\n a \nc\n")
-    assert check_class_order(read_labels(path), ["a", "b", "c"], "x") == ("b", "a", "c")
-    for wrong, message in (("a\nb\n", "'c' is a class"), ("a\nb\nc\nx\n", "'x' names no"), ("a\na\nb\nc", "twice")):
+    assert check_class_order(read_labels(path), ["a", "b", "c"]) == ("b", "a", "c")
+    for wrong, message in (
+        ("a\nb\n", "'c' is a class of the data and is missing"),
+        ("a\nb\nc\nx\n", "'x' is not a class"),
+        ("a\na\nb\nc", "twice"),
+    ):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match=message):
-            check_class_order(read_labels(path), ["a", "b", "c"], "x")
+            check_class_order(read_labels(path), ["a", "b", "c"])
     with pytest.raises(ConfigError, match="cannot be read"):
         read_labels(tmp_path / "none.txt")
 

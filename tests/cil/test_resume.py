@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -9,17 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from escort_cil.events import EpochEnded, Event, PhaseBegan, PhaseEnded
-from escort_cil.run.checkpoint import Checkpoints, State, load_tensors, save_tensors
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, save_tensors
 from escort_cil.run.folder import RunFolder
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, TrainingError
-from tests.cil.small_runs import quick
+from tests.cil.small_runs import is_event, logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RESULTS = ("metrics.jsonl", "memory.escx", "model.safetensors", "confusion.npz")
@@ -29,15 +29,15 @@ class Killed(BaseException):
     """Nothing of ours catches it, as nothing catches SIGKILL."""
 
 
-def killer(at: int) -> Generator[None, Event, None]:
-    """Receives events and dies at the one numbered ``at`` of those that begin or end something."""
-    count = 0
-    while True:
-        event = yield
-        if isinstance(event, EpochEnded | PhaseBegan | PhaseEnded):
-            count += 1
-            if count > at:
-                raise Killed
+def killer(at: int) -> Callable[[str], None]:
+    """Dies at the event numbered ``at``."""
+    events = itertools.count(1)
+
+    def report(line: str) -> None:
+        if is_event(line) and next(events) > at:
+            raise Killed
+
+    return report
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -79,10 +79,8 @@ def test_killed_and_resumed(
     config = quick(small_data, method=method, cache=cache, eval_views="both")
     out = tmp_path / "run"
     for i, point in enumerate(points):
-        events = killer(point)
-        next(events)
-        with pytest.raises(Killed):
-            train(config, out=out, report=events.send, resume=i > 0)
+        with pytest.raises(Killed), logged(killer(point)):
+            train(config, out=out, resume=i > 0)
     train(config, out=out, resume=True)
     assert results(out) == whole[method]
     assert not (out / "checkpoint").exists()
@@ -90,7 +88,7 @@ def test_killed_and_resumed(
     assert results(out) == whole[method]
 
 
-def test_what_is_learnt_already_is_not_needed_to_go_on(
+def test_images_of_learnt_classes_are_not_needed_to_resume(
     small_data: Path, tmp_path: Path, cache: str, whole: dict[str, dict[str, bytes]]
 ) -> None:
     """The training images of finished phases are deleted before the run goes on."""
@@ -98,10 +96,8 @@ def test_what_is_learnt_already_is_not_needed_to_go_on(
     shutil.copytree(small_data, data)
     config = quick(data, cache=cache, eval_views="both")
     out = tmp_path / "run"
-    events = killer(5)  # in the second phase
-    next(events)
-    with pytest.raises(Killed):
-        train(config, out=out, report=events.send)
+    with pytest.raises(Killed), logged(killer(5)):  # in the second phase
+        train(config, out=out)
     order = json.loads((out / "config.json").read_text("utf-8"))["class_order"]
     learnt = sum(json.loads((out / "metrics.jsonl").read_text("utf-8").splitlines()[-1])["groups"])
     assert 0 < learnt < len(order)
@@ -154,12 +150,10 @@ def test_sigkill(small_data: Path, tmp_path: Path, cache: str, whole: dict[str, 
 
 def test_another_configuration_is_shown(small_data: Path, tmp_path: Path, cache: str) -> None:
     out = tmp_path / "run"
-    events = killer(2)
-    next(events)
-    with pytest.raises(Killed):
-        train(quick(small_data, cache=cache), out=out, report=events.send)
-    with pytest.raises(ConfigError, match=r"budget was 8000, is 9000; eval_views was 'real', is 'both'"):
-        train(quick(small_data, cache=cache, budget=9000, eval_views="both"), out=out, resume=True)
+    with pytest.raises(Killed), logged(killer(2)):
+        train(quick(small_data, cache=cache), out=out)
+    with pytest.raises(ConfigError, match=r"budget was '8000', is '9000'; eval_views was 'real', is 'both'"):
+        train(quick(small_data, cache=cache, budget="9000", eval_views="both"), out=out, resume=True)
     with pytest.raises(ConfigError, match=r"method_options was .*'temperature': 2.0.*is .*'temperature': 3"):
         train(quick(small_data, cache=cache, method_options={"temperature": 3}), out=out, resume=True)
     # Where it runs may differ.
@@ -169,10 +163,8 @@ def test_another_configuration_is_shown(small_data: Path, tmp_path: Path, cache:
 def test_damaged_checkpoints_are_named(small_data: Path, tmp_path: Path, cache: str) -> None:
     out = tmp_path / "run"
     config = quick(small_data, cache=cache)
-    events = killer(2)
-    next(events)
-    with pytest.raises(Killed):
-        train(config, out=out, report=events.send)
+    with pytest.raises(Killed), logged(killer(2)):
+        train(config, out=out)
     shutil.copytree(out, tmp_path / "other")
     (tensors,) = (out / "checkpoint").glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:1000])
@@ -188,8 +180,10 @@ def test_old_checkpoints_are_removed_as_new_ones_are_complete(tmp_path: Path) ->
 
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.load() is None
-    checkpoints.save(State(0, 3), {"network.w": torch.arange(4.0)})
-    checkpoints.save(State(1, 0, records=({"top1": 3.0},), random={"model_seed": 1}), {"network.w": torch.ones(2)})
+    checkpoints.save(CheckpointState(0, 3), {"network.w": torch.arange(4.0)})
+    checkpoints.save(
+        CheckpointState(1, 0, records=({"top1": 3.0},), random={"model_seed": 1}), {"network.w": torch.ones(2)}
+    )
     state = checkpoints.load()
     assert state is not None
     assert (state.phase, state.epoch, state.records, state.random) == (1, 0, ({"top1": 3.0},), {"model_seed": 1})
@@ -203,10 +197,10 @@ def test_old_checkpoints_are_removed_as_new_ones_are_complete(tmp_path: Path) ->
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no run folder"):
+    with pytest.raises(TrainingError, match="is not a run folder"):
         RunFolder(tmp_path).train_config()
     for seed in (7, 1993):
         (tmp_path / f"seed{seed}").mkdir()
         (tmp_path / f"seed{seed}" / "config.json").write_text("{}")
-    with pytest.raises(TrainingError, match=r"holds runs, and is none: give one, .*seed1993 or 1 more"):
+    with pytest.raises(TrainingError, match=r"holds runs and is not one: give .*seed1993 or 1 more"):
         RunFolder(tmp_path).train_config()

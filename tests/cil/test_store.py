@@ -137,7 +137,7 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytes
         assert store._file is not None
         real = os.dup(store._file.fileno())
         os.dup2(full.fileno(), store._file.fileno())  # from now on every write finds the disk full
-        with pytest.raises(OutputError, match="more cache memory"):
+        with pytest.raises(OutputError, match="more `cache_memory`"):
             store._put(0, np.zeros((3, SIDE, SIDE), np.uint8))
         os.dup2(real, store._file.fileno())
         os.close(real)

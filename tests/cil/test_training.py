@@ -7,12 +7,12 @@ together; accuracies mean nothing here.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from escort_cil.events import Event, PhaseEnded
 
 import escort_codec
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
@@ -23,9 +23,8 @@ from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.options import EncodeOptions
 from escort_codec.recipe import EdgeSettings
-from escort_codec.regenerate.base import Options
-from escort_codec.regenerate.harmonic import Harmonic
-from tests.cil.small_runs import quick
+from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
+from tests.cil.small_runs import logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,12 +80,12 @@ def test_the_same_twice_and_another_seed(small_data: Path, tmp_path: Path, cache
     assert record["top1"] == record["views"]["both"]["top1"]
 
 
-def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Callable[[Event], None]:
+def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Callable[[str], None]:
     """Deletes a phase's training images once it is over."""
 
-    def report(event: Event) -> None:
-        if isinstance(event, PhaseEnded):
-            phase = event.record["phase"]
+    def report(line: str) -> None:
+        if match := re.match(r"phase (\d+) over", line):
+            phase = int(match[1]) - 1
             for label in order[sum(sizes[:phase]) : sum(sizes[: phase + 1])]:
                 for path in (data / "train" / label).iterdir():
                     path.unlink()
@@ -94,7 +93,7 @@ def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Call
     return report
 
 
-@pytest.mark.parametrize("policy", [{"mix": "real=0.5,prompt=0.5"}, {"real": "webp:16:20", "mix": "real=1"}])
+@pytest.mark.parametrize("policy", [{"keep": "50% original + 50% prompt"}, {"keep": "webp:16:20"}])
 def test_images_of_earlier_phases_are_never_opened_again(
     policy: dict[str, str], small_data: Path, tmp_path: Path
 ) -> None:
@@ -103,8 +102,8 @@ def test_images_of_earlier_phases_are_never_opened_again(
     kept = train(config, out=tmp_path / "kept")
     data = tmp_path / "data"
     shutil.copytree(small_data, data)
-    report = deleting(data, kept.class_order, (2, 2, 1))
-    gone = train(quick(data, augmentation_prob=0.5, **policy), out=tmp_path / "gone", report=report)
+    with logged(deleting(data, kept.class_order, (2, 2, 1))):
+        gone = train(quick(data, augmentation_prob=0.5, **policy), out=tmp_path / "gone")
     assert gone.records == kept.records
     assert not list((data / "train").rglob("*.jpg"))
 
@@ -112,12 +111,12 @@ def test_images_of_earlier_phases_are_never_opened_again(
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        ({"budget": None, "real_per_class": 2, "syn_per_class": 4}, {"real": 10, "prompt": 20}),
-        ({"budget": None, "memory_per_class": 3.0}, {"real": 15, "prompt": 0}),
-        ({"budget": None, "memory_size": 10.0}, {"real": 10, "prompt": 0}),
-        ({"budget": 6000, "mix": "real=2,prompt=3"}, None),
-        ({"budget": None, "budget_per_class": 1500, "real": "webp:16:5"}, None),
-        ({"real": "webp:16", "mix": "real=0.4,prompt=0.6", "hint": 0}, None),
+        ({"budget": "", "keep": "2 original + 4 prompt"}, {"real": 10, "prompt": 20}),
+        ({"budget": "3units/class", "keep": "original"}, {"real": 15, "prompt": 0}),
+        ({"budget": "10units", "keep": "original"}, {"real": 10, "prompt": 0}),
+        ({"budget": "6000", "keep": "2 original + 3 prompt"}, None),
+        ({"budget": "1500/class", "keep": "webp:16:5"}, None),
+        ({"keep": "40% webp:16 + 60% prompt", "hint": 0}, None),
         ({"selection": "random", "augmentation_prob": 0.0, "hint": 8}, None),
     ],
 )
@@ -129,15 +128,14 @@ def test_what_is_kept(
     if kinds is not None:
         assert {kind: last[f"memory_{kind}"] for kind in kinds} == kinds
         assert last["memory_units"] == pytest.approx(kinds["real"] + kinds["prompt"] / 24, abs=1e-3)
-    limit = options.get("budget_per_class")
     for record in result.records:
-        allowed = int(str(limit)) * record["classes"] if limit else (options.get("budget", 8000) or 10**9)
-        assert record["memory_bytes"] <= int(str(allowed))
+        limit = result.config.memory.limit(record["classes"])
+        assert limit is None or record["memory_bytes"] <= limit
     with escort_codec.open(tmp_path / "run" / "memory.escx") as memory:
         for exemplar in memory:
             if exemplar.kind == "prompt":
                 assert (exemplar.hint is None) == (options.get("hint") == 0)
-            elif str(options.get("real", "")).startswith("webp"):
+            elif "webp" in str(options.get("keep")):
                 assert exemplar.image[:4] == b"RIFF"
                 assert max(exemplar.size) == 16
 
@@ -156,15 +154,15 @@ def test_prompts_come_from_the_file_of_encode(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_data, tmp_path / "pictures")
     encode_folder("./pictures", "out.escx", EncodeOptions(seeds=(3, 4), hint=12, coding="rle", workers=1))
-    result = train(quick("", prompts="out.escx", seeds=()), out=tmp_path / "run")
+    result = train(quick("", prompts_file="out.escx", seeds=()), out=tmp_path / "run")
     assert result.config.seeds == (3, 4)
     assert result.config.data == "./pictures"
     with escort_codec.open("out.escx") as given, escort_codec.open(tmp_path / "run" / "memory.escx") as memory:
         assert all(exemplar == given[exemplar.key] for exemplar in memory)
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=r"'./pictures', which is not here"):
-        train(quick("", prompts="out.escx"), out=tmp_path / "run2")
-    moved = train(quick("elsewhere", prompts="out.escx", seeds=()), out=tmp_path / "run3")
+        train(quick("", prompts_file="out.escx"), out=tmp_path / "run2")
+    moved = train(quick("elsewhere", prompts_file="out.escx", seeds=()), out=tmp_path / "run3")
     assert moved.records == result.records
 
 
@@ -173,14 +171,14 @@ def test_what_the_file_of_encode_cannot_give_is_refused(small_data: Path, tmp_pa
     encode_folder(str(small_data), tmp_path / "out.escx", made)
     encode_folder(str(small_data), tmp_path / "bare.escx", EncodeOptions(seeds=(3,), hint=0, coding="rle", workers=1))
     for file, options, message in (
-        ("out", {"hint": 16}, r"--hint 16: the prompts of .*out.escx have hints of 12 pixels"),
-        ("bare", {"hint": 16}, r"--hint 16: the prompts of .*bare.escx have no hints"),
+        ("out", {"hint": 16}, r"hint = 16: the prompts of .*out.escx have hints of 12 pixels"),
+        ("bare", {"hint": 16}, r"hint = 16: the prompts of .*bare.escx have no hints"),
         ("out", {"canny_low": 50}, r"canny_low = 50: the prompts of .*out.escx were made with 60"),
-        ("out", {"preset": "lowres"}, r"preset = lowres: .* made with hires"),
+        ("out", {"preset": "lowres"}, r"preset = 'lowres': .* made with hires"),
     ):
         with pytest.raises(ConfigError, match=message):
-            train(quick("", prompts=str(tmp_path / f"{file}.escx"), **options), out=tmp_path / "run")
-    same = quick("", prompts=str(tmp_path / "out.escx"), hint=12, canny_low=60, method="finetune", increment=5)
+            train(quick("", prompts_file=str(tmp_path / f"{file}.escx"), **options), out=tmp_path / "run")
+    same = quick("", prompts_file=str(tmp_path / "out.escx"), hint=12, canny_low=60, method="finetune", increment=5)
     assert train(same, out=tmp_path / "run").config.canny_high == 120
 
 
@@ -191,9 +189,9 @@ def test_copies_are_made_where_the_network_is(
     asked: list[str | None] = []
     make = Harmonic.__init__
 
-    def recorded(self: Harmonic, options: Options) -> None:
-        asked.append(options.near)
-        make(self, options)
+    def recorded(self: Harmonic, options: HarmonicOptions, near: str | None = None) -> None:
+        asked.append(near)
+        make(self, options, near)
 
     monkeypatch.setattr(Harmonic, "__init__", recorded)
     train(quick(small_data, device=device, epochs=1, increment=5), out=tmp_path / "run")
@@ -214,12 +212,12 @@ def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
         train(quick(tmp_path / "none"), out=tmp_path / "run")
     with pytest.raises(ConfigError, match="no data"):
         train(quick(""), out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="not one exemplar"):
-        train(quick(small_data, budget=300, augmentation_prob=0.0), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="300 bytes cannot hold one exemplar"):
+        train(quick(small_data, budget="300", augmentation_prob=0.0), out=tmp_path / "run")
     with pytest.raises(TrainingError, match="lower the learning rate"):
         train(quick(small_data, lr=1e30, method="finetune"), out=tmp_path / "run2")
     parts = quick(small_data, method="finetune", batch_size=3, gradient_accumulation=3)
-    with pytest.raises(TrainingError, match=r"phase 1: one image alone cannot be trained on.*--increment"):
+    with pytest.raises(TrainingError, match=r"phase 1: one image alone cannot be trained on.*`increment`"):
         train(parts, out=tmp_path / "run4")
     with pytest.raises(ConfigError, match=r"no GPU|no such GPU"):
         train(quick(small_data, device="cuda:99"), out=tmp_path / "run3")

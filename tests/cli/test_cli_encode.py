@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_cli.app import app
 from escort_codec import Reader
-from escort_codec.drawn import draw_dataset
 from escort_codec.recipe import EdgeSettings
 from escort_codec.source import scan
 from tests.helpers import assert_whole, read_all

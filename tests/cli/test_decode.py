@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import escort_codec
-from escort_codec.drawn import draw_picture
+from escort_cil.demo.drawings import draw_picture
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
 
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "cli", "decode"]
 
 
 def _run(*arguments: object) -> Result:
-    from cli import app
+    from escort_cli.app import app
 
     return CliRunner().invoke(app, ["decode", *map(str, arguments)])
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from escort_codec.drawn import draw_dataset
+from escort_cil.demo.drawings import draw_dataset
 
 WITHOUT = """
 import sys
-for name in ("torch", "accelerate", "safetensors", "kornia", "diffusers", "transformers", "matplotlib", "jinja2"):
+for name in ("torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2"):
     sys.modules[name] = None
-from cli import main
+from escort_cli.app import main
 main()
 """
 

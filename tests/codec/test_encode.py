@@ -17,10 +17,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer
 from escort_codec.coding import codings
 from escort_codec.container.parts import merge
-from escort_codec.drawn import draw_dataset
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import EscortError, ImageError, LimitError, OutputError, SourceError, UsageError
 from escort_codec.hint import encode_hint

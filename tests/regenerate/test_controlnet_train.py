@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from cli import app
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.memory.synthetic import QUALITY
+from escort_cli.app import app
 from escort_codec.container import Reader
-from escort_codec.drawn import draw_dataset
 from escort_codec.regenerate.base import Options, RGBImage
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.drawn_shapes import SHAPES, Canvas, Rng, bright, near
+from escort_cil.demo.shapes import SHAPES, Canvas, Rng, bright, near
 from escort_codec.errors import OutputError, UsageError
 
 SUPERSAMPLING: Final = 3

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from escort_cil.data.protocol import DataSet, read_data
+from escort_cil.demo.contact_sheet import SheetRow, contact_sheet
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
-from escort_codec.contact_sheet import SheetRow, contact_sheet
 from escort_codec.container import Reader
-from escort_codec.container.measure import Sizes, measure
+from escort_codec.container.measure import FileSizes, measure
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import UsageError
 from escort_codec.options import EncodeOptions
@@ -58,7 +58,7 @@ MEMORIES = (
 )
 
 
-def encode_demo(data: str, out: Path) -> tuple[EncodeReport, Sizes]:
+def encode_demo(data: str, out: Path) -> tuple[EncodeReport, FileSizes]:
     """Encodes ``data`` into ``out`` as the paper's preset for large images does, with colour hints."""
     report = encode_folder(data, out, EncodeOptions(seeds=SEEDS, overwrite=True, on_error="skip"))
     with Reader(out) as reader:
@@ -124,7 +124,7 @@ def _spread(labels: Sequence[str], count: int) -> list[str]:
     return [labels[round(place)] for place in places]
 
 
-def size_sentence(report: EncodeReport, sizes: Sizes) -> str:
+def size_sentence(report: EncodeReport, sizes: FileSizes) -> str:
     """What the size table shows."""
     mean = report.source_bytes / max(1, sizes.exemplars)
     return (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from escort_codec.drawn import draw_dataset, draw_picture
-from escort_codec.drawn_shapes import SHAPES
+from escort_cil.demo.drawings import draw_dataset, draw_picture
+from escort_cil.demo.shapes import SHAPES
 from escort_codec.errors import OutputError, UsageError
 
 
