@@ -17,8 +17,8 @@ from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, train_epochs
 from escort_cil.memory.budget import fill, make_shelves
-from escort_cil.memory.contents import Contents, exemplars_of, figures_of, read_contents
-from escort_cil.metrics import MemoryFigures, RunFigures, phase_figures
+from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, read_contents
+from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import CheckpointState
@@ -280,7 +280,7 @@ class Trainer:
         self.recorder.figures = self.recorder.figures.after(
             {view: phase_figures(each, groups) for view, each in predicted.items()}
         )
-        record = self.recorder.figures.to_record(memory)
+        record = self.recorder.figures.to_record(memory.to_record())
         self.learner.end_phase()
         self.recorder.end_phase(phase, record, self.learner)
         self.devices.processes.wait()

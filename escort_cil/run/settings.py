@@ -265,5 +265,5 @@ class TrainConfig:
         return make_regenerator(self.regenerator, options, near=near)
 
     def with_seed(self, seed: int) -> TrainConfig:
-        """The same with another class order."""
+        """The same configuration with another seed of the class order."""
         return replace(self, seed=seed)

@@ -209,7 +209,7 @@ class _Writer:
 
     def _failed(self, task: Task, exc: BaseException) -> None:
         why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc) or type(exc).__name__
-        line = f"{task.path}: {why}"
+        line = f"{task.path}: {why.removeprefix(f'{self._out / task.path}: ')}"
         with self._lock:
             self.outcome.failures.append(line)
             count = len(self.outcome.failures)

@@ -180,7 +180,7 @@ class ControlNetRegenerator(Regenerator):
     def _too_large(self, settings: Settings) -> str:
         return (
             f"one image of {in_words(settings.size)} does not fit into the memory of {self.session.device}; "
-            "a smaller --resolution or --dtype bf16 needs less"
+            "a smaller `resolution` or the `dtype` bf16 needs less"
         )
 
     def _failed(self, prepared: Prepared, why: str) -> Regenerated:

@@ -51,7 +51,7 @@ class Session:
         return self._device
 
     def default_dtype(self) -> str:
-        """What ``--dtype auto`` is here."""
+        """The dtype that "auto" stands for on this device."""
         from escort_codec.regenerate.controlnet.device import default_dtype
 
         return default_dtype(self.device)

@@ -145,7 +145,7 @@ def test_the_papers_units() -> None:
     assert (len(memory.of("real")), len(memory.of("prompt"))) == (18, 48)
     assert [e.name for e in memory.of("prompt")][:2] == ["018.jpg", "019.jpg"]  # the next in the order
     assert figures_of((memory,), 0).units == pytest.approx(20)
-    (few,) = fill([ImageShelf("c", 20)], Budget.parse("20units/class"))
+    (few,) = fill([ImageShelf("c", 20)], Budget.parse("20units/class", "18 original + 48 prompt"))
     assert (len(few.of("real")), len(few.of("prompt"))) == (18, 2)
     # PyCIL's memory_size: all classes share it.
     halves = fill([shelf, ImageShelf("d", 100)], Budget.parse("20units", "18 original + 48 prompt"))

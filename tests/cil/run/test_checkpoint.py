@@ -134,7 +134,7 @@ def test_sigkill(small_data: Path, tmp_path: Path, cache: str, whole: dict[str, 
         "train(quick(sys.argv[1], cache=sys.argv[2], eval_views='both'), out=Path(sys.argv[3]))"
     )
     command = [sys.executable, "-c", script, str(small_data), cache, str(out)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[3])
     deadline = time.monotonic() + 120
     try:
         while not list(out.glob("checkpoint/phase001-epoch00001*")) and process.poll() is None:
