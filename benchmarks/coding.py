@@ -36,7 +36,8 @@ from PIL import Image, features
 
 import escort_codec
 from escort_codec.coding import EdgeMap, codings
-from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.encode import encode_folder
+from escort_codec.options import EncodeOptions
 from escort_codec.source import load_rgb, scan
 
 CUT = 64
@@ -272,9 +273,9 @@ def main() -> None:
             {
                 "name": coder.name,
                 "bytes": sizes[coder.name],
-                "bits_a_pixel": sizes[coder.name] * 8 / pixels,
+                "bits_per_pixel": sizes[coder.name] * 8 / pixels,
                 "of_jbig1": sizes[coder.name] / sizes[jbig1] if jbig1 in sizes else None,
-                "cut_bytes_a_map": cut_sizes[coder.name] / len(cuts) if cuts else None,
+                "cut_bytes_per_map": cut_sizes[coder.name] / len(cuts) if cuts else None,
                 "cut_of_jbig1": cut_sizes[coder.name] / cut_sizes[jbig1] if jbig1 in cut_sizes and cuts else None,
                 "encode_mpixel_s": pixels / 1e6 / statistics.median(coder.encode_seconds) if timed else None,
                 "decode_mpixel_s": pixels / 1e6 / statistics.median(coder.decode_seconds) if coder.decode else None,
@@ -318,8 +319,8 @@ def main() -> None:
 
     for row in rows:
         print(
-            f"{row['name']:28} {row['bytes']:9d} {row['bits_a_pixel']:7.4f} {number(row['of_jbig1'], 7, 3)}"
-            f" {number(row['cut_bytes_a_map'], 7, 1)} {number(row['cut_of_jbig1'], 7, 3)}"
+            f"{row['name']:28} {row['bytes']:9d} {row['bits_per_pixel']:7.4f} {number(row['of_jbig1'], 7, 3)}"
+            f" {number(row['cut_bytes_per_map'], 7, 1)} {number(row['cut_of_jbig1'], 7, 3)}"
             f" {number(row['encode_mpixel_s'], 10, 1)} {number(row['decode_mpixel_s'], 10, 1)}"
         )
     for line in missing:

@@ -4,7 +4,7 @@
 
 The usual way is PyCIL's, written here from its description: an ImageFolder-like dataset that opens a file with Pillow,
 the transforms one image at a time, and a torch DataLoader with two worker processes that are started anew for each
-epoch. Ours is `escort_cil.store` (filled before the clock starts, but for "first epoch") and `escort_cil.augment`.
+epoch. Ours is `escort_cil.data.store` (filled before the clock starts, but for "first epoch") and `escort_cil.augment`.
 Both do the same: at 64 the whole image resized, crop of 64 from 64 + 2 x 8, flip, brightness; at 224 random resized
 crop, flip, brightness, AutoAugment's ImageNet policy; then normalisation. Batches of 128.
 
@@ -40,8 +40,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from escort_cil.augment import Transform, augment, transforms
 from escort_cil.augment.policy import IMAGENET_POLICY, image_operations
+from escort_cil.data.store import ImageStore
 from escort_cil.networks import backbones
-from escort_cil.store import ImageStore
 from escort_codec.source import scan
 
 BATCH = 128

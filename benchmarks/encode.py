@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 import escort_codec
-from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.encode import encode_folder
+from escort_codec.options import EncodeOptions
 from escort_codec.source import scan
 
 

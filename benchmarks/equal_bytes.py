@@ -3,14 +3,14 @@
     python benchmarks/equal_bytes.py DATA [--work work/equal_bytes] [--out benchmarks/results/equal_bytes]
     python benchmarks/equal_bytes.py DATA --memory-only
 
-The setting: resnet10 at 64 pixels, the classes in five phases, `--epochs` a phase, the means of the class orders of
+The set-up: resnet10 at 64 pixels, the classes in five phases, `--epochs` a phase, the means of the class orders of
 `--orders`; every kind of memory has the same budget in bytes of its file, and the same augmentation. `finetune` (no
 memory) and `joint` (all data) are the lower and the upper bound. With augmentation 0.5 half of the images, new ones and
 whole remembered ones, are shown as copies: regenerated from prompts (by `harmonic`, two seeds), or reduced, as the
 memory keeps them. `--memory-only` trains one network on the memory alone, chosen at random, of all classes at once.
 
-Runs lie in the work folder; those that are finished are not done again, so that the script can be stopped and started.
-`--jobs` of them go on at a time, each in one thread: their figures do not depend on it.
+Runs are kept in the work folder. Finished runs are not repeated, so the script can be stopped and started again.
+`--jobs` of them run at a time, each in one thread; the figures do not depend on it.
 Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*). `--methods`, `--policies`, `--budgets` and
 so on choose a part.
 """
@@ -24,7 +24,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,13 +32,14 @@ from typing import Any
 
 import torch
 
-from escort_cil.bytes import parse_bytes
-from escort_cil.config import TrainConfig
 from escort_cil.metrics import mean_and_deviation
-from escort_cil.run_folder import METRICS, RunFolder
+from escort_cil.run.folder import METRICS, RunFolder
+from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
-from escort_codec.encode import EncodeOptions, encode_folder
-from escort_codec.exemplar import EdgeSettings
+from escort_codec.encode import encode_folder
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
+from escort_codec.settings import parse_bytes
 
 METHODS = ("icarl", "wa", "der", "memo")
 BOUNDS = ("finetune", "joint")
@@ -48,20 +49,20 @@ VIEWS = ("real", "both")
 
 @dataclass(frozen=True)
 class Policy:
-    """A kind of memory: fields of TrainConfig, and which file of prompts it takes, '' for none of its own."""
+    """A kind of memory: settings, and the name of its file of prompts."""
 
     values: Mapping[str, Any]
     prompts: str = "full"
 
 
 POLICIES = {
-    "originals": Policy({"real": "original", "mix": "real=1"}),
-    "webp 64": Policy({"real": "webp:64:20", "mix": "real=1"}),
-    "webp 32": Policy({"real": "webp:32:20", "mix": "real=1"}),
-    "prompts with hint": Policy({"mix": "prompt=1"}),
-    "prompts without hint": Policy({"mix": "prompt=1", "hint": 0}),
-    "sketches with hint": Policy({"mix": "prompt=1"}, "sketch"),
-    "0.3 originals, 0.7 prompts": Policy({"real": "original", "mix": "real=0.3,prompt=0.7"}),
+    "originals": Policy({"keep": "original"}),
+    "webp 64": Policy({"keep": "webp:64:20"}),
+    "webp 32": Policy({"keep": "webp:32:20"}),
+    "prompts with hint": Policy({"keep": "prompt"}),
+    "prompts without hint": Policy({"keep": "prompt", "hint": 0}),
+    "sketches with hint": Policy({"keep": "prompt"}, "sketch"),
+    "0.3 originals, 0.7 prompts": Policy({"keep": "30% original + 70% prompt"}),
 }
 PROMPTS = {
     "full": EncodeOptions(seeds=SEEDS, overwrite=True),
@@ -117,7 +118,11 @@ def config_of(cell: Cell, args: argparse.Namespace, work: Path) -> TrainConfig:
     }
     if cell.policy != "none":
         policy = POLICIES[cell.policy]
-        values |= {"prompts": str(work / f"{policy.prompts}.escx"), "budget": cell.budget, "eval_views": "both"}
+        values |= {
+            "prompts_file": str(work / f"{policy.prompts}.escx"),
+            "budget": str(cell.budget),
+            "eval_views": "both",
+        }
         values |= policy.values
     if args.memory_only:
         values |= {"memory_only": True, "epochs": None}
@@ -134,7 +139,7 @@ def run(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
         began, used = time.perf_counter(), time.process_time()
         config = config_of(cell, args, work)
         if args.memory_only:
-            config = TrainConfig(**{**config.to_map(), "epochs": epochs_of_memory(cell, args, work)})
+            config = replace(config, epochs=epochs_of_memory(cell, args, work))
         train(config, out=folder, force=True)
         seconds = {"wall": time.perf_counter() - began, "cpu": time.process_time() - used}
         cost.write_text(json.dumps(seconds))
@@ -147,7 +152,7 @@ def epochs_of_memory(cell: Cell, args: argparse.Namespace, work: Path) -> int:
     probe = work / "memory_only" / f"probe-{cell.name}"
     if not (probe / METRICS).exists():
         config = config_of(cell, args, work)
-        train(TrainConfig(**{**config.to_map(), "epochs": 1, "eval_views": "real"}), out=probe, force=True)
+        train(replace(config, epochs=1, eval_views="real"), out=probe, force=True)
     record = RunFolder(probe).read_metrics()[-1]
     held = int(record["memory_real"] + record["memory_prompt"])
     steps_an_epoch = -(-held // int(args.batch_size))

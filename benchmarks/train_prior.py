@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding.base import EdgeMap
-from escort_codec.coding.context_kernels import HERE, N_CONTEXTS, NARROW, WIDE, note_row, prepare_row
-from escort_codec.coding.context_model import (
+from escort_codec.coding.context import (
     BLOCK,
+    ENTRIES,
     GAIN_RATE_SHIFT,
     NARROW_RATE,
     QUIET,
@@ -32,8 +32,9 @@ from escort_codec.coding.context_model import (
     STEP,
     WIDE_RATE,
     WINDOWS,
+    pack_prior,
 )
-from escort_codec.coding.prior import ENTRIES, pack
+from escort_codec.coding.context_kernels import HERE, N_CONTEXTS, NARROW, WIDE, note_row, prepare_row
 from escort_codec.compiling import kernel
 from escort_codec.source import load_rgb
 
@@ -187,7 +188,7 @@ def main() -> None:
     paths = sorted(path for root in arguments.data for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     images = [load_rgb(path) for path in paths]
     tables = train(images, training)
-    data = pack(np.clip(np.rint(tables * STEP), -127, 127).astype(np.int8))
+    data = pack_prior(np.clip(np.rint(tables * STEP), -127, 127).astype(np.int8))
     arguments.out.write_bytes(data)
     print(f"{len(paths)} images; {arguments.out}: {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
 

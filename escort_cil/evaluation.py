@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from escort_cil import run_folder as names
-from escort_cil.bytes import half_of_memory
-from escort_cil.config import EvalViews, TrainConfig
-from escort_cil.copies import Copier, CopyCache, Find
+from escort_cil.data.images import half_of_memory
+from escort_cil.data.protocol import group_by_label, read_data
 from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator, class_means
-from escort_cil.given import GivenCopies
-from escort_cil.maker import Maker
+from escort_cil.evaluator import class_means
 from escort_cil.memory.contents import Contents, read_contents
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
-from escort_cil.phases import group_by_label, read_data
-from escort_cil.saved_model import SavedModel, load_model
-from escort_cil.test_set import TestSet
+from escort_cil.run import folder as names
+from escort_cil.run.model import SavedModel, load_model
+from escort_cil.run.settings import EvalViews, TrainConfig
+from escort_cil.session import Session, open_session
 from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError
-from escort_codec.regenerate import regenerators
-from escort_codec.regenerate.base import Regenerator
-from escort_codec.source import SourceImage, has_split, scan
+from escort_codec.progress import Progress
+from escort_codec.source import SourceImage, find_layout, scan
+
+log = logging.getLogger(__name__)
 
 NAMED = 5  # classes named in a line; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """How a model is evaluated; None means as the run has it, or all of it.
+    """How a model is evaluated; None means as in the run.
 
-    ``views`` as for training; ``nearest_mean`` off leaves the class means of ``memory.escx`` alone; ``cache_memory``
-    is bytes of decoded images kept in memory.
+    ``nearest_mean`` evaluates the class means of ``memory.escx`` as well; ``cache_memory`` is bytes of decoded images
+    kept in memory.
     """
 
     views: EvalViews | None = None
@@ -52,11 +51,10 @@ class EvaluationOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What came out. ``figures`` by view, the main one first; ``labels[c]`` is class number c.
+    """The result: ``figures`` by view, the main one first; ``labels[c]`` is class number c.
 
-    ``not_learnt`` counts the images of classes in the folder that the model does not know: they enter no figure.
-    ``without_images`` are classes that it knows and the folder has none of. ``is_main``: of several processes, the one
-    that speaks.
+    ``not_learnt`` counts images of classes that the model does not know: they are in no figure. ``without_images`` are
+    known classes without images. ``is_main``: this process is the one that reports.
     """
 
     run: Path
@@ -101,7 +99,7 @@ class Evaluation:
 
 
 def class_accuracy(counts: Counts | None, number: int) -> float | None:
-    """Per cent of a class's images that were called so; None where there are none."""
+    """Per cent of a class's images that were classified right; None if it has none."""
     value = float("nan") if counts is None else counts.accuracy(number, number + 1)
     return None if value != value else round(value, DECIMALS)
 
@@ -110,88 +108,90 @@ def evaluate_run(
     run: Path,
     data: Path,
     options: EvaluationOptions = EvaluationOptions(),
-    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluates the model of the run folder ``run`` on ``data/test/<class>/`` or ``data/<class>/``.
 
-    Nothing is written but to a temporary folder. ``say`` gets lines for people. Raises TrainingError for a run without
-    a model, SourceError where ``data`` holds no images of a class that is known, and ImageError for a damaged one.
+    Writes to a temporary folder alone. Raises TrainingError if the run has no model, SourceError if ``data`` has no
+    images of a known class, and ImageError for a damaged image.
     """
     model = load_model(run)
     config = model.config
-    images, held_out = find_images(data, config, say)
-    known, not_learnt, without = _sorted_out(images, model.labels, data)
+    images, held_out = find_images(data, config)
+    known, not_learnt, without = _sort_out(images, model.labels, data)
     if not_learnt:
         count = sum(not_learnt.values())
-        say(f"not evaluated: {count} images of {_named(list(not_learnt))}, which the model never learnt")
+        log.info("not evaluated: %d images of %s, which the model never learnt", count, _named(list(not_learnt)))
     if without:
-        say(f"no images of {_named(without)}, which the model knows")
+        log.info("no images of %s, which the model knows", _named(without))
     precision = config.mixed_precision
     if precision == "fp16" and (options.device == "cpu" or not torch.cuda.is_available()):
-        say("the run was trained in fp16, which needs a GPU: evaluated in float32")
+        log.info("the run was trained in fp16, which needs a GPU: evaluated in float32")
         precision = "no"
+    if config.exemplars and not Path(config.exemplars).is_dir():
+        config = replace(config, exemplars="")
     devices = Devices(options.device, precision)
     devices.place(model.network)
-    evaluator = Evaluator(devices, model.transform, config.hyperparameters().batch_size, options.workers)
-    numbers = {label: number for number, label in enumerate(model.labels)}
+    class_to_idx = {label: number for number, label in enumerate(model.labels)}
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="escort-")))
-        regenerator = stack.enter_context(
-            regenerators.get(config.regenerator)(config.make_regenerator_options(devices.chosen))
+        session = stack.enter_context(
+            open_session(
+                config,
+                model.transform,
+                devices,
+                cache=temporary,
+                existing=Path(config.cache) if config.cache else model.folder / names.CACHE,
+                workers=options.workers,
+                progress=progress,
+            )
         )
-        given = GivenCopies(Path(config.exemplars)).find if _has_exemplars(config) else None
-        prompts = None
-        if held_out and config.prompts and Path(config.prompts).exists():
-            prompts = stack.enter_context(Reader(config.prompts))
-        test = TestSet(
+        prompts_file = None
+        if held_out and config.prompts_file and Path(config.prompts_file).exists():
+            prompts_file = stack.enter_context(Reader(config.prompts_file))
+        test = session.test_set(
             known,
-            model.transform,
             options.views or config.eval_views,
-            # Of folders of their own, test images may have the names of others: what is given by name is not theirs.
-            _copier(model, _cache(model, temporary, regenerator, given if held_out else None), prompts, say),
-            config.seeds,
+            held_out=held_out,
+            prompts_file=prompts_file,
             cache_bytes=half_of_memory() if options.cache_memory is None else options.cache_memory,
             workers=options.workers,
         )
         stack.callback(test.close)
-        test.add(model.labels, numbers)
-        means = None
-        if options.nearest_mean:
-            copier = _copier(model, _cache(model, temporary, regenerator, given), None, say)
-            means = _means(model, evaluator, copier, numbers, say)
-        said = test.predict(evaluator, model.network, means)
-    figures = {view: phase_figures(each, model.groups) for view, each in said.items()}
+        test.add(model.labels, class_to_idx)
+        means = _means(model, session, class_to_idx) if options.nearest_mean else None
+        predicted = test.predict(session.evaluator, model.network, means)
+    figures = {view: phase_figures(each, model.groups) for view, each in predicted.items()}
     return Evaluation(run, data, model.labels, figures, not_learnt, tuple(without), devices.is_main)
 
 
-def find_images(
-    data: Path, config: TrainConfig, say: Callable[[str], None]
-) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
+def find_images(data: Path, config: TrainConfig) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
     """The test images of a folder by label: those in ``test/``, else all; and whether the run held them out.
 
-    Of the folder that the run was trained on, where it has no ``test/``, only what it held out. Raises SourceError,
-    also where there is a ``train/`` and no ``test/``.
+    If the run was trained on this folder and it has no ``test/``, only those that were held out. Raises SourceError,
+    also if there is a ``train/`` and no ``test/``.
     """
-    if has_split(data, "test"):
-        return group_by_label(scan(data, "test")), False
-    if has_split(data, "train"):
-        raise SourceError(f"{data}: has train/ and no test/: give {data / 'train'} if these images are meant")
+    layout = find_layout(data, config.layout)
+    if layout.held_apart is not None:
+        return group_by_label(scan(data, layout.held_apart.name, config.layout)), False
     if config.data and data.resolve() == Path(config.data).resolve():
-        held = read_data(config.data, config.holdout)
-        say(f"{data}: the run was trained on this folder: only the images that it held out are used")
+        held = read_data(config.data, config.holdout, layout=config.layout)
+        log.info("%s: the run was trained on this folder: only the images that it held out are used", data)
         return held.test, True
-    return group_by_label(scan(data)), False
+    if layout.split:
+        raise SourceError(f"{data}: has train/ and no test/: give {layout.train} to evaluate on these images")
+    return group_by_label(scan(data, layout=config.layout)), False
 
 
-def _sorted_out(
+def _sort_out(
     images: Mapping[str, Sequence[SourceImage]], labels: Sequence[str], data: Path
 ) -> tuple[dict[str, Sequence[SourceImage]], dict[str, int], list[str]]:
-    """Images of known classes, counts of the unknown ones', and known classes without images."""
+    """Images of known classes, counts of unknown classes, and known classes without images."""
     learnt = set(labels)
     known = {label: group for label, group in images.items() if label in learnt and group}
     if not known:
         raise SourceError(
-            f"{data}: none of its classes is known to the model: it has {_named(list(images))}; the model knows "
+            f"{data}: the model knows none of its classes: it has {_named(list(images))}; the model knows "
             f"{_named(labels)}"
         )
     not_learnt = {label: len(group) for label, group in images.items() if label not in learnt}
@@ -205,51 +205,22 @@ def _named(labels: Sequence[str]) -> str:
     return f"{len(labels)} {what} ({', '.join(labels[:NAMED])}{more})"
 
 
-def _cache(model: SavedModel, temporary: Path, regenerator: Regenerator, given: Find | None) -> CopyCache:
-    """Copies that the run has made are found where they are; what is missing is made in ``temporary``."""
-    folder = Path(model.config.cache) if model.config.cache else model.folder / names.CACHE
-    return CopyCache(temporary, regenerator, CopyCache(folder, regenerator, given).find)
-
-
-def _copier(model: SavedModel, cache: CopyCache, prompts: Reader | None, say: Callable[[str], None]) -> Copier:
-    """Makes the first seed's copies, as the run does."""
-    config, kept = model.config, model.config.kept
-    return Copier(
-        Maker(config.real_kind, config.encode_options(), prompts=prompts, hint=config.hint),
-        cache,
-        config.seeds[:1],
-        prompts=kept.prompt > 0,
-        reals=config.real_kind if kept.real > 0 else None,
-        say=say,
-    )
-
-
-def _has_exemplars(config: TrainConfig) -> bool:
-    return bool(config.exemplars) and Path(config.exemplars).is_dir()
-
-
-def _means(
-    model: SavedModel,
-    evaluator: Evaluator,
-    copier: Copier,
-    numbers: Mapping[str, int],
-    say: Callable[[str], None],
-) -> Tensor | None:
-    """The class means of what the run's memory holds; None, and why, where it cannot tell."""
+def _means(model: SavedModel, session: Session, class_to_idx: Mapping[str, int]) -> Tensor | None:
+    """The class means of the run's memory, or None, with the reason logged."""
     contents, reason = _memory(model)
     if contents is None:
-        say(f"no nearest mean: {reason}")
+        log.info("no nearest mean: %s", reason)
         return None
     try:
-        labels, sources, called = memory_images(contents, numbers, copier)
+        targets, sources, called = memory_images(contents, class_to_idx, session.synthetic(copies=1))
     except RegenerationError as exc:
-        raise type(exc)(f"{exc}; --no-nearest-mean evaluates without the memory's images") from exc
-    features = evaluator.features(model.network, sources, called)
-    return class_means(features, torch.tensor(labels, dtype=torch.int64), len(model.labels))
+        raise type(exc)(f"{exc}; turn `nearest_mean` off to evaluate without the memory's images") from exc
+    features = session.evaluator.features(model.network, sources, called)
+    return class_means(features, torch.tensor(targets, dtype=torch.int64), len(model.labels))
 
 
 def _memory(model: SavedModel) -> tuple[Contents | None, str]:
-    """The memory, or why there is none to take class means from."""
+    """The memory, or why class means cannot be taken of it."""
     path = model.folder / names.MEMORY
     if not path.exists():
         return None, f"{model.folder.path} has no {names.MEMORY}"
@@ -257,6 +228,6 @@ def _memory(model: SavedModel) -> tuple[Contents | None, str]:
     if len(contents) > len(model.labels):
         return None, f"{path} holds {contents[-1].label!r}, which the model never learnt"
     exemplars = model.config.exemplars
-    if exemplars and not _has_exemplars(model.config) and any(memory.prompts for memory in contents):
-        return None, f"the prompts' images were in {exemplars}, which is not here"
+    if exemplars and not Path(exemplars).is_dir() and any(memory.of("prompt") for memory in contents):
+        return None, f"the prompts' images were in {exemplars}, which does not exist"
     return contents, ""

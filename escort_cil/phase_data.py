@@ -1,160 +1,159 @@
-"""What a phase shows the network, and what is remembered of it."""
+"""The images of a phase: each is decoded once, what is needed of it is derived, and it is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from escort_cil.copies import Copier
-from escort_cil.decoded import DecodedImages
-from escort_cil.decoding import Source
-from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator, class_means
-from escort_cil.items import Items, Shown, decode_items
+from escort_cil.data.decoding import Source
+from escort_cil.data.images import DecodedImages
+from escort_cil.data.items import Item, Items, store_items
+from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
-from escort_cil.maker import Maker
-from escort_cil.memory.budget import Budget, NewShelf, OldShelf, Shelf, fill
 from escort_cil.memory.contents import Contents, exemplars_of
-from escort_cil.plan import Plan
-from escort_cil.selection import Selection
+from escort_cil.memory.synthetic import SyntheticImages
+from escort_cil.run.plan import RunPlan
 from escort_codec.source import SourceImage
 
 
 class PhaseData:
-    """The images of a run's phases: shown to its network in training, and evaluated by it.
+    """The images of a run's phases, for training and for evaluation.
 
-    Each image is decoded once, whatever for: into ``images``, and for what ``copier`` makes of it.
+    In a phase come ``memory``, ``keep``, ``prepare`` and ``items``; ``features`` and ``means`` then find everything
+    decoded. ``writes``: this process makes the memory, so exemplars are derived here.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        learner: Learner,
-        devices: Devices,
-        images: DecodedImages,
-        copier: Copier,
-        evaluator: Evaluator,
+        self, plan: RunPlan, learner: Learner, images: DecodedImages, synthetic: SyntheticImages, *, writes: bool
     ) -> None:
         self.images = images
         self._plan = plan
         self._learner = learner
-        self._devices = devices
-        self._copier = copier
-        self._evaluator = evaluator
+        self._synthetic = synthetic
+        self._writes = writes
         self._shows_copies = learner.uses_memory and plan.config.probability > 0
 
-    def items(self, phase: int, remembered: Contents) -> tuple[Items, int, int]:
-        """What a phase is trained on, decoded: its own images, then the memory's; and how many there are of each.
+    def memory(self, remembered: Contents) -> list[Item]:
+        """The items of what is remembered; prompts are derived of real exemplars if copies of them are shown.
 
-        What was decoded for the phase before and is not shown again is let go of. Raises ImageError, OutputError,
-        RegenerationError.
+        Raises ImageError, OutputError, RegenerationError.
         """
-        plan, copier, learner = self._plan, self._copier, self._learner
+        synthetic = self._synthetic
         reals = [exemplar for exemplar in exemplars_of(remembered) if exemplar.kind == "real"]
         self.images.add(
             [exemplar.image for exemplar in reals],
             names=[f"memory: {exemplar.key}" for exemplar in reals],
-            use=lambda i, picture: copier.take_real(reals[i], picture, shown=self._shows_copies),
+            derive=(lambda i, picture: synthetic.encoder.derive_from_real(reals[i], picture))
+            if synthetic.shows_reals(self._shows_copies)
+            else None,
         )
-        memory = shown_memory(remembered, plan.numbers, copier, plan.config.probability)
-        own = self._own(phase)
-        paths = [image.path for image in own]
-        self.images.keep([*paths, *(source for item in memory for source in item.sources)])
-        if learner.uses_memory:
-            wanted = copier.wanted(
-                shown=self._shows_copies, remembered=self._devices.is_main, later=phase + 1 < len(plan.sizes)
-            )
-            names = [str(path) for path in paths]
-            self.images.add(paths, names=names, use=lambda i, picture: copier.take(own[i], picture, wanted))
-        shown = shown_images(own, plan.numbers, copier if self._shows_copies else None)
-        items = decode_items(
+        return memory_items(remembered, self._plan.class_to_idx, synthetic, self._plan.config.probability > 0)
+
+    def keep(self, phase: int, memory: Sequence[Item]) -> None:
+        """Drops what earlier phases decoded and this phase does not show."""
+        self.images.keep([*(image.path for image in self._shown(phase)), *(s for item in memory for s in item.sources)])
+
+    def prepare(self, phase: int) -> None:
+        """Decodes the phase's own images and derives the exemplars that may be needed of them.
+
+        Raises ImageError, OutputError.
+        """
+        if not self._learner.uses_memory:
+            return
+        synthetic, own, memory_only = self._synthetic, self._own(phase), self._plan.config.memory_only
+        needs = synthetic.needs(
+            shown=self._shows_copies,
+            remembered=self._writes,
+            later=memory_only or phase + 1 < len(self._plan.sizes),
+        )
+        if memory_only and not needs.kinds:
+            return  # exemplars are the files themselves
+        self.images.add(
+            [image.path for image in own],
+            names=[str(image.path) for image in own],
+            derive=lambda i, picture: synthetic.encoder.derive(own[i], picture, needs),
+        )
+
+    def items(self, phase: int, memory: list[Item]) -> tuple[Items, int, int]:
+        """What a phase is trained on: its own images, then the ``memory``; and how many there are of each.
+
+        Raises ImageError, OutputError, RegenerationError.
+        """
+        plan = self._plan
+        shown = image_items(self._shown(phase), plan.class_to_idx, self._synthetic if self._shows_copies else None)
+        items = store_items(
             shown + memory,
             self.images,
-            evaluated=learner.uses_memory or learner.sees_all,
-            prompts=plan.budget.mix.prompt > 0,
+            evaluated=self._learner.uses_memory or self._learner.sees_all,
+            prompts=any(kind.regenerated for kind in plan.budget.keep.kinds),
         )
         return items, len(shown), len(memory)
 
+    def _shown(self, phase: int) -> list[SourceImage]:
+        """The phase's own images that are trained on."""
+        return [] if self._plan.config.memory_only else self._own(phase)
+
     def _own(self, phase: int) -> list[SourceImage]:
-        """A phase's own training images: those of all phases so far where the learner sees all."""
-        if self._plan.config.memory_only:
-            return []
+        """A phase's own training images: those of all phases so far if the learner sees all."""
         phases = range(phase + 1) if self._learner.sees_all else [phase]
         return [image for p in phases for group in self._plan.train_images(p).values() for image in group]
 
-    def features(self, images: Sequence[SourceImage]) -> Tensor:
+    def features(self, images: Sequence[SourceImage], evaluator: Evaluator) -> Tensor:
         """The network's features (N, D), float32, of images of the data folder."""
-        return self._features([image.path for image in images], [str(image.path) for image in images])
+        return self._features([image.path for image in images], [str(image.path) for image in images], evaluator)
 
-    def means(self, phase: int, remembered: Contents | None) -> Tensor | None:
-        """The class means (classes, D) after a phase: of what is remembered, or of all images where the learner sees
-        all; None where there are none. See ``class_means``."""
-        plan, so_far = self._plan, self._plan.so_far(phase)
+    def means(self, phase: int, remembered: Contents | None, evaluator: Evaluator) -> Tensor | None:
+        """The class means (classes, D) after a phase: of the memory, or of all images if the learner sees all; else
+        None. See ``class_means``."""
+        plan, labels = self._plan, self._plan.labels_until(phase)
         if remembered is not None:
-            labels, sources, called = memory_images(remembered, plan.numbers, self._copier)
-            features = self._features(sources, called)
+            targets, sources, names = memory_images(remembered, plan.class_to_idx, self._synthetic)
+            features = self._features(sources, names, evaluator)
         elif self._learner.sees_all:
-            images = [image for label in so_far for image in plan.data.train[label]]
-            labels = [plan.numbers[image.label] for image in images]
-            features = self.features(images)
+            images = [image for label in labels for image in plan.data.train[label]]
+            targets = [plan.class_to_idx[image.label] for image in images]
+            features = self.features(images, evaluator)
         else:
             return None
-        return class_means(features, torch.tensor(labels, dtype=torch.int64), len(so_far))
+        return class_means(features, torch.tensor(targets, dtype=torch.int64), len(labels))
 
-    def _features(self, sources: Sequence[Source], called: Sequence[str]) -> Tensor:
-        store, ids = self.images.evaluation(self.images.add(sources, names=called))
-        return self._evaluator.run(self._learner.net, store, ids)[1]
+    def _features(self, sources: Sequence[Source], names: Sequence[str], evaluator: Evaluator) -> Tensor:
+        store, ids = self.images.evaluation(self.images.add(sources, names=names))
+        return evaluator.run(self._learner.net, store, ids)[1]
 
 
-def shown_images(images: Sequence[SourceImage], numbers: Mapping[str, int], copier: Copier | None) -> list[Shown]:
-    """Images of the data folder, with their copies where a ``copier`` is given."""
-    copies = copier.of_images(images) if copier is not None else [[] for _ in images]
+def image_items(
+    images: Sequence[SourceImage], class_to_idx: Mapping[str, int], synthetic: SyntheticImages | None
+) -> list[Item]:
+    """Images of the data folder, with their copies if ``synthetic`` is given."""
+    copies = synthetic.of_images(images) if synthetic is not None else [[] for _ in images]
     return [
-        Shown(numbers[image.label], image.path, row, str(image.path)) for image, row in zip(images, copies, strict=True)
+        Item(class_to_idx[image.label], image.path, row, str(image.path))
+        for image, row in zip(images, copies, strict=True)
     ]
 
 
-def shown_memory(contents: Contents, numbers: Mapping[str, int], copier: Copier, probability: float) -> list[Shown]:
-    """Remembered exemplars: nothing but what the memory's file holds is opened."""
+def memory_items(
+    contents: Contents, class_to_idx: Mapping[str, int], synthetic: SyntheticImages, copies_of_reals: bool
+) -> list[Item]:
+    """Remembered exemplars: nothing is opened but what the memory's file holds."""
     exemplars = exemplars_of(contents)
-    copies = copier.of_exemplars(exemplars, reals=probability > 0)
+    copies = synthetic.of_exemplars(exemplars, reals=copies_of_reals)
     return [
-        Shown(numbers[e.label], e.image if e.kind == "real" else None, row, f"memory: {e.key}")
+        Item(class_to_idx[e.label], e.image if e.kind == "real" else None, row, f"memory: {e.key}")
         for e, row in zip(exemplars, copies, strict=True)
     ]
 
 
 def memory_images(
-    contents: Contents, numbers: Mapping[str, int], copier: Copier
+    contents: Contents, class_to_idx: Mapping[str, int], synthetic: SyntheticImages
 ) -> tuple[list[int], list[Source], list[str]]:
     """Class numbers, one image each, and names of what is remembered: a prompt's image is its first copy."""
-    shown = shown_memory(contents, numbers, copier, 0.0)
+    items = memory_items(contents, class_to_idx, synthetic, False)
     return (
-        [item.label for item in shown],
-        [item.copies[0] if item.own is None else item.own for item in shown],
-        [item.name for item in shown],
+        [item.label for item in items],
+        [item.copies[0] if item.own is None else item.own for item in items],
+        [item.name for item in items],
     )
-
-
-def remember(
-    held: Contents,
-    new: Mapping[str, Sequence[SourceImage]],
-    features: Mapping[str, Tensor],
-    *,
-    budget: Budget,
-    maker: Maker,
-    select: Selection,
-    seeds: Mapping[str, int],
-) -> Contents:
-    """The memory after a phase: what is ``held`` of old classes, and of ``new`` ones what ``select`` puts first.
-
-    ``features`` (N, D) are those of each new class's images, ``seeds`` the selection's.
-    """
-    shelves: list[Shelf] = [OldShelf(memory) for memory in held]
-    for label, images in new.items():
-        order = select(np.asarray(features[label], np.float64), len(images), seeds[label])
-        shelves.append(NewShelf(label, [images[i] for i in order], maker))
-    return fill(shelves, budget)

@@ -1,31 +1,34 @@
-"""The test images of the classes so far, as they are and as their regenerated selves."""
+"""The test images of the classes so far, as they are and regenerated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.config import EvalViews
-from escort_cil.copies import Copier
-from escort_cil.decoding import Source
-from escort_cil.evaluate import Evaluator, predictions
+from escort_cil.data.decoding import Source
+from escort_cil.evaluator import Evaluator, predictions
+from escort_cil.memory.synthetic import SyntheticImages
 from escort_cil.metrics import Predictions
 from escort_cil.networks import GrowingNet
 from escort_codec.source import SourceImage
+
+if TYPE_CHECKING:
+    from escort_cil.run.settings import EvalViews
 
 
 class TestSet:
     """Test images, decoded once when their class comes.
 
-    ``views`` "real" needs the images alone; for "regenerated" and "both" each image's copy (the first seed's) is kept
-    beside it, and all three views are evaluated, the one asked for first. ``copier`` is for these images alone: their
-    names may be those of training images. Of the decoded images ``cache_bytes`` are kept in memory (None: all), the
-    rest in a file in ``folder``.
+    The view "real" needs the images alone; for "regenerated" and "both" each image's first copy is kept beside it, and
+    all three views are evaluated, the one asked for first. ``synthetic`` is for these images alone: their names may be
+    those of training images. ``cache_bytes`` of the decoded images are kept in memory (None: all), the rest in a file
+    in ``folder``.
     """
 
     __test__ = False  # not pytest's
@@ -35,8 +38,7 @@ class TestSet:
         images: Mapping[str, Sequence[SourceImage]],
         transform: Transform,
         views: EvalViews,
-        copier: Copier,
-        seeds: Sequence[int],
+        synthetic: SyntheticImages,
         *,
         cache_bytes: int | None = None,
         folder: Path | None = None,
@@ -44,8 +46,7 @@ class TestSet:
     ) -> None:
         self._images = images
         self._views = views
-        self._copier = copier
-        self._seeds = seeds[:1]
+        self._synthetic = synthetic
         self._workers = workers
         if cache_bytes is not None and views != "real":
             cache_bytes //= 2
@@ -53,24 +54,24 @@ class TestSet:
         self._copies = transform.evaluation_store(cache_bytes=cache_bytes, folder=folder)
         self._true: list[int] = []
 
-    def add(self, labels: Sequence[str], numbers: Mapping[str, int]) -> None:
-        """Takes in the images of classes; a class may have none."""
+    def add(self, labels: Sequence[str], class_to_idx: Mapping[str, int]) -> None:
+        """Adds the images of classes; a class may have none."""
         images = [image for label in labels for image in self._images.get(label, ())]
         names = [str(image.path) for image in images]
         sources: list[Source] = [image.path for image in images]
         if self._views == "real":
             self._real.add(sources, names=names, workers=self._workers)
         else:
-            wanted = self._copier.wanted(shown=True)
+            needs = self._synthetic.needs(shown=True)
 
-            def take(i: int, picture: Image.Image) -> None:
-                self._copier.take(images[i], picture, wanted)
+            def derive(i: int, picture: Image.Image) -> None:
+                self._synthetic.encoder.derive(images[i], picture, needs)
 
-            self._real.add(sources, names=names, workers=self._workers, use=take)
-            copies = [row[0] for row in self._copier.of_images(images, self._seeds)]
+            self._real.add(sources, names=names, workers=self._workers, derive=derive)
+            copies = [row[0] for row in self._synthetic.of_images(images)]
             self._copies.add(copies, names=names, workers=self._workers)
-            self._copier.forget()
-        self._true += [numbers[image.label] for image in images]
+            self._synthetic.encoder.forget()
+        self._true += [class_to_idx[image.label] for image in images]
 
     def close(self) -> None:
         """Frees the images' memory and file."""
@@ -78,10 +79,10 @@ class TestSet:
         self._copies.close()
 
     def predict(self, evaluator: Evaluator, network: GrowingNet, means: Tensor | None) -> dict[str, Predictions]:
-        """What the network and the class means say of all images, by view, the main one first."""
+        """What the network and the class means predict for all images, by view, the main one first."""
         ids = torch.arange(len(self._true))
         outputs = {"real": evaluator.run(network, self._real, ids)}
         if self._views != "real":
             outputs["regenerated"] = evaluator.run(network, self._copies, ids)
-        said = predictions(torch.tensor(self._true, dtype=torch.int64), outputs, means)
-        return {view: said[view] for view in (self._views, *(v for v in said if v != self._views))}
+        found = predictions(torch.tensor(self._true, dtype=torch.int64), outputs, means)
+        return {view: found[view] for view in (self._views, *(v for v in found if v != self._views))}

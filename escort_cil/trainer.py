@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 
-from escort_cil import run_folder as names
-from escort_cil.bytes import half_of_memory
-from escort_cil.checkpoint import State
-from escort_cil.config import TrainConfig
-from escort_cil.confusion import load_figures
-from escort_cil.copies import Copier, CopyCache
-from escort_cil.decoded import DecodedImages
+from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
-from escort_cil.evaluate import Evaluator
-from escort_cil.events import CopiesMade, EpochEnded, Event, PhaseBegan, PhaseEnded, Report, Said, silent
-from escort_cil.fitting import Fitting, fit
-from escort_cil.given import GivenCopies
-from escort_cil.introduction import introduction
-from escort_cil.maker import Maker
-from escort_cil.memory.contents import Contents, exemplars_of, figures_of, read_contents
-from escort_cil.metrics import MemoryFigures, RunFigures, phase_figures
-from escort_cil.phase_data import PhaseData, remember
-from escort_cil.plan import Plan, learnt_by
-from escort_cil.randomness import derived_seed
-from escort_cil.recorder import Recorder
-from escort_cil.run_folder import RunFolder
-from escort_cil.test_set import TestSet
-from escort_codec.errors import EscortError, OutputError
-from escort_codec.regenerate import regenerators
+from escort_cil.epochs import LoopSettings, train_epochs
+from escort_cil.memory.budget import fill, make_shelves
+from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, read_contents
+from escort_cil.metrics import RunFigures, phase_figures
+from escort_cil.phase_data import PhaseData
+from escort_cil.run import folder as names
+from escort_cil.run.checkpoint import CheckpointState
+from escort_cil.run.confusion import load_figures
+from escort_cil.run.folder import RunFolder
+from escort_cil.run.plan import RunPlan, learnt_by
+from escort_cil.run.recorder import Recorder
+from escort_cil.run.seeds import derived_seed
+from escort_cil.run.settings import TrainConfig
+from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
+from escort_cil.session import Session, open_session
+from escort_codec.errors import OutputError
+from escort_codec.progress import Progress
+
+log = logging.getLogger(__name__)
+
+TEST_SHARE: Final = 4  # one part in four of the cache memory is for test images
+SLOW_SIDE: Final = 128  # pixels from which training on a CPU takes days
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,195 +54,186 @@ def train(
     config: TrainConfig,
     *,
     out: Path | None = None,
-    report: Report = silent,
+    progress: Progress | None = None,
     force: bool = False,
     resume: bool = False,
     command: Sequence[str] | None = None,
 ) -> RunResult:
     """Trains phase by phase and leaves a run folder ``out`` (``runs/<name>`` if left out).
 
-    ``report`` is told what goes on (``escort_cil.events``). An existing run raises OutputError, unless ``force``
-    replaces it or ``resume`` goes on with it, which gives the same metrics as if it had never stopped. ``command`` is
-    recorded. Raises EscortError of many kinds: see ``escort_codec.errors``.
+    An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it, which gives the same
+    metrics as if it had never stopped. ``command`` is recorded. What happens is logged, and in the folder's log.txt.
+    Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
-    with Plan(config, learnt_by(RunFolder(out)) if resume and out is not None else ()) as plan:
+    with RunPlan(config, learnt_by(RunFolder(out)) if resume and out is not None else ()) as plan, ExitStack() as stack:
         folder = RunFolder(out or Path("runs") / plan.name)
         if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
-            raise OutputError(f"{folder.path}: is the run that is gone on from, and stays: give another --out")
-        if resume and folder.exists:
+            raise OutputError(f"{folder.path}: is the run to continue, and stays as it is: give another `out`")
+        resume = resume and folder.exists
+        if resume:
             folder.check_config(plan.values())
             records = folder.read_metrics()
             if len(records) == len(plan.sizes) and not (folder / names.CHECKPOINT).exists():
-                report(Said(f"{folder.path}: is finished"))
+                log.info("%s: is finished", folder.path)
                 figures = load_figures(folder / names.CONFUSION)
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), figures)
-        devices = Devices(plan.config.device, plan.config.mixed_precision, track=plan.config.track, folder=folder.path)
-        fault: EscortError | None = None
-        if devices.is_main and not (resume and folder.exists):
-            try:
+        check_trackers(plan.config.track)
+        devices = Devices(plan.config.device, plan.config.mixed_precision)
+
+        def begin() -> None:
+            if not resume:
                 folder.begin(force=force)
                 folder.write_config(plan.values(), sys.argv if command is None else command)
-            except EscortError as exc:
-                fault = exc
-        if (said := devices.from_main(None if fault is None else str(fault))) is not None:
-            raise fault or OutputError(said)  # in every process: none waits for the first
-        regenerator = regenerators.get(plan.config.regenerator)(plan.config.make_regenerator_options(devices.chosen))
-        given = GivenCopies(Path(plan.config.exemplars)) if plan.config.exemplars else None
-        with regenerator:
-            cache = CopyCache(
-                Path(plan.config.cache) if plan.config.cache else folder / names.CACHE,
-                regenerator,
-                given.find if given is not None else None,
+
+        devices.processes.from_first(begin)
+        if devices.is_main:
+            stack.enter_context(folder.logging())
+        session = stack.enter_context(
+            open_session(
+                plan.config,
+                plan.transform,
+                devices,
+                cache=Path(plan.config.cache) if plan.config.cache else folder / names.CACHE,
+                workers=plan.config.workers,
+                progress=progress,
             )
-            try:
-                return Trainer(plan, folder, devices, cache, given, report).run(resume=resume)
-            except KeyboardInterrupt:
-                if devices.is_main:
-                    report(Said(f"stopped: `escort train --resume {folder.path}` goes on from the last checkpoint"))
-                raise
+        )
+        try:
+            return Trainer(plan, folder, session).run(resume=resume)
+        except KeyboardInterrupt:
+            log.warning("stopped: `escort train --resume %s` continues from the last checkpoint", folder.path)
+            raise
 
 
 class Trainer:
     """The phases of one run."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        folder: RunFolder,
-        devices: Devices,
-        cache: CopyCache,
-        given: GivenCopies | None,
-        report: Report,
-    ) -> None:
+    def __init__(self, plan: RunPlan, folder: RunFolder, session: Session) -> None:
         config = plan.config
         self.plan = plan
         self.config = config
         self.folder = folder
-        self.devices = devices
+        self.session = session
+        self.devices = session.devices
         self.learner = plan.learner()
-        self._report = report
-        self._given = given
-        held = (half_of_memory() if config.cache_memory is None else config.cache_memory) // devices.here
-        test_bytes = held // 4
+        whole = half_of_memory() if config.cache_memory is None else config.cache_memory
+        cache_bytes = whole // self.devices.here
         images = DecodedImages(
             plan.transform,
             evaluates=self.learner.uses_memory or self.learner.sees_all,
-            cache_bytes=held - test_bytes,
+            cache_bytes=cache_bytes - cache_bytes // TEST_SHARE,
             folder=folder / names.CACHE,
             workers=config.workers,
         )
-        self.maker = plan.make_maker(images.decode)
-        self.copier = self._copier(self.maker, cache)
-        self.evaluator = Evaluator(devices, plan.transform, plan.hyperparameters.batch_size, config.workers)
-        self.data = PhaseData(plan, self.learner, devices, images, self.copier, self.evaluator)
-        self.test = TestSet(
+        self.synthetic = session.synthetic(plan.prompts_file, copies=config.augmentations_per_image)
+        self.data = PhaseData(plan, self.learner, images, self.synthetic, writes=self.devices.is_main)
+        self.test = session.test_set(
             plan.data.test,
-            plan.transform,
             config.eval_views,
-            # Copies that were given are known by an image's name, which a test image may share with another.
-            self._copier(plan.make_test_maker(), cache if plan.data.held_out else cache.without_given()),
-            config.seeds,
-            cache_bytes=test_bytes,
+            held_out=plan.data.held_out,
+            prompts_file=plan.prompts_file,
+            cache_bytes=cache_bytes // TEST_SHARE,
             folder=folder / names.CACHE,
             workers=config.workers,
         )
-        self.recorder = Recorder(folder, config.model_seed, writes=devices.is_main, every=config.checkpoint_every)
-
-    def _copier(self, maker: Maker, cache: CopyCache) -> Copier:
-        config, kept = self.config, self.plan.budget.mix
-        return Copier(
-            maker,
-            cache,
-            config.seeds[: config.augmentations_per_image],
-            prompts=kept.prompt > 0,
-            reals=config.real_kind if kept.real > 0 else None,
-            first=self.devices.main_first,
-            say=self.say,
-            watch=lambda done, total: self._tell(CopiesMade(done, total)),
-        )
-
-    def say(self, text: str) -> None:
-        """Reports a line."""
-        self._tell(Said(text))
-
-    def _tell(self, event: Event) -> None:
+        self.recorder = Recorder(folder, config.model_seed, writes=self.devices.is_main, every=config.checkpoint_every)
+        self.trackers: list[Tracker] = []
         if self.devices.is_main:
-            if not isinstance(event, CopiesMade):
-                self.folder.log(str(event))
-            self._report(event)
-        epochs = [self.plan.hyperparameters.schedule(phase).epochs for phase in range(len(self.plan.sizes))]
-        if isinstance(event, EpochEnded):
-            self.devices.track(event.figures(), sum(epochs[: event.phase]) + event.epoch + 1)
-        elif isinstance(event, PhaseEnded):
-            self.devices.track(event.figures(), sum(epochs[: event.record["phase"] + 1]))
+            self.trackers = make_trackers(config.track, folder.path, plan.values())
+        epochs = [plan.hyperparameters.schedule(phase).epochs for phase in range(len(plan.sizes))]
+        self._epochs_before = [sum(epochs[:phase]) for phase in range(len(epochs) + 1)]
 
     def run(self, *, resume: bool) -> RunResult:
         """All phases that are not done yet."""
         with closing(self.test), closing(self.data.images):
-            self._train(resume)
-        self.devices.wait()
+            self._describe()
+            state = self.recorder.state() if resume else None
+            start = self._restore(state)
+            for phase in range(start, len(self.plan.sizes)):
+                self._phase(phase, state if state is not None and state.phase == phase else None)
+        self.devices.processes.wait()
         self.recorder.finish()
-        self.devices.end_tracking()
-        self.devices.wait()
+        for tracker in self.trackers:
+            tracker.close()
+        self.devices.processes.wait()
         records = tuple(self.recorder.records)
         return RunResult(self.folder.path, self.config, self.plan.order, records, self.recorder.figures)
 
-    def _train(self, resume: bool) -> None:
-        for line in introduction(self.plan, self.devices, self._given):
-            self.say(line)
-        self.devices.begin_tracking(self.plan.values())
-        state = self.recorder.state() if resume else None
-        start = self._take_up(state)
-        for phase in range(start, len(self.plan.sizes)):
-            self._phase(phase, state if state is not None and state.phase == phase else None)
+    def _describe(self) -> None:
+        config, plan = self.config, self.plan
+        for line in (plan.data.layout, *plan.data.notes):
+            self._say(line)
+        self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
+        if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:
+            self._say("this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days")
+        if self.learner.uses_memory:
+            for line in plan.describe():
+                self._say(line)
+            if self.session.exported is not None:
+                makers = " and ".join(self.session.exported.regenerators) or "no regenerator"
+                self._say(f"images in {self.session.exported.folder} are used; they were made by {makers}")
 
-    def _take_up(self, state: State | None) -> int:
-        """Goes to where the run is, or where the one before ended; returns the phase to go on with."""
+    def _say(self, line: str) -> None:
+        if self.devices.is_main:
+            log.info("%s", line)
+
+    def _restore(self, state: CheckpointState | None) -> int:
+        """Goes to where the run is, or where the one before ended; returns the phase to train next."""
         plan = self.plan
         start = plan.first if state is None else state.phase
         for phase in range(start):
             self.learner.begin_phase(plan.sizes[phase], derived_seed(self.config.model_seed, "weights", phase))
             if phase + 1 < start or (state is not None and state.epoch):
                 self.learner.end_phase()
-            self.test.add(plan.labels(phase), plan.numbers)
+            self.test.add(plan.labels(phase), plan.class_to_idx)
         if state is not None:
             self.recorder.restore(state, self.learner)
-            self.devices.wait()
+            self.devices.processes.wait()
             self.recorder.load_figures()
-            self.say(f"resumed in phase {state.phase + 1}, {state.epoch} epochs of it done")
+            self._say(f"resumed in phase {state.phase + 1}, {state.epoch} epochs of it done")
         elif plan.base is not None:
             self.recorder.begin_from(plan.base, self.learner)
-            self.say(f"goes on from {plan.base.path}: {sum(plan.sizes[:start])} classes are known")
-            self.devices.wait()
+            self._say(f"continues {plan.base.path}: {sum(plan.sizes[:start])} classes are known")
+            self.devices.processes.wait()
         return start
 
-    def _phase(self, phase: int, state: State | None) -> None:
+    def _phase(self, phase: int, state: CheckpointState | None) -> None:
         """One phase, from its beginning or from the checkpoint ``state`` inside it."""
-        plan, learner, config = self.plan, self.learner, self.config
+        plan, learner, config, data = self.plan, self.learner, self.config, self.data
         held: Contents = ()
         if learner.uses_memory and phase:
-            held = read_contents(self.recorder.memory_path(), plan.so_far(phase - 1))
-        self.copier.forget(exemplars_of(held))
+            held = read_contents(self.recorder.memory_path(), plan.labels_until(phase - 1))
+        self.synthetic.encoder.forget(exemplars_of(held))
         learner.begin_phase(plan.sizes[phase], derived_seed(config.model_seed, "weights", phase))
         resumed = self.recorder.restore_inside(state, learner) if state is not None else None
-        after = self._remember(phase, held) if config.memory_only else None
-        if after is not None:
-            self.copier.forget(exemplars_of(after))
-        items, images, remembered = self.data.items(phase, held if after is None else after)
+        after: Contents | None = None
+        if config.memory_only:
+            data.prepare(phase)
+            after = self._remember(phase, held)
+            self.synthetic.encoder.forget(exemplars_of(after))
+        memory = data.memory(held if after is None else after)
+        data.keep(phase, memory)
+        if not config.memory_only:
+            data.prepare(phase)
+        items, images, remembered = data.items(phase, memory)
         epochs = plan.hyperparameters.schedule(phase).epochs
-        self._tell(PhaseBegan(phase, len(plan.sizes), plan.labels(phase), images, remembered, epochs))
-        fit(
-            Fitting(
+        self._say(
+            f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
+            f"remembered, {epochs} epochs"
+        )
+        train_epochs(
+            LoopSettings(
                 self.devices,
                 plan.transform,
                 config.model_seed,
                 config.probability,
                 config.gradient_accumulation,
                 len(plan.sizes),
-                self._tell,
+                self.session.progress,
+                lambda figures, epoch: self._track(figures, self._epochs_before[phase] + epoch),
             ),
             learner,
-            self.data.images.training,
+            data.images.training,
             items,
             done=state.epoch if state is not None else 0,
             resumed=resumed,
@@ -252,45 +245,66 @@ class Trainer:
         self._evaluate(phase, after)
 
     def _remember(self, phase: int, held: Contents) -> Contents:
-        """The memory after the phase: the same on every process."""
-        new = self.plan.train_images(phase)
+        """The memory after the phase: what is ``held`` of old classes, and of new ones what the selection puts first.
+
+        The same on every process.
+        """
+        plan, new = self.plan, self.plan.train_images(phase)
         features = {
-            label: (
-                torch.zeros(len(images), 1)  # there is no network yet to select with
-                if self.config.memory_only
-                else self.data.features(images)
-            )
+            label: torch.zeros(len(images), 1)  # there is no network yet to select with
+            if self.config.memory_only
+            else self.data.features(images, self.session.evaluator)
             for label, images in new.items()
         }
-        seeds = {label: derived_seed(self.config.model_seed, "selection", self.plan.numbers[label]) for label in new}
-        contents: Contents = ()
-        if self.devices.is_main:
-            contents = remember(
-                held,
-                new,
-                features,
-                budget=self.plan.budget,
-                maker=self.maker,
-                select=self.plan.select,
-                seeds=seeds,
-            )
-        return self.devices.from_main(contents)
+
+        def choose() -> Contents:
+            ordered = {}
+            for label, images in new.items():
+                seed = derived_seed(self.config.model_seed, "selection", plan.class_to_idx[label])
+                order = plan.select(np.asarray(features[label], np.float64), len(images), seed)
+                ordered[label] = [images[i] for i in order]
+            return fill(make_shelves(held, ordered, plan.budget, self.synthetic.encoder), plan.budget)
+
+        return self.devices.processes.from_first(choose)
 
     def _evaluate(self, phase: int, contents: Contents | None) -> None:
-        """The phase's figures; then its end counts."""
+        """Computes the phase's figures and makes its end count."""
         plan = self.plan
         memory = MemoryFigures()
         if contents is not None:
             memory = figures_of(contents, self.recorder.write_memory(contents, phase, plan.budget))
-        self.test.add(plan.labels(phase), plan.numbers)
-        means = self.data.means(phase, contents)
-        said = self.test.predict(self.evaluator, self.learner.net, means)
+        self.test.add(plan.labels(phase), plan.class_to_idx)
+        means = self.data.means(phase, contents, self.session.evaluator)
+        predicted = self.test.predict(self.session.evaluator, self.learner.net, means)
         groups = plan.sizes[: phase + 1]
         self.recorder.figures = self.recorder.figures.after(
-            {view: phase_figures(each, groups) for view, each in said.items()}
+            {view: phase_figures(each, groups) for view, each in predicted.items()}
         )
-        record = self.recorder.figures.to_record(memory)
+        record = self.recorder.figures.to_record(memory.to_record())
         self.learner.end_phase()
         self.recorder.end_phase(phase, record, self.learner)
-        self.devices.wait()
-        self._tell(PhaseEnded(record))
+        self.devices.processes.wait()
+        self._say(phase_line(record))
+        self._track(phase_values(record), self._epochs_before[phase + 1])
+
+    def _track(self, figures: Mapping[str, float], step: int) -> None:
+        for tracker in self.trackers:
+            tracker.log(figures, step)
+
+
+def phase_line(record: Mapping[str, Any]) -> str:
+    """One line about a phase's line of metrics.jsonl."""
+    nme = "" if record["nme_top1"] is None else f", nearest mean {record['nme_top1']:.2f} %"
+    memory = f", memory {record['memory_bytes']:,} bytes" if record["memory_bytes"] else ""
+    return (
+        f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
+        f"{record['average_incremental_accuracy']:.2f} %{memory}"
+    )
+
+
+def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl for trackers: those of every view, and the memory's."""
+    found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
+    for view, figures in record["views"].items():
+        found |= {f"{view}/{key}": value for key, value in figures.items()}
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}

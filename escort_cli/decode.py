@@ -2,87 +2,94 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from escort_cli.settings_options import with_settings
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
+from escort_codec.settings import settings_of
 
+if TYPE_CHECKING:
+    from escort_cli.terminal import Screen
+    from escort_codec.container import Reader
+    from escort_codec.export import Choice, ExportPlan, Outcome, Saving
+    from escort_codec.processes import Processes
+    from escort_codec.regenerate import Regenerator
+
+ECHO: Final = 10.0  # seconds within which a launcher repeats a signal to its processes
+STAND_IN: Final = {"harmonic": ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
+_FILES: Final = "Files"
+
+
+@with_settings([each for each in settings_of(ControlNetOptions).values() if each.name != "workers"], {})
 def decode(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")],
+    *,
     seeds: Annotated[
-        str | None, typer.Option(help="0-4, 0,2,7 or 0-2,10; none: no images. Left out: those that FILE records.")
+        str | None, typer.Option(help="0-4, 0,2,7 or 0-2,10; none: no images. Those that FILE records if left out.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to write; left out: FILE's name without .escx, here.")
+        Path | None, typer.Option(metavar="DIR", help="Folder to write; FILE's name without .escx if left out.")
     ] = None,
-    image_format: Annotated[str, typer.Option("--format", help="jpg, png or webp.")] = "jpg",
-    quality: Annotated[int | None, typer.Option(help="1 to 100; left out: 95 for jpg, 90 for webp.")] = None,
-    edges: Annotated[bool, typer.Option("--edges", help="Write the edge maps too, as 1-bit PNG.")] = False,
-    label: Annotated[
-        list[str] | None, typer.Option("--class", metavar="CLASS", help="Only this class; may be repeated.")
-    ] = None,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only this name or class/name, * and ? allowed; may be repeated."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many exemplars, the first ones.")] = None,
     regenerator: Annotated[
         str,
         typer.Option(
-            help="harmonic: a stand-in that needs no weights and no GPU, the colour hint spread inside the edges. "
-            "controlnet: Stable Diffusion with a Canny ControlNet, the paper's. Never one in place of the other."
+            help="harmonic: a stand-in that needs no weights and no GPU. controlnet: Stable Diffusion with a Canny "
+            "ControlNet, as in the paper."
         ),
     ] = "harmonic",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what is there.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Threads that make and save images; left out: one a core.")
+    image_format: Annotated[str, typer.Option("--format", help="jpg, png or webp.", rich_help_panel=_FILES)] = "jpg",
+    quality: Annotated[
+        int | None, typer.Option(help="1 to 100; 95 for jpg and 90 for webp if left out.", rich_help_panel=_FILES)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary; errors only.")] = False,
-    device: Annotated[str | None, typer.Option(help="controlnet: cpu, cuda, cuda:1 ...")] = None,
-    model: Annotated[str | None, typer.Option(help="controlnet: Hub id, id@revision, folder or file.")] = None,
-    controlnet: Annotated[str | None, typer.Option(help="controlnet: Hub id, id@revision, folder or file.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="controlnet: auto, fp32, bf16 or fp16.")] = None,
-    batch_size: Annotated[str, typer.Option(help="controlnet: images at once, or auto: as many as fit.")] = "auto",
-    steps: Annotated[int | None, typer.Option(help="controlnet: denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="controlnet: classifier-free guidance.")] = None,
-    control_strength: Annotated[float | None, typer.Option(help="controlnet: weight of the edge map.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="controlnet: ddim, unipc or dpm++.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="controlnet: shorter side of the generation.")] = None,
-    prompt_suffix: Annotated[str | None, typer.Option(help="controlnet: added to every prompt.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="controlnet: what not to show.")] = None,
-    use_hint: Annotated[
-        bool, typer.Option("--use-hint", help="controlnet: start from the colour hint (not in the paper).")
+    edges: Annotated[
+        bool, typer.Option("--edges", help="Write the edge maps too, as 1-bit PNG.", rich_help_panel=_FILES)
     ] = False,
-    hint_strength: Annotated[float | None, typer.Option(help="controlnet: how far from the hint, 0 to 1.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="controlnet: few steps, less fidelity.")] = False,
-    compile_model: Annotated[
-        bool, typer.Option("--compile", help="controlnet: torch.compile the model first.")
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="CLASS", help="Only this class; repeatable.", rich_help_panel=_FILES),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only this name or class/name, * and ? allowed; repeatable.", rich_help_panel=_FILES
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many exemplars, the first ones.", rich_help_panel=_FILES)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make existing files again.", rich_help_panel=_FILES)
     ] = False,
+    workers: Annotated[int | None, typer.Option(help="Threads that make and save images; one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
+    typed: dict[str, Any],
 ) -> None:
     """Write the images that a file's prompts stand for, and its real images as they are.
 
     DIR/<class>/<stem>_seed00.jpg ... at the source image's size, and DIR/manifest.jsonl, which says what each was made
-    of. What is there already is not made again; after Ctrl-C the same command goes on.
+    of. Existing images are not made again; after Ctrl-C the same command continues.
     """
     import escort_codec
-    from escort_cli.decode_run import run
-    from escort_codec.errors import UsageError
-    from escort_codec.regenerate import Options, regenerators
-    from escort_codec.regenerate.output import Saving
-    from escort_codec.regenerate.plan import Choice
+    from escort_codec.export import Choice, Saving
+    from escort_codec.regenerate import make_regenerator
     from escort_codec.seeds import parse_seeds
     from escort_codec.workers import usable_cores
 
-    if batch_size != "auto" and not (batch_size.isascii() and batch_size.isdigit()):
-        raise UsageError(f"--batch-size {batch_size}: write a number or auto")
+    if typed.get("batch_size") == "auto":
+        del typed["batch_size"]
     threads = usable_cores() if workers is None else workers
     saving = Saving(image_format, quality, threads)
-    none = seeds is not None and seeds.strip() == "none"
+    no_images = seeds is not None and seeds.strip() == "none"
     choice = Choice(
-        seeds=None if seeds is None or none else parse_seeds(seeds),
-        images=not none,
+        seeds=None if seeds is None or no_images else parse_seeds(seeds),
+        images=not no_images,
         edges=edges,
         labels=tuple(label or ()),
         names=tuple(name or ()),
@@ -90,25 +97,140 @@ def decode(
         format=image_format,
         overwrite=overwrite,
     )
-    options = Options(
-        device=device,
-        workers=threads,
-        prompt_suffix=prompt_suffix,
-        negative_prompt=negative_prompt,
-        steps=steps,
-        guidance=guidance,
-        control_strength=control_strength,
-        scheduler=scheduler,
-        resolution=resolution,
-        use_hint=use_hint,
-        hint_strength=hint_strength,
-        fast=fast,
-        model=model,
-        controlnet=controlnet,
-        dtype=dtype,
-        batch_size=None if batch_size == "auto" else int(batch_size),
-        compile=compile_model,
-    )
     target = Path(file.stem) if out is None else out
-    with escort_codec.open(file) as reader, regenerators.get(regenerator)(options) as chosen:
-        run(reader, target, choice, chosen, saving, as_json=json, quiet=quiet)
+    with (
+        escort_codec.open(file) as reader,
+        make_regenerator(regenerator, {**typed, "workers": threads}) as chosen,
+    ):
+        _run(reader, target, choice, chosen, saving, as_json=as_json, quiet=quiet)
+
+
+@dataclass(slots=True)
+class Share:
+    """The result of a plan, or of one process's share of it. ``seconds``: see ``Regenerator.seconds``."""
+
+    outcome: Outcome
+    interrupted: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _run(
+    reader: Reader,
+    target: Path,
+    choice: Choice,
+    regenerator: Regenerator,
+    saving: Saving,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Writes missing files and prints the summary; raises typer.Exit for an exit code other than 0.
+
+    Under ``torchrun`` or ``accelerate launch`` the first process plans, each makes its share, and the first waits for
+    all and prints one summary.
+    """
+    from escort_cli.terminal import terminal
+    from escort_codec.errors import EscortError
+    from escort_codec.export import make_plan, prepare_tree
+    from escort_codec.processes import launched
+    from escort_codec.workers import EXIT_CODE
+
+    def plan_files() -> ExportPlan:
+        made = make_plan(reader, target, choice, regenerator if choice.images else None)
+        if made.tasks:
+            prepare_tree(target)
+        return made
+
+    with launched() as processes, terminal(quiet=quiet, plain=processes.several) as screen:
+        try:
+            plan = processes.from_first(plan_files)
+        except EscortError as exc:
+            if processes.first:
+                raise
+            raise typer.Exit(exc.exit_code) from None
+        share = _make(reader, target, plan, regenerator, saving, processes, screen, quiet=quiet)
+    if not processes.first:
+        return
+    _print(target, plan, share, regenerator.name, as_json=as_json, quiet=quiet)
+    if share.interrupted:
+        raise typer.Exit(EXIT_CODE)
+    if share.outcome.failed or plan.failures:
+        raise typer.Exit(1)
+
+
+def _make(
+    reader: Reader,
+    target: Path,
+    plan: ExportPlan,
+    regenerator: Regenerator,
+    saving: Saving,
+    processes: Processes,
+    screen: Screen,
+    *,
+    quiet: bool,
+) -> Share:
+    """Makes this process's share; returns the sum of all shares in the first process."""
+    from escort_codec.export import Outcome, prepare_tree, write_tree
+    from escort_codec.workers import ended_by_signals
+
+    tasks = plan.share(processes.rank, processes.world)
+    what = f"decode {processes.rank + 1}/{processes.world}" if processes.several else "decode"
+    if processes.first:
+        for line in [*([] if quiet else plan.notes), *plan.failures]:
+            screen.print(line)
+    if not plan.tasks:
+        return Share(Outcome())
+    makes_images = any(task.kind == "image" for task in tasks)
+    if makes_images and processes.first and not quiet:
+        screen.print(f"regenerator: {regenerator.name}{STAND_IN.get(regenerator.name, '')}")
+    stop = threading.Event()
+
+    def end() -> None:
+        stop.set()
+        regenerator.stop()
+        screen.print(f"{what}: ending after the images in flight; once more ends at once")
+
+    screen.begin(what, len(tasks), unit="files")
+    with ended_by_signals(end, grace=ECHO if processes.several else 0.0) as signals:
+        part = str(processes.rank) if processes.several else ""
+        maker = regenerator if makes_images else None
+        outcome = write_tree(reader, target, tasks, maker, saving, progress=screen, stop=stop, part=part)
+        screen.end()
+        shares = processes.gather(Share(outcome, signals.asked, regenerator.seconds))
+    if processes.several and processes.first:
+        prepare_tree(target)  # merges the manifest's parts
+    total = Share(Outcome())
+    for share in shares:
+        total.interrupted |= share.interrupted
+        total.outcome.add(share.outcome)
+        for name, seconds in share.seconds.items():  # they run at the same time
+            total.seconds[name] = max(total.seconds.get(name, 0.0), seconds)
+    return total
+
+
+def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as_json: bool, quiet: bool) -> None:
+    outcome = share.outcome
+    failed = outcome.failed + len(plan.failures)
+    if as_json:
+        values = {
+            "out": str(target),
+            "exemplars": plan.exemplars,
+            "regenerator": regenerator,
+            "images": outcome.images,
+            "edge_maps": outcome.edges,
+            "real": outcome.real,
+            "skipped": plan.skipped,
+            "failed": failed,
+            "ended_early": share.interrupted,
+        }
+        values |= {f"{name}_s": round(seconds, 3) for name, seconds in share.seconds.items()}
+        print(json.dumps(values, indent=2))
+    elif not quiet:
+        made = [f"{outcome.images:,} images made"]
+        made += [f"{outcome.edges:,} edge maps"] if outcome.edges else []
+        made += [f"{outcome.real:,} real images copied"] if outcome.real else []
+        made += [f"{plan.skipped:,} files existed"] if plan.skipped else []
+        made += [f"{failed:,} failed"] if failed else []
+        made += [f"{name.replace('_', '-')} {seconds:.1f} s" for name, seconds in share.seconds.items() if seconds]
+        early = "; ended early: the same command continues" if share.interrupted else ""
+        print(f"{target}: {', '.join(made)}{early}")

@@ -10,8 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from escort_cil.demo import DemoOptions, Memory
-    from escort_cil.events import Report
+    from escort_cil.demo.comparison import DemoOptions, Memory
     from escort_cil.trainer import RunResult
 
 
@@ -25,13 +24,13 @@ def demo(
     epochs: Annotated[int, typer.Option(help="Epochs of each phase.")] = 24,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
-    """Draw pictures, encode, decode and train with three kinds of memory at equal bytes, and show what comes of it.
+    """Draw pictures, encode, decode and train with three kinds of memory at equal bytes, and show the results.
 
     Needs no data, no weights, no network and no GPU.
     """
-    from escort_cil.demo import SEEDS, DemoOptions, draw_sheet, encode_demo, size_sentence
+    from escort_cil.demo.comparison import SEEDS, DemoOptions, draw_sheet, encode_demo, size_sentence
+    from escort_cil.demo.drawings import draw_dataset
     from escort_cli.encode import print_sizes
-    from escort_codec.drawn import draw_dataset
     from escort_codec.errors import OutputError
 
     options = DemoOptions(regenerator=regenerator, image_size=image_size, epochs=epochs, device=device)
@@ -61,49 +60,43 @@ def demo(
 
 def _decode(memory: Path, images: Path, name: str) -> None:
     import escort_codec
-    from escort_cli.progress import progress
+    from escort_cli.terminal import terminal
     from escort_codec.errors import RegenerationError
-    from escort_codec.regenerate import regenerators
-    from escort_codec.regenerate.base import Options
-    from escort_codec.regenerate.output import Saving, Watch, prepare_tree, write_tree
-    from escort_codec.regenerate.plan import Choice, make_plan
+    from escort_codec.export import Choice, Saving, make_plan, prepare_tree, write_tree
+    from escort_codec.regenerate import make_regenerator
 
-    with escort_codec.open(memory) as reader, regenerators.get(name)(Options()) as regenerator:
+    with escort_codec.open(memory) as reader, make_regenerator(name) as regenerator, terminal() as progress:
         plan = make_plan(reader, images, Choice(), regenerator)
         prepare_tree(images)
-        with progress("decode", len(plan.tasks)) as shown:
-            watch = Watch(advance=shown.advance, fail=shown.say)
-            outcome = write_tree(reader, images, plan.tasks, regenerator, Saving(), watch=watch)
-    print(f"   {outcome.images} images made, {plan.skipped} were there")
+        progress.begin("decode", len(plan.tasks))
+        outcome = write_tree(reader, images, plan.tasks, regenerator, Saving(), progress=progress)
+    print(f"   {outcome.images} images made, {plan.skipped} existed")
     if outcome.failed:
         raise RegenerationError(f"{outcome.failed} images could not be made (named above)")
 
 
 def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
-    from escort_cil.demo import PHASES, accuracy_sentences, demo_budget, train_demo
-    from escort_cil.events import Event, PhaseEnded
-    from escort_cil.phases import read_data
+    from escort_cil.data.protocol import read_data
+    from escort_cil.demo.comparison import PHASES, accuracy_sentences, demo_budget, train_demo
+    from escort_cil.trainer import phase_line
+    from escort_cli.terminal import terminal
 
     budget = demo_budget(read_data(data))
     print(f"4. train {PHASES} phases, three times, with {budget:,} bytes of memory each")
-
-    def begin(memory: Memory) -> Report:
-        print(f"   {memory.name}", flush=True)
-
-        def report(event: Event) -> None:
-            if isinstance(event, PhaseEnded):
-                print(f"      {event}", flush=True)
-
-        return report
-
-    results = train_demo(data, memory, out / "runs", options, begin)
+    results = []
+    with terminal(quiet=True) as progress:
+        for kind, result in train_demo(data, memory, out / "runs", options, progress):
+            print(f"   {kind.name}", flush=True)
+            for record in result.records:
+                print(f"      {phase_line(record)}", flush=True)
+            results.append((kind, result))
     _print_accuracy(results, budget)
     for sentence in accuracy_sentences(results):
         print(sentence)
 
 
 def _print_accuracy(results: Sequence[tuple[Memory, RunResult]], budget: int) -> None:
-    from escort_cli.tables import print_table
+    from escort_cli.terminal import print_table
 
     rows = []
     for memory, result in results:

@@ -1,67 +1,71 @@
-"""``escort evaluate``: what a trained model says of other images."""
+"""``escort evaluate``: a trained model on other images."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+from escort_cil.run.settings import TrainConfig
+from escort_cli.settings_options import with_settings
+from escort_codec.settings import convert, settings_of
 
 if TYPE_CHECKING:
     from escort_cil.evaluation import Evaluation
 
-MATRIX = 12  # classes up to which the whole confusion matrix is shown
-PAIRS = 10  # confusions that are named where there are more
+MATRIX: Final = 12  # classes up to which the whole confusion matrix is shown
+PAIRS: Final = 10  # confusions that are listed if there are more classes
 
 
+SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "eval_views": {"default": None, "help": "real, regenerated or both; as in RUN if left out."},
+    "device": {},
+    "cache_memory": {},
+    "workers": {},
+}
+"""Settings of a run that an evaluation has too, and what differs here."""
+
+
+@with_settings(
+    [replace(settings_of(TrainConfig)[name], shown=True, group="", **own) for name, own in SETTINGS.items()], {}
+)
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `escort train`.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Images: DIR/test/<class>/ or DIR/<class>/.")],
-    eval_views: Annotated[
-        str | None, typer.Option(help="real, regenerated or both; as the run has it if left out.")
-    ] = None,
+    *,
     nearest_mean: Annotated[
-        bool, typer.Option(help="Evaluate the class means of the run's memory.escx as well.")
+        bool, typer.Option(help="By the class means of memory.escx too (the default).", show_default=False)
     ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    cache_memory: Annotated[
-        str | None,
-        typer.Option(metavar="BYTES", help="Decoded images in memory (half of the machine's); the rest on disk."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode and encode; one a core.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there too, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures to FILE too, as JSON.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    typed: dict[str, Any],
 ) -> None:
     """Evaluate the model of a run folder on a folder of images; no training data is needed.
 
-    The figures are those of metrics.jsonl, and each class's. RUN is not changed, and nothing is written but --out.
+    The figures are those of metrics.jsonl, and each class's. RUN stays as it is.
     """
-    import sys
     from json import dumps
 
-    from escort_cil.bytes import parse_bytes
-    from escort_cil.config import check_views
     from escort_cil.evaluation import EvaluationOptions, evaluate_run
-    from escort_codec.container.sink import write_whole
+    from escort_cli.terminal import terminal
+    from escort_codec.atomic import write_file
     from escort_codec.errors import UsageError
+    from escort_codec.processes import is_first
 
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: at least 1")
     if out is not None and not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
-    options = EvaluationOptions(
-        None if eval_views is None else check_views(eval_views),
-        nearest_mean,
-        device,
-        None if cache_memory is None else parse_bytes(cache_memory),
-        workers,
-    )
-    evaluation = evaluate_run(run, data, options, lambda line: print(line, file=sys.stderr, flush=True))
+        raise UsageError(f"there is no folder {out.parent}", setting="out", value=out)
+    chosen = {name: convert(settings_of(TrainConfig)[name], text) for name, text in typed.items()}
+    options = EvaluationOptions(views=chosen.pop("eval_views", None), nearest_mean=nearest_mean, **chosen)
+    with terminal(silent=not is_first()) as progress:
+        evaluation = evaluate_run(run, data, options, progress)
     if not evaluation.is_main:
         return
     text = dumps(evaluation.to_record(), indent=2, ensure_ascii=False)
     if out is not None:
-        write_whole(out, (text + "\n").encode())
+        write_file(out, (text + "\n").encode())
     if json:
         print(text)
     else:
@@ -69,7 +73,7 @@ def evaluate(
 
 
 def _print(evaluation: Evaluation) -> None:
-    from escort_cli.tables import print_table
+    from escort_cli.terminal import print_table
 
     keys = ("images", "top1", "top5", "nme_top1", "nme_top5", "old", "new")
     columns = ("view", "images", "top-1", "top-5", "nearest mean", "its top-5", "old", "new")
@@ -83,7 +87,7 @@ def _print(evaluation: Evaluation) -> None:
 
 
 def _print_classes(evaluation: Evaluation) -> None:
-    from escort_cli.tables import print_table
+    from escort_cli.terminal import print_table
 
     phases = [phase for phase, size in enumerate(evaluation.main.groups) for _ in range(size)]
     rows = [
@@ -94,7 +98,7 @@ def _print_classes(evaluation: Evaluation) -> None:
 
 
 def _print_confusion(evaluation: Evaluation) -> None:
-    from escort_cli.tables import print_table
+    from escort_cli.terminal import print_table
 
     confusion, labels = evaluation.main.linear.confusion, evaluation.labels
     if len(labels) <= MATRIX:

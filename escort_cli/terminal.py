@@ -23,15 +23,15 @@ PACKAGES: Final = ("escort_codec", "escort_cil")
 
 
 @contextmanager
-def terminal(*, quiet: bool = False, plain: bool = False, silent: bool = False) -> Iterator[Progress]:
+def terminal(*, quiet: bool = False, plain: bool = False, silent: bool = False) -> Iterator[Screen]:
     """Shows progress and the packages' log records on stderr while it is open.
 
     On a terminal progress is a bar; elsewhere, or if ``plain``, it is a line every five seconds and one at the end.
     ``quiet`` shows warnings only, ``silent`` nothing at all (a process that leaves the talking to another).
     """
-    screen: _Screen
+    screen: Screen
     if quiet or silent:
-        screen = _Screen()
+        screen = Screen()
     elif not plain and _is_terminal():
         screen = _BarScreen()
     else:
@@ -44,7 +44,7 @@ def terminal(*, quiet: bool = False, plain: bool = False, silent: bool = False) 
             screen.end()
 
 
-class _Screen(Progress):
+class Screen(Progress):
     """No progress, but lines."""
 
     def print(self, line: str) -> None:
@@ -52,7 +52,7 @@ class _Screen(Progress):
         print(line, file=sys.stderr, flush=True)
 
 
-class _PlainScreen(_Screen):
+class _PlainScreen(Screen):
     """Progress as lines."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class _PlainScreen(_Screen):
         return ", ".join(fact for fact in facts if fact)
 
 
-class _BarScreen(_Screen):
+class _BarScreen(Screen):
     """Progress as a bar of rich."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ def _make_bar() -> Bar:
 class _LogHandler(logging.Handler):
     """Prints log records on a screen."""
 
-    def __init__(self, screen: _Screen, level: int) -> None:
+    def __init__(self, screen: Screen, level: int) -> None:
         super().__init__(level)
         self._screen = screen
 
@@ -169,7 +169,7 @@ class _LogHandler(logging.Handler):
 
 
 @contextmanager
-def _logging(screen: _Screen, level: int) -> Iterator[None]:
+def _logging(screen: Screen, level: int) -> Iterator[None]:
     handler = _LogHandler(screen, level)
     loggers = [logging.getLogger(name) for name in PACKAGES]
     before = [(logger.level, logger.propagate) for logger in loggers]
@@ -186,8 +186,8 @@ def _logging(screen: _Screen, level: int) -> Iterator[None]:
             logger.propagate = propagate
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table on stdout: the first column to the left, the others to the right."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: bool = False) -> None:
+    """Prints a table on stdout: the first column, or all of them, to the ``left``, the others to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -196,7 +196,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.show_header = any(columns)
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=number > 0)
+        to_left = left or number == 0
+        table.add_column(Text(column), justify="left" if to_left else "right", no_wrap=not to_left)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, highlight=False)

@@ -1,39 +1,43 @@
-"""Work in threads: how many are worth starting, and results in order with bounded memory."""
+"""Work in threads, with results in order and bounded memory; signals as a request to stop."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Final, TypeVar
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-_AHEAD: Final = 2  # items in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
+_AHEAD: Final = 2  # items in progress or waiting per worker: hides uneven ones, and bounds the memory
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on: fewer than the machine has, under taskset or in a job's share of it."""
+    """The number of cores that this process may use: fewer than the machine has under taskset or in a batch job."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items, ``size`` at a time."""
+    """The items in lists of ``size``; the last may be shorter."""
     rest = iter(items)
     while group := list(islice(rest, size)):
         yield group
 
 
 def in_order(items: Iterable[Item], work: Callable[[Item], Made], workers: int | None) -> Iterator[tuple[Item, Made]]:
-    """Each item with what ``work`` makes of it, in their order; ``workers`` threads (None: one a core) are a few ahead.
+    """Each item with the result of ``work``, in order; ``workers`` threads (None: one per core) are a few items ahead.
 
-    One worker needs no thread. What ``work`` raises is raised here, at its item.
+    One worker needs no thread. An exception in ``work`` is raised at its item.
     """
     workers = workers or usable_cores()
     if workers == 1:
@@ -66,3 +70,51 @@ def single_threaded_opencv() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+EXIT_CODE: Final = 130
+"""The exit code of a command that a signal stopped."""
+
+
+class Interruption:
+    """``asked`` is True after a signal."""
+
+    asked = False
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None], *, grace: float = 0.0) -> Iterator[Interruption]:
+    """Calls ``stop`` at the first SIGINT or SIGTERM; the second one ends the process as usual.
+
+    Signals within ``grace`` seconds of the first are ignored: a launcher of several processes repeats a Ctrl-C that
+    they already got from the terminal. ``stop`` runs in the main thread and must not wait. Outside the main thread,
+    where Python allows no handlers, this does nothing.
+    """
+    seen = Interruption()
+    before: dict[int, Any] = {}
+    first: list[float] = []
+
+    def restore() -> None:
+        while before:
+            number, handler = before.popitem()
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+            seen.asked = True
+            if not grace:
+                restore()
+            stop()
+        elif now - first[0] > grace:
+            restore()
+            signal.raise_signal(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
+    try:
+        yield seen
+    finally:
+        restore()

@@ -16,8 +16,9 @@ import numpy as np
 import escort_codec
 from escort_codec.coding import EdgeMap
 from escort_codec.container.verify import verify
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
+from escort_codec.recipe import EdgeSettings, Recipe
 
 HINTS = [
     encode_hint(np.full((h, w, 3), (9 * h, 7 * w, 99), np.uint8), side=8) for h, w in ((4, 8), (8, 8), (3, 1), (9, 5))
@@ -60,7 +61,7 @@ def make_exemplars(count: int, *, start: int = 0, labels: int = 3, real_bytes: i
                     prompt=f"a picture of {i % 7}" if i % 5 == 0 else None,
                     seeds=(0, 1, 2) if i % 2 else (7,),
                     hint=HINTS[i % len(HINTS)] if i % 3 else None,
-                    made=EdgeSettings(low=50 + i % 2),
+                    edge_settings=EdgeSettings(low=50 + i % 2),
                     recipe=Recipe(preset="lowres") if i % 64 > 60 else Recipe(),
                     coding="rle",
                 )

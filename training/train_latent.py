@@ -2,8 +2,8 @@
 
     python training/train_latent.py OUT --zip tinyimagenet-160.zip --photos caltech40-extra [--steps 60000]
 
-OUT gets ``last.pt`` every few minutes (the run resumes from it), ``log.jsonl`` and at the end ``model.pt``. A picture is
-cut into positions of 8 x 8 pixels; each has 32 latents, integers after multiplication with the gains of a level. The
+OUT gets ``last.pt`` every few minutes (the run resumes from it), ``log.jsonl`` and at the end ``model.pt``. A picture
+is cut into positions of 8 x 8 pixels; each has 32 latents, integers after multiplication with the gains of a level. The
 probability of a latent comes from those decoded before it: a causal 5 x 5 neighbourhood and the earlier channels of its
 own position. The loss is bytes plus lambda times the squared error, with a level drawn for every picture.
 """
@@ -180,7 +180,9 @@ def validate(model: LatentModel, images: Tensor) -> list[dict[str, float]]:
         errors, bits = [], []
         for batch in images.split(100):
             shown, cost = model(batch, torch.full((len(batch),), number))
-            errors.append(((shown.clamp(-0.5, 0.5) + 0.5).mul(255).round() / 255 - batch - 0.5).square().mean((1, 2, 3)))
+            errors.append(
+                ((shown.clamp(-0.5, 0.5) + 0.5).mul(255).round() / 255 - batch - 0.5).square().mean((1, 2, 3))
+            )
             bits.append(cost)
         mse = float(torch.cat(errors).mean())
         rows.append({"bytes": round(float(torch.cat(bits).mean()) / 8, 1), "psnr": round(-10 * math.log10(mse), 3)})
@@ -276,13 +278,16 @@ def main() -> None:
             model.load_state_dict(average)
             curve = validate(model, seen.to(options.device))
             model.load_state_dict(live)
-            ratios = [bytes_at(avif, row["psnr"]) for row in curve]
+            of_avif = [
+                None if (avif_bytes := bytes_at(avif, each["psnr"])) is None else round(each["bytes"] / avif_bytes, 3)
+                for each in curve
+            ]
             row = {
                 "step": step,
                 "pictures_per_second": round((step - first) * options.batch / (time.monotonic() - started), 1),
                 "loss": round(float(loss.detach()), 4),
                 "curve": curve,
-                "of_avif": [None if each is None else round(row["bytes"] / each, 3) for each, row in zip(ratios, curve)],
+                "of_avif": of_avif,
             }
             log.write(json.dumps(row) + "\n")
             log.flush()

@@ -1,4 +1,4 @@
-"""What a CPU does several times as fast in a compiled loop as in torch's operations on whole tensors."""
+"""Compiled loops that are several times as fast on a CPU as torch's operations on whole tensors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def crop_resized(
 ) -> None:
     """Bilinear from the rows ``top`` and ``bottom`` (B, size) and the columns ``left`` and ``right``; then brightness.
 
-    ``images`` (B, 3, H, W), ``out`` (B, 3, size, size). ``down`` and ``along`` are the second ones' weights.
+    ``images`` (B, 3, H, W), ``out`` (B, 3, size, size). ``down`` and ``along`` are the weights of the second
+    ones.
     """
     batch, channels, _, width = images.shape
     size = out.shape[3]
@@ -54,9 +55,9 @@ def crop_resized(
 
 @kernel(void(uint8[:, ::1], int64[:, ::1]))
 def histogram(values: Bytes, counts: Ints) -> None:
-    """Adds to ``counts`` (N, 256) how often each value is in the rows of ``values`` (N, pixels)."""
+    """Adds to ``counts`` (N, 256) how often each value occurs in the rows of ``values`` (N, pixels)."""
     for i in range(len(values)):
-        # Neighbours are often equal: with two counters one need not wait for the other.
+        # Neighbours are often equal: with two counters one does not wait for the other.
         other = np.zeros(256, np.int64)
         for j in range(0, values.shape[1] - 1, 2):
             counts[i, values[i, j]] += 1
@@ -69,7 +70,7 @@ def histogram(values: Bytes, counts: Ints) -> None:
 
 @kernel(void(uint8[:, ::1], uint8[:, ::1], uint8[:, ::1]))
 def look_up(tables: Bytes, values: Bytes, out: Bytes) -> None:
-    """Replaces the rows of ``values`` (N, pixels) by what ``tables`` (N, 256) say."""
+    """Replaces the values in the rows of ``values`` (N, pixels) by those of ``tables`` (N, 256)."""
     for i in range(len(values)):
         for j in range(values.shape[1]):
             out[i, j] = tables[i, values[i, j]]

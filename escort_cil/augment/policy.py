@@ -1,7 +1,7 @@
 """AutoAugment's ImageNet policy (Cubuk et al., CVPR 2019, table 9), each image drawing its own sub-policy.
 
-A sub-policy is two operations, each with a probability and a magnitude level of 0..9. Images are grouped by operation,
-so that a batch takes at most as many steps as there are operations, twice.
+A sub-policy is two operations, each with a probability and a magnitude level of 0..9. Images are grouped by
+operation, so a batch takes at most two steps per operation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from escort_cil.augment import geometry, operations
+from escort_cil.augment import operations
 from escort_codec.registry import Registry
 
 
@@ -21,7 +21,7 @@ class Operation:
     """An operation of AutoAugment: ``apply(images uint8 (B, 3, H, W), magnitudes float32 (B,))``.
 
     The magnitude at level i of 0..9 is ``base + sign * (lowest + (highest - lowest) * i / 9)``; the sign is drawn for
-    each image where ``signed`` is set, else it is +1.
+    each image if ``signed``, else it is +1.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]
@@ -31,17 +31,17 @@ class Operation:
     signed: bool = False
 
     def magnitude(self, level: int, sign: float = 1.0) -> float:
-        """The magnitude at a level, with a sign that counts where the operation is signed."""
+        """The magnitude at a level; the sign counts if the operation is signed."""
         return self.base + (sign if self.signed else 1.0) * (self.lowest + (self.highest - self.lowest) * level / 9)
 
 
-# Ranges of the paper's table 6, as its authors' and the common reimplementations read them.
+# Ranges of the paper's table 6, as in its authors' code and the common reimplementations.
 image_operations: Registry[Operation] = Registry("image operation")
-image_operations.add("ShearX", Operation(geometry.shear_x, 0, 0.3, signed=True))
-image_operations.add("ShearY", Operation(geometry.shear_y, 0, 0.3, signed=True))
-image_operations.add("TranslateX", Operation(geometry.translate_x, 0, 150 / 331, signed=True))
-image_operations.add("TranslateY", Operation(geometry.translate_y, 0, 150 / 331, signed=True))
-image_operations.add("Rotate", Operation(geometry.rotate, 0, 30, signed=True))
+image_operations.add("ShearX", Operation(operations.shear_x, 0, 0.3, signed=True))
+image_operations.add("ShearY", Operation(operations.shear_y, 0, 0.3, signed=True))
+image_operations.add("TranslateX", Operation(operations.translate_x, 0, 150 / 331, signed=True))
+image_operations.add("TranslateY", Operation(operations.translate_y, 0, 150 / 331, signed=True))
+image_operations.add("Rotate", Operation(operations.rotate, 0, 30, signed=True))
 image_operations.add("Color", Operation(operations.color, 0, 0.9, base=1, signed=True))
 image_operations.add("Contrast", Operation(operations.contrast, 0, 0.9, base=1, signed=True))
 image_operations.add("Brightness", Operation(operations.brightness, 0, 0.9, base=1, signed=True))
@@ -84,7 +84,7 @@ IMAGENET_POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ..
 
 @dataclass(frozen=True)
 class PolicyDraws:
-    """What B images drew, on the CPU, where the grouping is done: operations, int64 (B, 2), the position in
+    """The draws of B images, on the CPU, which groups them: operations, int64 (B, 2), positions in
     ``image_operations`` or -1 for none; magnitudes, float32 (B, 2).
     """
 
@@ -115,8 +115,8 @@ def draw_policy(draws: Tensor) -> PolicyDraws:
 
 
 def apply_policy(images: Tensor, draws: PolicyDraws) -> Tensor:
-    """What comes of uint8 (B, 3, H, W) by what the images drew; they are left as they are."""
-    place = torch.arange(len(images))  # where the images lie now
+    """A new batch, uint8 (B, 3, H, W): each image after the operations that it drew."""
+    place = torch.arange(len(images))  # where the images are now
     for stage in (0, 1):
         # Sorted by operation, a group is a slice.
         drawn = draws.operations[place, stage]

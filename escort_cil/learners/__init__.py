@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from escort_cil.learners.base import Hyperparameters, Learner, Schedule, learners, with_options
+from escort_cil.learners.base import Hyperparameters, Learner, Schedule, learners
 from escort_cil.learners.der import Der
 from escort_cil.learners.icarl import Icarl
 from escort_cil.learners.memo import Memo
@@ -12,4 +12,4 @@ from escort_cil.learners.wa import Wa
 for _learner in (Icarl, Wa, Der, Memo, Replay, Finetune, Joint):
     learners.add(_learner.name, _learner)
 
-__all__ = ["Hyperparameters", "Learner", "Schedule", "learners", "with_options"]
+__all__ = ["Hyperparameters", "Learner", "Schedule", "learners"]

@@ -1,14 +1,12 @@
-"""What a learner is: how the network grows, what is minimised, what happens at a phase's end. The rest is the
-trainer's.
-"""
+"""The base of all learners: how the network grows, what is minimised, what happens at a phase's end."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,30 +14,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from escort_cil.networks import BackboneMaker, GrowingNet, IncrementalNet, Output
-from escort_codec.errors import ConfigError
 from escort_codec.registry import Registry
+from escort_codec.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What every method has; the defaults are the paper's. ``init_...`` is for the first phase.
+    """The hyperparameters of every method, with the paper's defaults; ``init_...`` is for the first phase."""
 
-    SGD with momentum; the learning rate is multiplied by ``lr_decay`` at each milestone (an epoch). ``batch_size``
-    counts images an optimiser step, over all devices.
-    """
-
-    init_epochs: int = 200
-    init_lr: float = 0.1
-    init_milestones: tuple[int, ...] = (60, 120, 170)
-    init_lr_decay: float = 0.1
-    init_weight_decay: float = 5e-4
-    epochs: int = 170
-    lr: float = 0.1
-    milestones: tuple[int, ...] = (80, 120)
-    lr_decay: float = 0.1
-    weight_decay: float = 2e-4
-    momentum: float = 0.9
-    batch_size: int = 128
+    init_epochs: int = setting(200, "Epochs of the first phase.", least=1)
+    init_lr: float = setting(0.1, "Learning rate of the first phase.", least=0)
+    init_milestones: tuple[int, ...] = setting((60, 120, 170), "Epochs at which the first phase's learning rate drops.")
+    init_lr_decay: float = setting(0.1, "Factor at each milestone of the first phase.", least=0)
+    init_weight_decay: float = setting(5e-4, "Weight decay of the first phase.", least=0)
+    epochs: int = setting(170, "Epochs of each later phase.", least=1)
+    lr: float = setting(0.1, "Learning rate of later phases.", least=0)
+    milestones: tuple[int, ...] = setting((80, 120), "Epochs at which a later phase's learning rate drops.")
+    lr_decay: float = setting(0.1, "Factor at each milestone of later phases.", least=0)
+    weight_decay: float = setting(2e-4, "Weight decay of later phases.", least=0)
+    momentum: float = setting(0.9, "Momentum of SGD.", least=0)
+    batch_size: int = setting(128, "Images per optimiser step, over all devices.", least=1)
 
     def schedule(self, phase: int) -> Schedule:
         """The optimisation of a phase."""
@@ -91,7 +85,7 @@ class Learner:
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     uses_memory: ClassVar[bool] = True
     sees_all: ClassVar[bool] = False
-    """Whether the images of all phases so far are shown (the upper bound)."""
+    """Whether it trains on the images of all phases so far (the upper bound)."""
 
     def __init__(self, config: Hyperparameters, backbone: BackboneMaker) -> None:
         self.config = config
@@ -108,7 +102,7 @@ class Learner:
 
     @property
     def net(self) -> GrowingNet:
-        """The network; there is one after the first ``begin_phase``."""
+        """The network, after the first ``begin_phase``."""
         assert self.network is not None
         return self.network
 
@@ -123,7 +117,7 @@ class Learner:
         self.freeze()
 
     def freeze(self) -> None:
-        """Says which weights are not trained in this phase."""
+        """Freezes the weights that this phase does not train."""
 
     def train_mode(self) -> None:
         """Puts the network into training mode."""
@@ -134,10 +128,10 @@ class Learner:
         return F.cross_entropy(output.logits, targets)
 
     def end_training(self) -> None:
-        """What is done to the network once the phase's training is over."""
+        """Changes the network after the phase's training."""
 
     def end_phase(self) -> None:
-        """What is kept for the next phase."""
+        """Keeps what the next phase needs."""
 
     def keep_old_network(self) -> None:
         """Keeps a frozen copy of the network in evaluation mode as ``old_network``."""
@@ -152,7 +146,7 @@ class Learner:
 
 
 def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of softened outputs (Hinton et al. 2015) without the factor T^2, as PyCIL has it.
+    """Cross-entropy of softened outputs (Hinton et al. 2015) without the factor T^2, as in PyCIL.
 
     Both (B, known); the mean over the batch.
     """
@@ -168,60 +162,10 @@ def auxiliary_targets(targets: Tensor, known: int) -> Tensor:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers from ``seed`` inside, and as they were after it."""
+    """torch's random numbers come from ``seed`` in the block; afterwards they continue as if it had not run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def with_options(kind: type[Hyperparameters], options: Mapping[str, object]) -> Hyperparameters:
-    """A method's hyperparameters with some overridden; raises ConfigError naming the nearest for an unknown one.
-
-    A value may be text as typed on a command line: ``2``, ``0.5``, ``true``, ``80,120``.
-    """
-    known = {field.name: field for field in fields(kind)}
-    values: dict[str, Any] = {}
-    for key, value in options.items():
-        if key not in known:
-            raise ConfigError(unknown(f"the method's option {key!r}", key, known))
-        default = getattr(kind(), key)
-        values[key] = _converted(key, value, default)
-    return kind(**values)
-
-
-def unknown(what: str, key: str, known: Mapping[str, object]) -> str:
-    """'... is not known; did you mean ...?'"""
-    import difflib
-
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
-    return f"{what} is not known; {hint}"
-
-
-def _converted(key: str, value: object, default: object) -> Any:
-    try:
-        if isinstance(default, bool):
-            if isinstance(value, bool):
-                return value
-            return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
-        if isinstance(default, tuple):
-            parts = [part for part in value.split(",") if part] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-            return tuple(int(part) for part in parts)
-        if isinstance(default, int):
-            number = float(value)  # type: ignore[arg-type]
-            if number != int(number) or number < 1:
-                raise ValueError
-            return int(number)
-        if isinstance(default, float):
-            number = float(value)  # type: ignore[arg-type]
-            if not (math.isfinite(number) and number >= 0):
-                raise ValueError
-            return number
-        return str(value)
-    except (TypeError, ValueError, KeyError) as exc:
-        example = {bool: "true or false", tuple: "whole numbers as in 80,120", int: "a whole number of at least 1"}
-        wanted = example.get(type(default), "a number of at least 0")
-        raise ConfigError(f"the method's option {key!r} cannot be {value!r}: give {wanted}") from exc
 
 
 learners: Registry[type[Learner]] = Registry("learner")

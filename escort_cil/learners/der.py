@@ -12,18 +12,19 @@ from torch.nn import functional as F
 
 from escort_cil.learners.base import Hyperparameters, Learner, auxiliary_targets
 from escort_cil.networks import BackboneListNet, ExpandingNet, GrowingNet, Output
+from escort_codec.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
 class DerHyperparameters(Hyperparameters):
-    """``aux_weight`` multiplies the auxiliary head's loss."""
+    """DER's own settings."""
 
     milestones: tuple[int, ...] = (80, 120, 150)
-    aux_weight: float = 1.0
+    aux_weight: float = setting(1.0, "Weight of the auxiliary head's loss.", least=0)
 
 
 class Expanding(Learner):
-    """What DER and MEMO share: old parts frozen, an auxiliary head's loss, weight alignment after later phases."""
+    """Common to DER and MEMO: frozen old parts, an auxiliary head's loss, weight alignment after later phases."""
 
     config: DerHyperparameters
 
@@ -42,7 +43,7 @@ class Expanding(Learner):
         self.parts.train_newest()
 
     def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy + ``aux_weight`` times the auxiliary head's, for which all old classes are one."""
+        """Cross-entropy + ``aux_weight`` times the auxiliary head's, in which all old classes are one."""
         loss = F.cross_entropy(output.logits, targets)
         if output.aux is None:
             return loss
@@ -55,7 +56,7 @@ class Expanding(Learner):
 
 
 class Der(Expanding):
-    """A backbone a phase, started from the one before."""
+    """A backbone for each phase, initialised from the one before."""
 
     name = "der"
     hyperparameters = DerHyperparameters

@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from escort_cil.learners.base import Hyperparameters, Learner, distillation
 from escort_cil.networks import Output
+from escort_codec.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
 class IcarlHyperparameters(Hyperparameters):
-    """``temperature`` softens both sides of the distillation."""
+    """iCaRL's own settings."""
 
-    temperature: float = 2.0
+    temperature: float = setting(2.0, "Softens both sides of the distillation.", least=0)
 
 
 class Icarl(Learner):

@@ -9,14 +9,15 @@ from torch.nn import functional as F
 
 from escort_cil.learners.base import Hyperparameters, Learner, distillation
 from escort_cil.networks import Output
+from escort_codec.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
 class WaHyperparameters(Hyperparameters):
-    """``temperature`` softens both sides of the distillation."""
+    """WA's own settings."""
 
     milestones: tuple[int, ...] = (60, 100, 140)
-    temperature: float = 2.0
+    temperature: float = setting(2.0, "Softens both sides of the distillation.", least=0)
 
 
 class Wa(Learner):

@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 from escort_codec.container import Reader
 from escort_codec.errors import OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.regenerate import DEFAULT, Options, regenerators
-from escort_codec.regenerate.manifest import read_manifest
-from escort_codec.regenerate.output import Saving, Watch, prepare_tree, write_tree
-from escort_codec.regenerate.plan import Choice, make_plan
+from escort_codec.export.manifest import read_manifest
+from escort_codec.export.plan import Choice, make_plan
+from escort_codec.export.tree import Saving, prepare_tree, write_tree
+from escort_codec.regenerate import DEFAULT, make_regenerator
 from escort_codec.source import load_rgb
 
 
@@ -32,7 +32,7 @@ def unpack(
     *,
     seeds: Sequence[int] | None = None,
     regenerator: str = DEFAULT,
-    options: Options | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> list[list[Path]]:
     """The images of a memory file's exemplars as files in ``folder``, one list an exemplar, in the file's order.
 
@@ -42,13 +42,12 @@ def unpack(
     """
     folder = Path(folder)
     choice = Choice(seeds=None if seeds is None else tuple(seeds))
-    failed: list[str] = []
-    with Reader(memory) as reader, regenerators.get(regenerator)(options or Options()) as maker:
+    with Reader(memory) as reader, make_regenerator(regenerator, options) as maker:
         prepare_tree(folder)
         plan = make_plan(reader, folder, choice, maker)
-        write_tree(reader, folder, plan.tasks, maker, Saving(), watch=Watch(fail=failed.append))
-        if failed or plan.failures:
-            raise RegenerationError(f"{memory}: {(failed + plan.failures)[0]}")
+        outcome = write_tree(reader, folder, plan.tasks, maker, Saving())
+        if plan.failures or outcome.failed:
+            raise RegenerationError(f"{memory}: {(plan.failures + outcome.failures)[0]}")
         # By name, as the folder may hold images of other memory files too, such as that of the phase before.
         made = {(entry.exemplar, entry.seed): folder / entry.image for entry in read_manifest(folder).values()}
         return [_images(exemplar, choice.seeds, made, folder) for exemplar in reader]
@@ -85,7 +84,7 @@ class MemoryDataset(Dataset[tuple[Any, int]]):
         transform: Callable[[NDArray[np.uint8]], Any] | None = None,
         seeds: Sequence[int] | None = None,
         regenerator: str = DEFAULT,
-        options: Options | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
         self.labels, self.targets = _targets(memory, class_order)
@@ -108,7 +107,7 @@ def pycil_memory(
     class_order: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     regenerator: str = DEFAULT,
-    options: Options | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """A memory file as PyCIL keeps it: (data, targets), paths of image files and class numbers, of equal length.
 

@@ -1,34 +1,108 @@
-"""The budget of a memory, and filling a memory to within one exemplar of it."""
+"""How large a memory may be (the setting ``budget``), and what of the exemplars on offer it then holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Protocol
 
-from escort_cil.maker import Maker
-from escort_cil.memory.contents import UNITS_A_PROMPT, ClassMemory, Contents, packed
-from escort_cil.policy import Mix
-from escort_codec.errors import ConfigError
+from escort_cil.memory.contents import ClassMemory, Contents, packed
+from escort_cil.memory.encoder import ExemplarEncoder
+from escort_cil.memory.keep import Keep, Part, interleaved, scaled_counts
+from escort_codec.errors import ConfigError, UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.settings import parse_bytes
 from escort_codec.source import SourceImage
 
-Counts = tuple[int, int]
-"""Real exemplars and prompts of a class."""
+Counts = tuple[int, ...]
+"""Exemplars of a class, one number for each part of ``keep``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a memory may hold: ``amount`` bytes or the paper's units, in all or ``per_class`` so far.
+
+    Without an amount the counts of ``keep`` are all that limits it.
+    """
+
+    keep: Keep
+    amount: float | None = None
+    unit: Literal["bytes", "units"] = "units"
+    per_class: bool = True
+
+    @classmethod
+    def parse(cls, text: str, keep: str = "") -> Budget:
+        """``2MB``, ``20KB/class``, ``2000units``, ``20units/class``; "" is no amount.
+
+        ``keep`` is the setting of that name. If it is "", bytes keep prompts alone, units originals alone, and no
+        amount keeps the paper's mixture: 18 originals and 48 prompts per class, which are 20 units. Raises ConfigError.
+        """
+        kept = Keep.parse(keep) if keep else None
+        if not text:
+            if kept is not None and not kept.counts:
+                return cls(kept, 20)
+            return cls(kept or Keep.parse("18 original + 48 prompt"))
+        match = re.fullmatch(r"\s*(.*?)\s*(/\s*class)?\s*", text)
+        amount, per_class = (match[1], match[2] is not None) if match else (text, False)
+        units = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*units?", amount)
+        if units:
+            budget = cls(kept or Keep.parse("original"), float(units[1]), "units", per_class)
+            if budget.keep.counts and per_class and budget.keep.units > float(units[1]) + 1e-9:
+                needed = f"{budget.keep} needs {budget.keep.units:g} units per class"
+                raise ConfigError(f"{needed}: give more, or keep less", setting="budget", value=text)
+            return budget
+        try:
+            return cls(kept or Keep.parse("prompt"), parse_bytes(amount), "bytes", per_class)
+        except UsageError as exc:
+            form = "write 200KB, 20KB/class, 20units/class or 2000units"
+            raise ConfigError(form, setting="budget", value=text) from exc
+
+    def __str__(self) -> str:
+        if self.amount is None:
+            return ""
+        each = "/class" if self.per_class else ""
+        if self.unit == "units":
+            return f"{self.amount:g}units{each}"
+        for name, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+            if self.amount and self.amount % size == 0:
+                return f"{self.amount // size:g}{name}{each}"
+        return f"{self.amount:.0f}B{each}"
+
+    def limit(self, classes: int) -> int | None:
+        """Bytes that the file may have with N ``classes``; None if bytes are not limited."""
+        if self.amount is None or self.unit != "bytes":
+            return None
+        return int(self.amount) * (classes if self.per_class else 1)
+
+    def counts(self, classes: int) -> Counts:
+        """Exemplars per class if bytes are not limited."""
+        keep = self.keep
+        whole = tuple(int(part.amount) for part in keep.parts)
+        if self.amount is None:
+            return whole
+        units = self.amount if self.per_class else self.amount / classes
+        if not keep.counts:
+            return scaled_counts(keep, units)
+        if self.per_class:
+            return whole
+        share = min(1.0, units / keep.units) if keep.units else 0.0
+        return tuple(int(share * count + 1e-9) for count in whole)
 
 
 class Shelf(Protocol):
-    """What a class offers to the memory: its exemplars of both kinds, the best first."""
+    """What a class offers to the memory: its exemplars of each part of ``keep``, the best first."""
 
     @property
     def label(self) -> str:
         """The class."""
 
-    def most(self, real: int) -> Counts:
-        """How many there are at most: real ones, and prompts once ``real`` real ones are taken."""
+    def most(self, counts: Counts, part: int) -> int:
+        """How many of a part there are at most, once ``counts`` of the parts before it are taken."""
 
-    def take(self, real: int, prompts: int) -> ClassMemory:
-        """The first of each kind."""
+    def take(self, counts: Counts) -> ClassMemory:
+        """The first of each part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,99 +110,89 @@ class OldShelf:
     """A class of an earlier phase: what the memory holds of it, and nothing else."""
 
     held: ClassMemory
+    parts: tuple[Part, ...]
 
     @property
     def label(self) -> str:
         """The class."""
         return self.held.label
 
-    def most(self, real: int) -> Counts:
+    def most(self, counts: Counts, part: int) -> int:
         """What is held."""
-        return len(self.held.real), len(self.held.prompts)
+        return len(self.held.of(self.parts[part].kind.stored))
 
-    def take(self, real: int, prompts: int) -> ClassMemory:
+    def take(self, counts: Counts) -> ClassMemory:
         """Drops from the end of each kind's order."""
-        return ClassMemory(self.label, self.held.real[:real], self.held.prompts[:prompts])
+        held = {part.kind.stored: self.held.of(part.kind.stored) for part in self.parts}
+        return replace(self.held, by_kind={k: g[:n] for (k, g), n in zip(held.items(), counts, strict=True)})
 
 
 class NewShelf:
-    """A class of this phase: its images in the order of selection. The first become real exemplars, the next prompts.
+    """A class of this phase: its images in the order of selection, the first for the first part, the next for the next.
 
-    Exemplars are made when they are first asked for.
+    Exemplars are taken from the encoder when they are first asked for.
     """
 
-    def __init__(self, label: str, images: Sequence[SourceImage], maker: Maker) -> None:
+    def __init__(
+        self, label: str, images: Sequence[SourceImage], parts: Sequence[Part], encoder: ExemplarEncoder
+    ) -> None:
         self.label = label
         self._images = images
-        self._maker = maker
-        self._real: list[Exemplar] = []
-        self._prompts: dict[int, Exemplar] = {}
+        self._parts = parts
+        self._encoder = encoder
+        self._made: list[dict[int, Exemplar]] = [{} for _ in parts]
 
-    def most(self, real: int) -> Counts:
-        """An image is one or the other."""
-        return len(self._images), max(0, len(self._images) - real)
+    def most(self, counts: Counts, part: int) -> int:
+        """An image is remembered once."""
+        return max(0, len(self._images) - sum(counts[:part]))
 
-    def take(self, real: int, prompts: int) -> ClassMemory:
+    def take(self, counts: Counts) -> ClassMemory:
         """Makes what is not made yet."""
-        if len(self._real) < real:
-            self._real += self._maker.reals(self._images[len(self._real) : real])
-        wanted = range(real, real + prompts)
-        missing = [i for i in wanted if i not in self._prompts]
-        made = self._maker.prompts([self._images[i] for i in missing])
-        self._prompts.update(zip(missing, made, strict=True))
-        return ClassMemory(self.label, tuple(self._real[:real]), tuple(self._prompts[i] for i in wanted))
+        groups: dict[str, tuple[Exemplar, ...]] = {}
+        start = 0
+        for part, made, count in zip(self._parts, self._made, counts, strict=True):
+            indices = range(start, start + count)
+            missing = [i for i in indices if i not in made]
+            exemplars = self._encoder.exemplars(part.kind, [self._images[i] for i in missing])
+            made.update(zip(missing, exemplars, strict=True))
+            groups[part.kind.stored] = tuple(made[i] for i in indices)
+            start += count
+        return ClassMemory(self.label, groups)
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a memory may hold: bytes (in all, or for each class so far), or the paper's units.
-
-    In bytes, ``mix`` says how they are shared, or how many of each kind a class has at most. In units ``mix`` are
-    counts, and ``size`` (PyCIL's ``memory_size``) is what all classes have together.
-    """
-
-    mix: Mix
-    total: int | None = None
-    per_class: int | None = None
-    size: float | None = None
-
-    @property
-    def in_bytes(self) -> bool:
-        """Whether bytes are limited."""
-        return self.total is not None or self.per_class is not None
-
-    def limit(self, classes: int) -> int | None:
-        """Bytes that the file may have with so many classes; None where they are not limited."""
-        if self.total is not None:
-            return self.total
-        return None if self.per_class is None else self.per_class * classes
+def make_shelves(
+    held: Contents, ordered: Mapping[str, Sequence[SourceImage]], budget: Budget, encoder: ExemplarEncoder
+) -> list[Shelf]:
+    """The shelves of old classes and of new ones, whose images are ``ordered`` the best first."""
+    parts = budget.keep.parts
+    old: list[Shelf] = [OldShelf(memory, parts) for memory in held]
+    return old + [NewShelf(label, images, parts, encoder) for label, images in ordered.items()]
 
 
 def fill(shelves: Sequence[Shelf], budget: Budget) -> Contents:
-    """Chooses from the shelves what the memory holds; shelves are in class order.
+    """Chooses from the shelves, which are in class order, what the memory holds.
 
-    In bytes: every class has as many exemplars as the others (fewer where it has no more), as many as fit; then one
-    more for single classes, in class order, while they fit. With shares the real exemplars are chosen first, within
-    their share, then prompts in what is left. Raises ConfigError where not one exemplar fits.
+    In bytes every class gets as many exemplars as the others (fewer if it has no more), as many as fit; then single
+    classes get one more, in class order, while they fit. With shares the first part is chosen within its share, then
+    the next one within the shares of both, and so on. Raises ConfigError if not one exemplar fits.
     """
-    limit = budget.limit(len(shelves))
+    limit, parts = budget.limit(len(shelves)), budget.keep.parts
+    none = (0,) * len(parts)
     if limit is None:
-        return _in_units(shelves, budget)
-    if budget.mix.counts:
-        steps = _interleaved(int(budget.mix.real), int(budget.mix.prompt))
-        counts = _grow(shelves, limit, [(0, 0)] * len(shelves), len(steps) - 1, lambda base, n: steps[n])
+        counts = budget.counts(len(shelves))
+        return tuple(shelf.take(_within(shelf, counts)) for shelf in shelves)
+    chosen = [none] * len(shelves)
+    if budget.keep.counts:
+        steps = interleaved([int(part.amount) for part in parts])
+        chosen = _grow(shelves, limit, chosen, len(steps) - 1, lambda base, n: steps[n])
     else:
-        counts = [(0, 0)] * len(shelves)
-        share = limit if not budget.mix.prompt else int(limit * budget.mix.real)
-        if budget.mix.real:
-            most = max(shelf.most(0)[0] for shelf in shelves)
-            counts = _grow(shelves, share, counts, most, lambda base, n: (n, 0))
-        if budget.mix.prompt:
-            most = max(shelf.most(base[0])[1] for shelf, base in zip(shelves, counts, strict=True))
-            counts = _grow(shelves, limit, counts, most, lambda base, n: (base[0], n))
-    contents = tuple(shelf.take(*pair) for shelf, pair in zip(shelves, counts, strict=True))
-    if not any(map(len, contents)) and any(shelf.most(0) != (0, 0) for shelf in shelves):
-        raise ConfigError(f"the budget of {limit} bytes holds not one exemplar: give more")
+        for i in range(len(parts)):
+            share = limit if i == len(parts) - 1 else int(limit * sum(part.amount for part in parts[: i + 1]))
+            most = max(shelf.most(base, i) for shelf, base in zip(shelves, chosen, strict=True))
+            chosen = _grow(shelves, share, chosen, most, partial(_with_count, i))
+    contents = tuple(shelf.take(counts) for shelf, counts in zip(shelves, chosen, strict=True))
+    if not any(map(len, contents)) and any(shelf.most(none, i) for shelf in shelves for i in range(len(parts))):
+        raise ConfigError(f"{limit} bytes cannot hold one exemplar: give more", setting="budget", value=str(budget))
     return contents
 
 
@@ -138,7 +202,7 @@ def _grow(
     """The largest n at which all classes' ``step(base, n)`` fit, then n + 1 for those whose next one still fits."""
 
     def counts(n: int) -> list[Counts]:
-        return [_within(shelf, step(pair, n)) for shelf, pair in zip(shelves, base, strict=True)]
+        return [_within(shelf, step(each, n)) for shelf, each in zip(shelves, base, strict=True)]
 
     # Doubling first, so that no more exemplars are made than about twice those that fit.
     low, high = 0, 1
@@ -150,34 +214,26 @@ def _grow(
         low, high = (middle, high) if _fits(shelves, counts(middle), limit) else (low, middle)
     chosen = counts(low)
     if low < most:
-        for i, (shelf, pair) in enumerate(zip(shelves, base, strict=True)):
+        for i, (shelf, each) in enumerate(zip(shelves, base, strict=True)):
             more = chosen.copy()
-            more[i] = _within(shelf, step(pair, low + 1))
+            more[i] = _within(shelf, step(each, low + 1))
             if more != chosen and _fits(shelves, more, limit):
                 chosen = more
     return chosen
 
 
+def _with_count(part: int, base: Counts, count: int) -> Counts:
+    return (*base[:part], count, *base[part + 1 :])
+
+
 def _within(shelf: Shelf, wanted: Counts) -> Counts:
-    real = min(wanted[0], shelf.most(0)[0])
-    return real, min(wanted[1], shelf.most(real)[1])
+    counts: Counts = ()
+    for part, count in enumerate(wanted):
+        counts += (min(count, shelf.most(counts, part)),)
+    return counts
 
 
 def _fits(shelves: Sequence[Shelf], counts: Sequence[Counts], limit: int) -> bool:
-    contents = [shelf.take(*pair) for shelf, pair in zip(shelves, counts, strict=True)]
+    contents = [shelf.take(each) for shelf, each in zip(shelves, counts, strict=True)]
     payload = sum(len(e.payload) + len(e.hint or b"") for memory in contents for e in memory.exemplars)
     return payload <= limit and len(packed(contents)) <= limit
-
-
-def _interleaved(real: int, prompts: int) -> list[Counts]:
-    """Counts after each step towards (real, prompts), both kinds growing in proportion."""
-    total = real + prompts
-    return [(n * real // total, n - n * real // total) for n in range(total + 1)]
-
-
-def _in_units(shelves: Sequence[Shelf], budget: Budget) -> Contents:
-    real, prompts = int(budget.mix.real), int(budget.mix.prompt)
-    if budget.size is not None:
-        share = budget.size / len(shelves) / (real + UNITS_A_PROMPT * prompts)
-        real, prompts = (int(min(1.0, share) * count + 1e-9) for count in (real, prompts))
-    return tuple(shelf.take(*_within(shelf, (real, prompts))) for shelf in shelves)

@@ -1,37 +1,41 @@
-"""What a memory holds, class by class; read from and written to its file."""
+"""What a memory holds, class by class, read from its file and packed into it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from escort_cil.metrics import MemoryFigures
-from escort_codec.container import Reader, pack, sink
+from escort_cil.memory.keep import STORED
+from escort_cil.memory.kinds import kinds
+from escort_cil.metrics import DECIMALS
+from escort_codec.container import Reader, pack
 from escort_codec.exemplar import Exemplar
-
-UNITS_A_PROMPT = 1 / 24  # the paper's count: a real exemplar is 1
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMemory:
-    """One class's exemplars, each kind in its order of selection, the best first."""
+    """One class's exemplars by the kind that they are stored as, each in the order of selection, the best first."""
 
     label: str
-    real: tuple[Exemplar, ...] = ()
-    prompts: tuple[Exemplar, ...] = ()
+    by_kind: Mapping[str, tuple[Exemplar, ...]] = field(default_factory=dict)
+
+    def of(self, stored: str) -> tuple[Exemplar, ...]:
+        """The exemplars that are stored as one kind: "real" or "prompt"."""
+        return self.by_kind.get(stored, ())
 
     @property
     def exemplars(self) -> tuple[Exemplar, ...]:
-        """All: real ones first, as they stand in the file."""
-        return self.real + self.prompts
+        """All, in the order in which they stand in the file: real ones first."""
+        return tuple(exemplar for stored in STORED for exemplar in self.of(stored))
 
     def __len__(self) -> int:
-        return len(self.real) + len(self.prompts)
+        return len(self.exemplars)
 
 
-Contents = tuple[ClassMemory, ...]
-"""A memory: classes in class order."""
+Contents: TypeAlias = tuple[ClassMemory, ...]
+"""A memory: its classes in class order."""
 
 
 def exemplars_of(contents: Sequence[ClassMemory]) -> list[Exemplar]:
@@ -40,17 +44,13 @@ def exemplars_of(contents: Sequence[ClassMemory]) -> list[Exemplar]:
 
 
 def read_contents(path: Path, labels: Sequence[str]) -> Contents:
-    """The memory in a file, with an entry for each of ``labels`` (class order); other classes follow as they come."""
+    """The memory in a file, with an entry for each of ``labels`` (class order); further classes follow as they come."""
     found: dict[str, list[Exemplar]] = {label: [] for label in labels}
     with Reader(path) as reader:
         for exemplar in reader:
             found.setdefault(exemplar.label, []).append(exemplar)
     return tuple(
-        ClassMemory(
-            label,
-            tuple(exemplar for exemplar in group if exemplar.kind == "real"),
-            tuple(exemplar for exemplar in group if exemplar.kind == "prompt"),
-        )
+        ClassMemory(label, {stored: tuple(e for e in group if e.kind == stored) for stored in STORED})
         for label, group in found.items()
     )
 
@@ -60,13 +60,36 @@ def packed(contents: Sequence[ClassMemory]) -> bytes:
     return pack(exemplars_of(contents))
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file beside ``path``, syncs it and puts it in place in one step. Raises OutputError, BusyError."""
-    sink.write_whole(path, data)
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """The memory after a phase: the file's bytes, exemplars by kind, and the paper's units.
+
+    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far.
+    """
+
+    bytes: int = 0
+    real: int = 0
+    prompt: int = 0
+    units: float = 0.0
+    real_by_class: tuple[int, ...] = ()
+    prompt_by_class: tuple[int, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """The keys ``memory_...`` of a line of metrics.jsonl."""
+        return {
+            "memory_bytes": self.bytes,
+            "memory_real": self.real,
+            "memory_prompt": self.prompt,
+            "memory_units": round(self.units, DECIMALS),
+            "memory_real_by_class": list(self.real_by_class),
+            "memory_prompt_by_class": list(self.prompt_by_class),
+        }
 
 
 def figures_of(contents: Sequence[ClassMemory], size: int) -> MemoryFigures:
     """Counts by kind and class; ``size`` is the file's, in bytes."""
-    real = tuple(len(memory.real) for memory in contents)
-    prompt = tuple(len(memory.prompts) for memory in contents)
-    return MemoryFigures(size, sum(real), sum(prompt), sum(real) + UNITS_A_PROMPT * sum(prompt), real, prompt)
+    real, prompt = (tuple(len(memory.of(stored)) for memory in contents) for stored in ("real", "prompt"))
+    units = {kind.stored: kind.units for kind in kinds}
+    return MemoryFigures(
+        size, sum(real), sum(prompt), units["real"] * sum(real) + units["prompt"] * sum(prompt), real, prompt
+    )

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from escort_cil.networks.backbone import Backbone, BackboneMaker, backbones
-from escort_cil.networks.cifar import resnet32
+from escort_cil.networks.backbones import (
+    Backbone,
+    BackboneMaker,
+    backbones,
+    resnet10,
+    resnet18,
+    resnet32,
+    resnet34,
+    resnet50,
+)
 from escort_cil.networks.growing import (
     BackboneListNet,
     ExpandingNet,
@@ -13,13 +21,9 @@ from escort_cil.networks.growing import (
     Output,
     SharedStagesNet,
 )
-from escort_cil.networks.resnet import resnet10, resnet18, resnet34, resnet50
 
-backbones.add("resnet10", resnet10)
-backbones.add("resnet18", resnet18)
-backbones.add("resnet32", resnet32)
-backbones.add("resnet34", resnet34)
-backbones.add("resnet50", resnet50)
+for _backbone in (resnet10, resnet18, resnet32, resnet34, resnet50):
+    backbones.add(_backbone.__name__, _backbone)
 
 __all__ = [
     "Backbone",

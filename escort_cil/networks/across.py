@@ -1,7 +1,7 @@
-"""Batch normalisation over the batches of all processes, on any device.
+"""Batch normalisation over the batches of all processes.
 
-torch's own ``SyncBatchNorm`` is for GPUs alone. With this one, several processes that share a batch compute what one
-process computes of the whole batch, up to rounding.
+torch's own ``SyncBatchNorm`` is for GPUs alone. With the one here, several processes on CPUs that share a batch compute
+what one process computes of the whole batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -60,8 +60,21 @@ class BatchNormAcross(nn.BatchNorm2d):
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
 
 
-def normalise_across(network: nn.Module) -> None:
-    """Makes every ``BatchNorm2d`` of a network one over all processes, keeping weights and statistics."""
-    for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = BatchNormAcross
+def normalise_across(network: nn.Module, *, gpu: bool) -> None:
+    """Makes every ``BatchNorm2d`` of a network one over all processes, keeping weights and statistics.
+
+    On GPUs it becomes torch's ``SyncBatchNorm``, elsewhere ``BatchNormAcross``.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(module, name, _across(child, nn.SyncBatchNorm if gpu else BatchNormAcross))
+
+
+def _across(plain: nn.BatchNorm2d, kind: type[nn.SyncBatchNorm | BatchNormAcross]) -> nn.Module:
+    across = kind(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
+    across.weight, across.bias = plain.weight, plain.bias
+    across.running_mean, across.running_var = plain.running_mean, plain.running_var
+    across.num_batches_tracked = plain.num_batches_tracked
+    across.training = plain.training
+    return across

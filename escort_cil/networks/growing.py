@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from escort_cil.networks.backbone import BackboneMaker
+from escort_cil.networks.backbones import BackboneMaker
 
 
 class Output(NamedTuple):
-    """What a network says of B images: features (B, D), logits (B, classes), auxiliary logits (B, new + 1) or None."""
+    """A network's output for B images: features (B, D), logits (B, classes), auxiliary logits (B, new + 1) or None."""
 
     features: Tensor
     logits: Tensor
@@ -38,7 +38,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, old: Head) -> None:
-        """Takes over the weights of the old head's classes and features; what is new stays as it is."""
+        """Copies the weights of the old head's classes and features; new ones stay unchanged."""
         classes, features = old.weight.shape
         self.weight[:classes, :features] = old.weight
         self.bias[:classes] = old.bias
@@ -56,7 +56,7 @@ class Head(nn.Module):
 
 
 class GrowingNet(nn.Module, ABC):
-    """A network that ``grow`` gives classes, phase by phase. The first call makes it whole."""
+    """A network whose classes grow phase by phase; the first ``grow`` makes its parts."""
 
     head: Head
 
@@ -90,7 +90,7 @@ class GrowingNet(nn.Module, ABC):
         return None
 
     def grow(self, new: int) -> None:
-        """Adds ``new`` classes, drawing their weights from torch's random numbers; old weights stay."""
+        """Adds ``new`` classes with weights from torch's random numbers; old weights stay."""
         self._expand(new)
         self.classes += new
         head = Head(self.feature_dim, self.classes)
@@ -100,7 +100,7 @@ class GrowingNet(nn.Module, ABC):
 
     @abstractmethod
     def _expand(self, new: int) -> None:
-        """Makes or adds what extracts the features."""
+        """Makes or adds a feature extractor."""
 
 
 class IncrementalNet(GrowingNet):
@@ -155,12 +155,12 @@ class ExpandingNet(GrowingNet):
         return logits
 
     def freeze_old_parts(self) -> None:
-        """Weights of all parts but the newest are not trained."""
+        """Freezes the weights of all parts but the newest."""
         for part in self.parts[:-1]:
             part.requires_grad_(False)
 
     def train_newest(self) -> None:
-        """Training mode, but the old parts' batch norms go on with what they have learnt."""
+        """Training mode, but the old parts' batch norms keep their statistics."""
         self.train()
         for part in self.parts[:-1]:
             part.eval()

@@ -1,18 +1,17 @@
-"""What a memory file holds: bytes by class, and pictures of a few exemplars, as data that lives in the page."""
+"""The contents of a memory file: counts and bytes by class, and a few exemplars as images that live in the page."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_cil.report.tables import size_text
+from escort_cil.report.drawing import size_text
 from escort_codec.coding.base import EdgeMap
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError
@@ -27,8 +26,8 @@ SEEDS: Final = 3  # shown of each prompt
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image as a data URI of ``width`` x ``height`` pixels, or, with an empty ``uri``, why there is none."""
+class GalleryImage:
+    """An image as a data URI of ``width`` x ``height`` pixels; if ``uri`` is empty, ``alt`` says why."""
 
     uri: str
     caption: str
@@ -39,25 +38,24 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GalleryEntry:
     """One exemplar of the gallery."""
 
     title: str
     kind: str
     facts: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[GalleryImage, ...]
 
 
 @dataclass
-class Holding:
-    """What a memory holds of one class: exemplars, and bytes of image files, edge maps and hints."""
+class ClassBytes:
+    """The memory of one class: exemplars, and bytes of image files, edge maps and hints."""
 
     real: int = 0
     prompts: int = 0
     real_bytes: int = 0
     edge_bytes: int = 0
     hint_bytes: int = 0
-    positions: list[int] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
@@ -65,26 +63,25 @@ class Holding:
         return self.real_bytes + self.edge_bytes + self.hint_bytes
 
 
-def holdings(reader: Reader) -> dict[str, Holding]:
-    """By class, in the order of first appearance."""
-    found: dict[str, Holding] = {}
-    for position, exemplar in enumerate(reader):
-        holding = found.setdefault(exemplar.label, Holding())
-        holding.positions.append(position)
+def memory_by_class(reader: Reader) -> dict[str, ClassBytes]:
+    """By label, in the order of first appearance."""
+    found: dict[str, ClassBytes] = {}
+    for exemplar in reader:
+        memory = found.setdefault(exemplar.label, ClassBytes())
         if exemplar.kind == "real":
-            holding.real += 1
-            holding.real_bytes += len(exemplar.payload)
+            memory.real += 1
+            memory.real_bytes += len(exemplar.payload)
         else:
-            holding.prompts += 1
-            holding.edge_bytes += len(exemplar.payload)
-            holding.hint_bytes += len(exemplar.hint or b"")
+            memory.prompts += 1
+            memory.edge_bytes += len(exemplar.payload)
+            memory.hint_bytes += len(exemplar.hint or b"")
     return found
 
 
-def gallery(path: Path, count: int, regenerator: Regenerator) -> list[Entry]:
-    """``count`` exemplars of a memory file, real ones and prompts by turns, spread over its classes.
+def gallery(path: Path, count: int, regenerator: Regenerator) -> list[GalleryEntry]:
+    """``count`` exemplars of a memory file, half of them real and half prompts, spread over its classes.
 
-    Raises EscortError where the file cannot be read; an image that cannot be shown becomes a picture that says why.
+    Raises EscortError if the file cannot be read; an image that cannot be shown says why.
     """
     with Reader(path) as reader:
         chosen = [reader[position] for position in _choose(reader, count)]
@@ -92,7 +89,7 @@ def gallery(path: Path, count: int, regenerator: Regenerator) -> list[Entry]:
 
 
 def _choose(reader: Reader, count: int) -> list[int]:
-    """Positions, half of each kind where both are there: each kind's first of classes that lie evenly apart."""
+    """Positions, half of each kind if there are enough: of each kind the first of evenly spaced classes."""
     firsts: dict[str, dict[str, int]] = {"real": {}, "prompt": {}}
     kinds: dict[str, list[int]] = {"real": [], "prompt": []}
     for position, exemplar in enumerate(reader):
@@ -109,46 +106,46 @@ def _choose(reader: Reader, count: int) -> list[int]:
     return chosen
 
 
-def _real(exemplar: Exemplar) -> Entry:
+def _real(exemplar: Exemplar) -> GalleryEntry:
     height, width = exemplar.size
     try:
-        picture = _photograph(load_rgb(exemplar.image), "image kept", f"{exemplar.label}: the image that is kept")
+        image = _photograph(load_rgb(exemplar.image), "image kept", f"{exemplar.label}: the image that is kept")
     except EscortError as exc:
-        picture = Picture("", "image kept", f"not shown: {exc}")
+        image = GalleryImage("", "image kept", f"not shown: {exc}")
     facts = f"{size_text(len(exemplar.payload))}; {width} × {height} pixels"
-    return Entry(exemplar.key, "real", facts, (picture,))
+    return GalleryEntry(exemplar.key, "real", facts, (image,))
 
 
-def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> Entry:
+def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
     label = exemplar.label
-    pictures = []
+    images = []
     try:
-        pictures.append(_edge_map(exemplar.edges, label, size_text(len(exemplar.payload))))
+        images.append(_edge_map(exemplar.edges, label, size_text(len(exemplar.payload))))
     except EscortError as exc:
-        pictures.append(Picture("", "edge map", f"not shown: {exc}"))
+        images.append(GalleryImage("", "edge map", f"not shown: {exc}"))
     if exemplar.hint is not None:
         try:
             hint = decode_hint(exemplar.hint)
             caption = f"hint, {size_text(len(exemplar.hint))}"
-            pictures.append(_picture(hint, caption, f"{label}: the colour hint", "PNG", pixelated=True))
+            images.append(_image(hint, caption, f"{label}: the colour hint", "PNG", pixelated=True))
         except EscortError as exc:
-            pictures.append(Picture("", "hint", f"not shown: {exc}"))
+            images.append(GalleryImage("", "hint", f"not shown: {exc}"))
     seeds = exemplar.seeds[:SEEDS] or tuple(range(SEEDS))
     results = list(regenerator.regenerate([Job(exemplar, seed, key=seed) for seed in seeds]))
     for result in sorted(results, key=lambda result: seeds.index(result.job.seed)):
         caption = f"seed {result.job.seed}"
         if result.image is None:
-            pictures.append(Picture("", caption, f"not regenerated: {result.error}"))
+            images.append(GalleryImage("", caption, f"not regenerated: {result.error}"))
         else:
-            pictures.append(_photograph(result.image, caption, f"{label}: regenerated with {caption}"))
+            images.append(_photograph(result.image, caption, f"{label}: regenerated with {caption}"))
     parts = [f"{size_text(len(exemplar.payload) + len(exemplar.hint or b''))} in all"]
     parts.append(f"map {exemplar.map_shape[1]} × {exemplar.map_shape[0]} in coding {exemplar.coding}")
     if exemplar.prompt != exemplar.label:
         parts.append(f"prompt “{exemplar.prompt}”")
-    return Entry(exemplar.key, "prompt", "; ".join(parts), tuple(pictures))
+    return GalleryEntry(exemplar.key, "prompt", "; ".join(parts), tuple(images))
 
 
-def _photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> Picture:
+def _photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> GalleryImage:
     import cv2
 
     height, width = rgb.shape[:2]
@@ -156,10 +153,10 @@ def _photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> Picture:
     if scale < 1:
         shape = (max(1, round(width * scale)), max(1, round(height * scale)))
         rgb = np.asarray(cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return _picture(rgb, caption, alt, "WEBP", pixelated=max(rgb.shape[:2]) < 64)
+    return _image(rgb, caption, alt, "WEBP", pixelated=max(rgb.shape[:2]) < 64)
 
 
-def _edge_map(edges: EdgeMap, label: str, size: str) -> Picture:
+def _edge_map(edges: EdgeMap, label: str, size: str) -> GalleryImage:
     """Edges dark on light; a large map is reduced so that no edge is lost."""
     step = -(-max(*edges.shape, 1) // MAX_MAP_SIDE)
     if step > 1:
@@ -167,28 +164,20 @@ def _edge_map(edges: EdgeMap, label: str, size: str) -> Picture:
         height, width = (side // step for side in padded.shape)
         edges = np.asarray(padded.reshape(height, step, width, step).any(axis=(1, 3)), dtype=np.bool_)
     if not edges.size:
-        return Picture("", "edge map", "not shown: it has no pixels")
-    return _picture(~edges, f"edge map, {size}", f"{label}: the edge map", "PNG", pixelated=max(edges.shape) < 64)
+        return GalleryImage("", "edge map", "not shown: it has no pixels")
+    return _image(~edges, f"edge map, {size}", f"{label}: the edge map", "PNG", pixelated=max(edges.shape) < 64)
 
 
-def _picture(pixels: NDArray[np.uint8] | EdgeMap, caption: str, alt: str, format_: str, *, pixelated: bool) -> Picture:
+def _image(
+    pixels: NDArray[np.uint8] | EdgeMap, caption: str, alt: str, file_format: str, *, pixelated: bool
+) -> GalleryImage:
     from PIL import Image
 
     file = io.BytesIO()
-    if format_ == "PNG":
+    if file_format == "PNG":
         Image.fromarray(pixels).save(file, "PNG", optimize=True)
     else:
         Image.fromarray(pixels).save(file, "WEBP", quality=80, method=4)
     text = base64.b64encode(file.getvalue()).decode("ascii")
-    uri = f"data:image/{format_.lower()};base64,{text}"
-    return Picture(uri, caption, alt, pixels.shape[1], pixels.shape[0], pixelated)
-
-
-def parts_by_class(held: dict[str, Holding], labels: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """("image files" | "edge maps" | "hints", bytes by class of ``labels``)."""
-    rows = [held.get(label, Holding()) for label in labels]
-    return [
-        ("image files", [row.real_bytes for row in rows]),
-        ("edge maps", [row.edge_bytes for row in rows]),
-        ("hints", [row.hint_bytes for row in rows]),
-    ]
+    uri = f"data:image/{file_format.lower()};base64,{text}"
+    return GalleryImage(uri, caption, alt, pixels.shape[1], pixels.shape[0], pixelated)

@@ -1,105 +1,47 @@
-"""How plots are drawn, and the plots that compare runs: curves over phases, accuracy against bytes."""
+"""The plots of the page: curves over phases and accuracy against bytes compare runs; the others are of one run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from escort_cil.report.runs import BUDGET_KEYS, Group
-from escort_cil.report.svg import MUTED, SERIES, STYLE, Names, to_svg
-from escort_cil.report.tables import size_text
+from escort_cil.report.drawing import (
+    GRID,
+    HEAT,
+    HINT,
+    INK,
+    MUTED,
+    PAPER,
+    PROMPT,
+    REAL,
+    WIDTH,
+    Placeholders,
+    Plot,
+    draw,
+    percent_text,
+    size_text,
+    styles,
+)
+from escort_cil.report.gallery import ClassBytes
+from escort_cil.report.runs import Run, RunGroup, number
+from escort_cil.report.tables import confusions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH: Final = 4.8  # inches; 1 inch is 96 pixels of the page at most
-DASHES: Final = (("none", "-"), ("6 3", (0, (6, 3))), ("2 2", (0, (2, 2))), ("8 2 2 2", (0, (8, 2, 2, 2))))
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
-
-
-@dataclass(frozen=True)
-class Plot:
-    """An SVG element and what stands above it; a ``wide`` one scrolls in its own box where it would be too small."""
-
-    key: str
-    title: str
-    svg: str
-    note: str = ""
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a group is drawn; each is a number into ``SERIES``, ``MARKERS`` and ``DASHES``."""
-
-    colour_number: int
-    dash_number: int = 0
-
-    @property
-    def colour(self) -> str:
-        """The stand-in of its colour."""
-        return SERIES[self.colour_number % len(SERIES)]
-
-    @property
-    def variable(self) -> str:
-        """The CSS variable of its colour."""
-        return f"var(--s{self.colour_number % len(SERIES)})"
-
-    @property
-    def dash(self) -> tuple[str, Any]:
-        """(SVG's stroke-dasharray, matplotlib's linestyle)."""
-        return DASHES[self.dash_number % len(DASHES)]
-
-    @property
-    def marker(self) -> str:
-        """matplotlib's marker; seven markers and eight colours make 56 pairs."""
-        return MARKERS[self.colour_number % len(MARKERS)]
-
-
-def styles(groups: Sequence[Group]) -> list[Style]:
-    """A style for each group: a colour for each value of the first option that differs, dashes for the rest.
-
-    Where that would take more dashes than there are, or the groups differ in one option alone, each has a colour.
-    """
-    values = [group.kind for group in groups]
-    colours = list(dict.fromkeys(values))
-    dashes = [values[:n].count(value) for n, value in enumerate(values)]
-    if len(colours) == 1 or max(dashes, default=0) >= len(DASHES):
-        return [Style(n, n // len(SERIES)) for n in range(len(groups))]
-    return [Style(colours.index(value), dash) for value, dash in zip(values, dashes, strict=True)]
-
-
-def draw(
-    key: str,
-    title: str,
-    description: str,
-    paint: Callable[[Axes], Names | None],
-    *,
-    height: float = 3.2,
-    left: float = 0.62,
-    bottom: float = 0.55,
-) -> str:
-    """Lets ``paint`` draw on axes and gives the SVG element; ``height`` and the margins are in inches.
-
-    The margins are given rather than found by matplotlib, which would lay out every text twice.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height))
-        figure.subplots_adjust(left=left / WIDTH, bottom=bottom / height, right=1 - 0.15 / WIDTH, top=1 - 0.1 / height)
-        return to_svg(figure, key, title, description, paint(figure.add_subplot()))
+MAX_NAMED: Final = 30  # classes whose names stand at an axis
+MAX_NUMBERED: Final = 10  # classes whose percentages stand in the confusion matrix
+LEVELS: Final = 12  # shades of the confusion matrix
+SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)], dtype=np.float64)
 
 
 def curves(
-    groups: Sequence[Group], figure: str, key: str, title: str, axis: str, view: str | None = None
+    groups: Sequence[RunGroup], figure: str, key: str, title: str, axis: str, view: str | None = None
 ) -> Plot | None:
-    """A figure by phase, a line a group with its deviation over seeds as a band; None where no group has it."""
+    """A figure by phase: a line for each group, its deviation over seeds as a band. None if no group has the figure."""
     known = [_known(group.by_phase(figure, view)) for group in groups]
     series = list(zip(styles(groups), groups, known, strict=True))
     series = [entry for entry in series if entry[2]]
@@ -149,10 +91,10 @@ def _percent_limits(axes: Axes, *, signed: bool) -> None:
     axes.set_ylim(low if signed else max(0.0, low), min(100.0, high) if high > low else None)
 
 
-def against_bytes(groups: Sequence[Group], key: str = "bytes") -> Plot | None:
-    """Average incremental accuracy against the memory's bytes after the last phase, a point a group.
+def against_bytes(groups: Sequence[RunGroup], key: str = "bytes") -> Plot | None:
+    """Average incremental accuracy against the memory's bytes after the last phase, a point for each group.
 
-    Groups that differ in their budget alone are joined by a line. None where no group has a memory.
+    A line joins groups that differ in their budget alone. None if no group has a memory.
     """
     points = []
     for style, group in zip(styles(groups), groups, strict=True):
@@ -164,7 +106,7 @@ def against_bytes(groups: Sequence[Group], key: str = "bytes") -> Plot | None:
         return None
     families: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
     for _, group, memory, accuracy, _ in points:
-        family = tuple((k, v) for k, v in group.differing.items() if k.rsplit(".", 1)[-1] not in BUDGET_KEYS)
+        family = tuple((k, v) for k, v in group.differing.items() if k != "budget")
         families.setdefault(family, []).append((memory, accuracy))
 
     def paint(axes: Axes) -> None:
@@ -196,3 +138,147 @@ def against_bytes(groups: Sequence[Group], key: str = "bytes") -> Plot | None:
     if any(len(family) > 1 for family in families.values()):
         note += " A line joins runs that differ in their budget alone."
     return Plot(key, title, draw(key, title, f"Scatter plot. {words}.", paint, left=0.75), note)
+
+
+def _font(classes: int) -> int:
+    """Points of the class names at an axis."""
+    return 9 if classes <= 16 else 7
+
+
+def _room(labels: Sequence[str]) -> float:
+    """Inches for the class names beside an axis, or for numbers if there are too many names."""
+    if len(labels) > MAX_NAMED:
+        return 0.5
+    longest = min(Placeholders().width, max(len(label) for label in labels))
+    return 0.15 + 0.68 * longest * _font(len(labels)) / 72
+
+
+def confusion(run: Run, key: str) -> Plot | None:
+    """The confusion matrix after the last phase, rows in per cent; None if the run has no counts."""
+    if run.figures is None:
+        return None
+    last = run.figures.of()[-1]
+    counts = last.linear.confusion
+    images = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(images, 1)
+    classes = len(counts)
+    labels = run.labels
+
+    def paint(axes: Axes) -> Placeholders:
+        from matplotlib.patches import PathPatch
+        from matplotlib.path import Path
+
+        # Shaded by the square root, so that rare confusions show; one path a shade keeps the page small.
+        corners = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+        levels = np.ceil(np.sqrt(share) * LEVELS).astype(int)
+        for level in range(1, LEVELS + 1):
+            cells = [np.add(SQUARE, (x, y)) for y, x in np.argwhere(levels == level)]
+            if cells:
+                codes = np.tile(corners, len(cells))
+                axes.add_patch(
+                    PathPatch(Path(np.concatenate(cells), codes), facecolor=HEAT, alpha=level / LEVELS, linewidth=0)
+                )
+        for bound in np.cumsum(last.groups)[:-1]:
+            axes.axhline(bound, color=GRID, linewidth=0.8)
+            axes.axvline(bound, color=GRID, linewidth=0.8)
+        if classes <= MAX_NUMBERED:
+            for y, x in np.argwhere(counts > 0):
+                ink = PAPER if share[y, x] > 0.4 else INK
+                axes.text(x + 0.5, y + 0.5, f"{100 * share[y, x]:.0f}", color=ink, ha="center", va="center", fontsize=9)
+        axes.set_xlim(0, classes)
+        axes.set_ylim(classes, 0)
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(True)
+        axes.set_xlabel("called")
+        axes.set_ylabel("is")
+        names = Placeholders()
+        if classes <= MAX_NAMED:
+            middle = np.arange(classes) + 0.5
+            axes.set_xticks(middle, [names.hold(label) for label in labels], rotation=90, fontsize=_font(classes))
+            axes.set_yticks(middle, [names.hold(label) for label in labels], fontsize=_font(classes))
+            axes.tick_params(length=0)
+        return names
+
+    room = _room(labels)
+    title = "Confusion matrix"
+    worst = confusions(run)[:5]
+    words = (
+        f"{classes} classes, {int(images.sum())} images, {percent_text(last.head().top1)} on the diagonal. "
+        + ("Most often confused: " if worst else "Nothing was confused.")
+        + "; ".join(f"{labels[i]} called {labels[j]} {n} times" for i, j, n in worst)
+    )
+    note = f"After phase {len(run.figures.phases)}, in per cent of each class's test images; "
+    note += "the stronger the colour, the larger the share (by its square root)."
+    if classes > MAX_NAMED:
+        note += " Classes stand in the class order."
+    margin = 0.3 + room
+    svg = draw(key, title, f"{words}.", paint, height=WIDTH - 0.05, left=margin, bottom=margin)  # a square
+    return Plot(key, title, svg, note, wide=classes > 12)
+
+
+def memory_by_phase(run: Run, key: str) -> Plot | None:
+    """Exemplars in memory after each phase, real ones and prompts stacked; None if there never were any."""
+    real = [0 if math.isnan(n) else n for n in (number(record, "memory_real") for record in run.records)]
+    prompt = [0 if math.isnan(n) else n for n in (number(record, "memory_prompt") for record in run.records)]
+    if not any(real + prompt):
+        return None
+
+    def paint(axes: Axes) -> None:
+        phases = np.arange(1, len(real) + 1)
+        axes.bar(phases, real, width=0.6, color=REAL)
+        axes.bar(phases, prompt, width=0.6, bottom=real, color=PROMPT)
+        if len(phases) <= 20:
+            axes.set_xticks(phases)
+        axes.set_xlabel("phase")
+        axes.set_ylabel("exemplars")
+        axes.grid(visible=False, axis="x")
+
+    title = "Memory after each phase"
+    words = "; ".join(
+        f"phase {p + 1}: {r:.0f} real, {q:.0f} prompts, {size_text(run.value('memory_bytes', p))}"
+        for p, (r, q) in enumerate(zip(real, prompt, strict=True))
+        if not math.isnan(run.value("memory_bytes", p))
+    )
+    return Plot(key, title, draw(key, title, f"Stacked bars. {words}.", paint, height=2.9))
+
+
+def memory_by_class(labels: Sequence[str], memory: Mapping[str, ClassBytes], key: str) -> Plot | None:
+    """Bytes in memory by class: image files, edge maps and hints, stacked; None if there are none."""
+    rows = [memory.get(label, ClassBytes()) for label in labels]
+    parts = (
+        ("image files", REAL, [row.real_bytes for row in rows]),
+        ("edge maps", PROMPT, [row.edge_bytes for row in rows]),
+        ("hints", HINT, [row.hint_bytes for row in rows]),
+    )
+    total = np.sum([values for _, _, values in parts], axis=0)
+    if not total.any():
+        return None
+
+    def paint(axes: Axes) -> Placeholders:
+        classes = np.arange(len(labels))
+        bottom = np.zeros(len(labels))
+        for _, colour, values in parts:
+            axes.bar(classes, values, width=0.8, bottom=bottom, color=colour)
+            bottom += np.asarray(values)
+        names = Placeholders()
+        if len(labels) <= MAX_NAMED:
+            axes.set_xticks(classes, [names.hold(label) for label in labels], rotation=90, fontsize=_font(len(labels)))
+            axes.tick_params(axis="x", length=0)
+        else:
+            axes.set_xlabel("class, in class order")
+        axes.yaxis.set_major_formatter(lambda value, _: size_text(value, short=True))
+        axes.grid(visible=False, axis="x")
+        axes.set_xlim(-0.7, len(labels) - 0.3)
+        return names
+
+    room = _room(labels)
+    title = "Memory by class"
+    low, high = int(np.argmin(total)), int(np.argmax(total))
+    words = (
+        ", ".join(f"{name} {size_text(sum(values))}" for name, _, values in parts if any(values))
+        + f". Least: {labels[low]} with {size_text(total[low])}; most: {labels[high]} with {size_text(total[high])}"
+    )
+    svg = draw(key, title, f"Stacked bars. {words}.", paint, height=2.5 + room, left=0.75, bottom=room)
+    return Plot(key, title, svg, wide=len(labels) > 12)

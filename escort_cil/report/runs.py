@@ -1,4 +1,4 @@
-"""Run folders: found, read, gathered over their seeds, and named by what differs between them."""
+"""Run folders: found, read, grouped over their seeds, and named by the settings that differ between them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.confusion import FILE_NAME as CONFUSION
-from escort_cil.confusion import load_figures
 from escort_cil.metrics import RunFigures, mean_and_deviation
-from escort_cil.report.tables import size_text
+from escort_cil.run.confusion import load_figures
+from escort_cil.run.folder import CONFIG, CONFUSION, FREE, MEMORY, METRICS
 from escort_codec.errors import TrainingError
 
-MEMORY: Final = "memory.escx"
-METRICS: Final = "metrics.jsonl"
-CONFIG: Final = "config.json"
 MAX_TEXT: Final = 256 << 20  # bytes of a metrics.jsonl or config.json
-
-# Keys (the last part of them) that tell one repetition of an experiment from another, and those that say how it ran,
-# not what was run.
 SEED_KEYS: Final = frozenset({"seed", "model_seed", "class_order"})
-PLACE_KEYS: Final = frozenset(
-    {"cache", "device", "cache_memory", "workers", "num_workers", "checkpoint_every", "track", "command", "version"}
-)
-BUDGET_KEYS: Final = frozenset(
-    ["budget", "budget_per_class", "memory_size", "memory_per_class", "real_per_class", "syn_per_class"]
-)
+"""Settings that differ between repetitions of one experiment."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: its configuration, a record a phase, and the counts behind them.
+    """One run folder: its configuration, a record for each phase, and the counts behind them.
 
-    ``name`` is the folder as it is shown; ``notices`` say what could not be read.
+    ``name`` is the folder as the page shows it; ``notices`` are about files that could not be read.
     """
 
     path: Path
@@ -48,7 +36,7 @@ class Run:
 
     @property
     def memory(self) -> Path | None:
-        """The memory file, None where the run has none."""
+        """The memory file, or None."""
         path = self.path / MEMORY
         return path if path.is_file() else None
 
@@ -66,7 +54,7 @@ class Run:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names in class order; numbers where the configuration does not tell."""
+        """The class names in class order; numbers if the configuration lists no names."""
         count = int(number(self.records[-1], "classes"))
         order = self.config.get("class_order")
         if isinstance(order, list) and len(order) >= count and all(isinstance(name, str) for name in order):
@@ -74,7 +62,7 @@ class Run:
         return tuple(f"class {c}" for c in range(count))
 
     def value(self, key: str, phase: int = -1, view: str | None = None) -> float:
-        """A figure of a phase, NaN where it is null or missing; ``view`` None is the main view."""
+        """A figure of a phase, NaN if it is null or missing; ``view`` None is the main view."""
         record = self.records[phase]
         views = record.get("views")
         if view is not None and isinstance(views, Mapping):
@@ -83,11 +71,11 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs of one configuration, apart from their seeds.
+class RunGroup:
+    """Runs of one configuration that differ in their seeds alone.
 
-    ``differing`` are its values of all options in which the groups differ, those that its name is made of first;
-    ``kind`` is the first of them: the method where methods are compared.
+    ``differing`` are its values of all settings in which the groups differ, first those that make up its name;
+    ``kind`` is the first of them: the method if methods are compared.
     """
 
     name: str
@@ -96,63 +84,63 @@ class Group:
 
     @property
     def kind(self) -> str:
-        """The value of the first option that differs, ``""`` where none does."""
+        """The value of the first setting that differs, or ``""``."""
         return next(iter(self.differing.values()), "")
-
-    def last(self, key: str, view: str | None = None) -> tuple[float, float]:
-        """Mean and deviation over the seeds of a figure after the last phase."""
-        return mean_and_deviation(_known(run.value(key, -1, view) for run in self.runs))
-
-    def by_phase(self, key: str, view: str | None = None) -> list[tuple[float, float, float]]:
-        """(classes so far, mean, deviation) after each phase, over the seeds that reached it."""
-        points = []
-        for phase in range(max(len(run.records) for run in self.runs)):
-            reached = [run for run in self.runs if len(run.records) > phase]
-            mean, deviation = mean_and_deviation(_known(run.value(key, phase, view) for run in reached))
-            points.append((number(reached[0].records[phase], "classes"), mean, deviation))
-        return points
 
     @property
     def views(self) -> tuple[str, ...]:
         """The evaluation views of its runs."""
         return tuple(dict.fromkeys(view for run in self.runs for view in run.views))
 
+    def last(self, key: str, view: str | None = None) -> tuple[float, float]:
+        """Mean and deviation over the seeds of a figure after the last phase."""
+        return _mean(run.value(key, -1, view) for run in self.runs)
+
+    def by_phase(self, key: str, view: str | None = None) -> list[tuple[float, float, float]]:
+        """(classes so far, mean, deviation) after each phase, over the seeds that reached it."""
+        points = []
+        for phase in range(max(len(run.records) for run in self.runs)):
+            reached = [run for run in self.runs if len(run.records) > phase]
+            mean, deviation = _mean(run.value(key, phase, view) for run in reached)
+            points.append((number(reached[0].records[phase], "classes"), mean, deviation))
+        return points
+
 
 def number(record: Mapping[str, Any], key: str) -> float:
-    """A number of a record; NaN where it is missing, null or no number."""
+    """A number of a record; NaN if it is missing, null or not a number."""
     value = record.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _known(values: Iterable[float]) -> list[float]:
-    return [value for value in values if not math.isnan(value)]
+def _mean(values: Iterable[float]) -> tuple[float, float]:
+    return mean_and_deviation([value for value in values if not math.isnan(value)])
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Every folder with a metrics.jsonl at or beneath ``folders``, in their order, by name within each, none twice.
+    """Every folder with a metrics.jsonl at or below ``folders``: in their order, by name within each, none twice.
 
-    Raises TrainingError where a folder is missing or holds no run.
+    Raises TrainingError if a folder is missing or holds no run.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise TrainingError(f"{folder}: there is no such folder; name a run folder of escort train")
-        inside = sorted((path.parent for path in folder.rglob(METRICS) if path.is_file()), key=_in_order)
+        inside = sorted((path.parent for path in folder.rglob(METRICS) if path.is_file()), key=_natural)
         if not inside:
-            raise TrainingError(f"{folder}: no {METRICS} in it or beneath it; name a run folder of escort train")
+            raise TrainingError(f"{folder}: no {METRICS} in it or below it; name a run folder of escort train")
         for path in inside:
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
-def _in_order(path: Path) -> list[tuple[bool, int, str]]:
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
     """Sorts ``run9`` before ``run10``."""
     parts = re.split(r"([0-9]+)", path.as_posix())
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def read_run(path: Path, name: str = "") -> Run:
-    """Reads a run folder; raises TrainingError for a metrics.jsonl or config.json that cannot be used.
+    """Reads a run folder. Raises TrainingError if its metrics.jsonl or config.json cannot be used.
 
     A last line that was cut short (the run was killed) and unreadable counts become notices.
     """
@@ -160,10 +148,9 @@ def read_run(path: Path, name: str = "") -> Run:
     records = _read_records(path / METRICS, notices)
     config: dict[str, Any] = {}
     if (path / CONFIG).is_file():
-        loaded = _parse(_text(path / CONFIG), path / CONFIG)
-        if not isinstance(loaded, dict):
-            raise TrainingError(f"{path / CONFIG} is not a configuration: it holds a {type(loaded).__name__}")
-        config = loaded
+        config = _parse(_read_text(path / CONFIG), path / CONFIG)
+        if not isinstance(config, dict):
+            raise TrainingError(f"{path / CONFIG} is not a configuration: it holds a {type(config).__name__}")
     else:
         notices.append(f"{CONFIG} is missing: the configuration is not known")
     figures = None
@@ -178,7 +165,7 @@ def read_run(path: Path, name: str = "") -> Run:
 
 
 def _read_records(path: Path, notices: list[str]) -> list[Mapping[str, Any]]:
-    lines = _text(path).split("\n")
+    lines = _read_text(path).split("\n")
     records: list[Mapping[str, Any]] = []
     for position, line in enumerate(lines):
         if not line.strip():
@@ -198,7 +185,7 @@ def _read_records(path: Path, notices: list[str]) -> list[Mapping[str, Any]]:
     return records
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_TEXT:
             raise TrainingError(f"{path} is larger than {MAX_TEXT} bytes")
@@ -217,15 +204,13 @@ def _parse(text: str, path: Path) -> Any:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A configuration as dotted keys and short texts: ``{"method.temperature": "2.0"}``."""
+    """A configuration as dotted keys and short texts: ``{"method_options.temperature": "2.0"}``."""
     values: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             values |= flat(value, f"{prefix}{key}.")
-        elif isinstance(value, str):
-            values[f"{prefix}{key}"] = value
         else:
-            values[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
+            values[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return values
 
 
@@ -233,50 +218,55 @@ def _last_part(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def without(config: Mapping[str, Any], *left_out: frozenset[str]) -> dict[str, str]:
-    """The flat configuration without the keys whose first or last part is in one of ``left_out``."""
+def _seeds(run: Run) -> dict[str, str]:
+    return {key: value for key, value in flat(run.config).items() if _last_part(key) in SEED_KEYS}
+
+
+def _experiment(run: Run) -> dict[str, str]:
+    """The flat configuration without seeds and without settings of where and how the run ran."""
+    left_out = SEED_KEYS | FREE
     return {
         key: value
-        for key, value in flat(config).items()
-        if not any({key.split(".", 1)[0], _last_part(key)} & keys for keys in left_out)
+        for key, value in flat(run.config).items()
+        if key.split(".", 1)[0] not in left_out and _last_part(key) not in left_out
     }
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Gathers runs that differ only in their seeds, and names each group by what differs between the groups.
+def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
+    """Groups runs that differ in their seeds alone, and names each group by what differs between the groups.
 
     Runs with the same seeds as well (a command given twice) are told apart by their folders.
     """
     gathered: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        what = tuple(sorted(without(run.config, SEED_KEYS, PLACE_KEYS).items()))
-        seeds = tuple(sorted(item for item in flat(run.config).items() if _last_part(item[0]) in SEED_KEYS))
+        experiment = tuple(sorted(_experiment(run).items()))
         repeat = 0
-        while any(_seeds(other) == seeds for other in gathered.get((what, repeat), ())):
+        while any(_seeds(other) == _seeds(run) for other in gathered.get((experiment, repeat), ())):
             repeat += 1
-        gathered.setdefault((what, repeat), []).append(run)
+        gathered.setdefault((experiment, repeat), []).append(run)
     members = list(gathered.values())
-    configs = [without(group[0].config, SEED_KEYS, PLACE_KEYS) for group in members]
-    keys = list(dict.fromkeys(key for config in configs for key in config))
+    configs = [_experiment(group[0]) for group in members]
+    keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
-    telling = _telling(configs, differing)
-    names = [", ".join(filter(None, (_named(key, config.get(key)) for key in telling))) for config in configs]
+    telling = _distinguishing(configs, differing)
+    names = [", ".join(filter(None, (_words(key, config.get(key)) for key in telling))) for config in configs]
     if not differing and len(members) == 1:
-        names = [_plain_name(members[0][0])]
+        method = members[0][0].config.get("method")
+        names = [method if isinstance(method, str) and method else members[0][0].name]
     groups = []
     for group, name, config in zip(members, names, configs, strict=True):
         own = name or ("default" if differing else "")
         if names.count(name) > 1 or not own:
             own = f"{own} ({group[0].name})" if own else group[0].name
-        known = {key: config.get(key, "not set") for key in dict.fromkeys((*telling, *differing))}
-        groups.append(Group(own, tuple(group), known))
+        values = {key: config.get(key, "not set") for key in dict.fromkeys((*telling, *differing))}
+        groups.append(RunGroup(own, tuple(group), values))
     return groups
 
 
-def _telling(configs: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
-    """Of the options that differ those that tell the groups apart: each splits what the ones before it do not.
+def _distinguishing(configs: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
+    """Of the settings that differ, those that tell the groups apart: each splits what the ones before it do not.
 
-    What a method brings along, such as its milestones, is not repeated beside the method.
+    So the settings that come with a method, such as its milestones, are not repeated beside the method.
     """
     chosen: list[str] = []
     apart = 1
@@ -288,25 +278,11 @@ def _telling(configs: Sequence[Mapping[str, str]], differing: Sequence[str]) -> 
     return chosen
 
 
-def _seeds(run: Run) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(item for item in flat(run.config).items() if _last_part(item[0]) in SEED_KEYS))
-
-
-def _named(key: str, value: str | None) -> str:
-    """``icarl`` for the method, ``budget 20 kB`` for the rest, as a legend has it; ``""`` for what is not set."""
+def _words(key: str, value: str | None) -> str:
+    """A setting as a legend shows it: ``icarl`` for the method, ``budget 20KB`` for others, ``""`` if not set."""
     if value in (None, "", "null", "false", "[]"):
         return ""
-    if key in ("method", "model_name"):
+    if key == "method":
         return str(value)
     words = _last_part(key).replace("_", " ")
-    if value == "true":
-        return words
-    if _last_part(key) in ("budget", "budget_per_class") and str(value).isdecimal():
-        value = size_text(int(str(value)), short=True)
-    return f"{words} {value}"
-
-
-def _plain_name(run: Run) -> str:
-    """What a configuration that is alone is called."""
-    method = run.config.get("method", run.config.get("model_name"))
-    return method if isinstance(method, str) and method else run.name
+    return words if value == "true" else f"{words} {value}"

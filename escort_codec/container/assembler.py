@@ -1,40 +1,52 @@
-"""Puts exemplars into blocks and blocks into a file's bytes: what ``Writer`` and ``pack`` share."""
+"""Checks exemplars, groups them into blocks, and produces the bytes of a file: for ``Writer`` and ``pack``."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import msgpack
 
 import escort_codec
+from escort_codec.coding import codings
 from escort_codec.container.block import encode_block
-from escort_codec.container.checks import exemplar_fault, text_fault
 from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL_SIZE, make_chunk, make_tail
-from escort_codec.errors import LimitError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.errors import EscortError, LimitError
+from escort_codec.exemplar import Exemplar
+from escort_codec.hint import hint_size
 from escort_codec.limits import (
     MAX_EXEMPLARS,
     MAX_INDEX,
     MAX_INDEX_SEEDS,
     MAX_LABELS,
+    MAX_PAYLOAD,
+    MAX_PROMPT,
     MAX_RECIPE,
     MAX_RECIPE_BYTES,
     MAX_RECIPES,
     MAX_SOURCE,
+    label_fault,
+    name_fault,
+    seeds_fault,
+    size_fault,
+    text_fault,
 )
+from escort_codec.recipe import EdgeSettings, Recipe
 
 BLOCK_EXEMPLARS = 256
 BLOCK_BYTES = 1 << 20
-_INDEX_RESERVE = 1 << 20  # bytes of the index that the exemplars waiting for a block may yet need
+_INDEX_RESERVE = 1 << 20  # bytes that pending exemplars may add to the index
 
 
 class Assembler:
-    """Writes through ``sink`` in file order. A block is closed at 256 exemplars or at 1 MiB, so that the same
-    exemplars give the same bytes however they arrive."""
+    """Passes the bytes of a file to ``write``, in file order.
 
-    def __init__(self, sink: Callable[[bytes], None]) -> None:
-        self._sink = sink
+    Closes a block at 256 exemplars or 1 MiB, so that the same exemplars give the same bytes however they arrive.
+    """
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write_out = write
         self._pending: list[tuple[Exemplar, int]] = []
         self._pending_bytes = 0
         self._index_bytes = 0
@@ -46,7 +58,7 @@ class Assembler:
         self.offset = 0
 
     def begin(self, source: str, writer: str | None = None) -> None:
-        """The preamble and the head of a new file."""
+        """Writes the preamble and the head of a new file."""
         if fault := text_fault("source", source, MAX_SOURCE):
             raise LimitError(fault)
         self._write(PREAMBLE)
@@ -54,7 +66,7 @@ class Assembler:
         self._write(make_chunk(HEAD, msgpack.packb(head)))
 
     def resume(self, index: Index, recipes: Iterable[Recipe], keys: Iterable[int], end: int) -> None:
-        """Goes on behind byte ``end`` of a file that holds ``index``, ``recipes``, and names of the hashes ``keys``."""
+        """Continues at byte ``end`` of a file with this index and these recipes; ``keys`` are hashes of keys."""
         self.index = index
         self._recipes = {recipe: number for number, recipe in enumerate(recipes)}
         self._recipe_bytes = sum(len(pack_recipe(number, recipe)) for recipe, number in self._recipes.items())
@@ -68,24 +80,24 @@ class Assembler:
         return len(self.index) + len(self._pending)
 
     @property
-    def waiting(self) -> bool:
-        """Whether exemplars were taken that are in no block yet."""
+    def pending(self) -> bool:
+        """Whether there are exemplars that are in no block yet."""
         return bool(self._pending)
 
     def add(self, exemplar: Exemplar) -> None:
-        """Takes an exemplar; raises LimitError, and takes nothing, for one beyond the caps or of a name twice."""
+        """Adds an exemplar. Raises LimitError, and adds nothing, if it is above a cap or its name is taken."""
         if fault := exemplar_fault(exemplar):
             raise LimitError(fault)
         if len(self) >= MAX_EXEMPLARS or self._index_bytes > MAX_INDEX - _INDEX_RESERVE:
-            raise LimitError(f"a file holds no more than these {len(self)} exemplars: begin another one")
+            raise LimitError(f"a file cannot hold more than these {len(self)} exemplars: begin another one")
         if len(self.index.labels) + len(self._pending) >= MAX_LABELS and exemplar.label not in self.index.labels:
-            raise LimitError(f"{exemplar.key}: a file holds no more than {MAX_LABELS} classes: begin another one")
-        key = hash(exemplar.key)  # 64 bits: of a million names, two share one by chance once in 30 million files
+            raise LimitError(f"{exemplar.key}: a file cannot hold more than {MAX_LABELS} classes: begin another one")
+        key = hash(exemplar.key)  # 64 bits: among a million names, two collide by chance once in 30 million files
         if exemplar.name and key in self._keys:
-            raise LimitError(f"{exemplar.key}: there is an exemplar of that name already")
+            raise LimitError(f"{exemplar.key}: there is already an exemplar of that name")
         seeds = set(exemplar.seeds) - self._seeds
         if len(self._seeds) + len(seeds) > MAX_INDEX_SEEDS:
-            raise LimitError(f"{exemplar.key}: a file holds no more than {MAX_INDEX_SEEDS} different seeds")
+            raise LimitError(f"{exemplar.key}: a file cannot hold more than {MAX_INDEX_SEEDS} different seeds")
         number = self._recipe(exemplar)
         self._keys.add(key)
         self._seeds |= seeds
@@ -96,7 +108,7 @@ class Assembler:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the exemplars that wait as a block."""
+        """Writes the pending exemplars as a block."""
         if not self._pending:
             return
         exemplars = [e for e, _ in self._pending]
@@ -109,7 +121,7 @@ class Assembler:
         self._pending, self._pending_bytes = [], 0
 
     def finish(self) -> None:
-        """Writes what waits, the index and the trailer. More may be added afterwards, and finished again."""
+        """Writes pending exemplars, the index and the trailer. More may be added and finished afterwards."""
         self.flush()
         offset = self.offset
         chunk = make_chunk(INDEX, self.index.pack())
@@ -124,7 +136,7 @@ class Assembler:
         if len(body) > MAX_RECIPE:
             raise LimitError(f"{exemplar.key}: its recipe has {len(body)} bytes: the cap is {MAX_RECIPE}")
         if number >= MAX_RECIPES or self._recipe_bytes + len(body) > MAX_RECIPE_BYTES:
-            raise LimitError(f"{exemplar.key}: a file holds no more recipes than these {number}: begin another one")
+            raise LimitError(f"{exemplar.key}: a file cannot hold more than these {number} recipes: begin another one")
         self.flush()
         self.index.recipes.append(self.offset)
         self._recipes[recipe] = number
@@ -134,12 +146,12 @@ class Assembler:
         return number
 
     def _write(self, data: bytes) -> None:
-        self._sink(data)
+        self._write_out(data)
         self.offset += len(data)
 
 
 def pack_recipe(number: int, recipe: Recipe) -> bytes:
-    """The payload of a RECP chunk; raises LimitError for a recipe that would not be read back as it is."""
+    """The payload of a RECP chunk. Raises LimitError if it would be read back differently."""
     try:
         values = recipe.to_map()
         body: bytes = msgpack.packb([number, values])
@@ -147,22 +159,22 @@ def pack_recipe(number: int, recipe: Recipe) -> bytes:
             return body
     except (LimitError, TypeError, ValueError, OverflowError) as exc:
         raise LimitError(f"a recipe cannot be stored: {exc}") from exc
-    raise LimitError(f"a recipe cannot be stored: its fields {values} are not read back as they are")
+    raise LimitError(f"a recipe cannot be stored: its fields {values} would be read back differently")
 
 
 def _label_cost(label: str) -> int:
-    """Bytes that a class takes in the index, at most."""
+    """The most bytes that a class takes in the index."""
     return len(label.encode()) + 5
 
 
 def _block_cost(index: Index, number: int) -> int:
-    """Bytes that a block takes in the index beside its classes' names, at most."""
+    """The most bytes that a block takes in the index besides its class names."""
     keys = len(index.low[number].encode()) + len(index.high[number].encode())
     return 40 + keys + 5 * len(index.members[number])
 
 
 def pack(exemplars: Iterable[Exemplar], *, source: str = "") -> bytes:
-    """A whole ``.escx`` file of these exemplars in memory; its length is the size that it has on disk.
+    """A whole ``.escx`` file of these exemplars in memory, as long as it is on disk.
 
     Raises LimitError as ``Writer.add`` does.
     """
@@ -173,3 +185,73 @@ def pack(exemplars: Iterable[Exemplar], *, source: str = "") -> bytes:
         assembler.add(exemplar)
     assembler.finish()
     return b"".join(parts)
+
+
+def exemplar_fault(exemplar: Exemplar) -> str | None:
+    """Why an exemplar cannot be written, or None."""
+    if fault := _type_fault(exemplar):
+        return f"{exemplar.label!r:.80}/{exemplar.name!r:.80}: {fault}"
+    faults = [
+        label_fault(exemplar.label),
+        name_fault(exemplar.name),
+        text_fault("prompt", exemplar.prompt, MAX_PROMPT),
+        size_fault("an image", *exemplar.size),
+        size_fault("an edge map", *exemplar.map_shape),
+        seeds_fault(exemplar.seeds),
+    ]
+    hint, made = exemplar.hint, exemplar.edge_settings
+    if len(exemplar.payload) + len(hint or b"") > MAX_PAYLOAD:
+        faults.append(f"{len(exemplar.payload)} bytes are above the cap of {MAX_PAYLOAD} for one exemplar")
+    if exemplar.kind == "prompt":
+        if 0 in exemplar.map_shape and exemplar.map_shape != exemplar.size:
+            faults.append("an empty edge map must be of its image's size")
+        if exemplar.coding not in codings:
+            faults.append(f"there is no coding {exemplar.coding!r}")
+        faults.append("a prompt needs edge settings" if made is None else _settings_fault(made))
+        faults.append(None if hint is None else _hint_fault(hint))
+    else:
+        if made is not None or hint is not None or exemplar.coding or exemplar.map_shape != (0, 0):
+            faults.append("a real exemplar has no edge map, no hint and no coding")
+        if not exemplar.payload:
+            faults.append("a real exemplar's image file is empty")
+    fault = next((f for f in faults if f), None)
+    key = exemplar.key if exemplar.key.isprintable() else repr(exemplar.key)
+    return f"{key:.300}: {fault}" if fault else None
+
+
+def _type_fault(exemplar: Exemplar) -> str | None:
+    """Why a field has the wrong type, or None; else this would fail only when its block is written."""
+    for what, value, kind in (
+        ("the class name", exemplar.label, str),
+        ("the name", exemplar.name, str),
+        ("the prompt", exemplar.prompt, str),
+        ("the payload", exemplar.payload, bytes),
+        ("the hint", exemplar.hint or b"", bytes),
+        ("the recipe", exemplar.recipe, Recipe),
+    ):
+        if not isinstance(value, kind):
+            return f"{what} is a {type(value).__name__}, not {kind.__name__}"
+    if not all(isinstance(v, tuple) and len(v) == 2 for v in (exemplar.size, exemplar.map_shape)) or not all(
+        type(v) is int for v in (*exemplar.size, *exemplar.map_shape)
+    ):
+        return f"sizes are (height, width) in integers, not {exemplar.size!r} and {exemplar.map_shape!r}"
+    if exemplar.kind not in ("prompt", "real"):
+        return f"its kind is {exemplar.kind!r}, not prompt or real"
+    return None
+
+
+def _settings_fault(made: EdgeSettings) -> str | None:
+    """Why edge settings cannot be stored, or None."""
+    if not all(type(v) is int for v in (made.low, made.high, made.min_contour)) or not math.isfinite(made.blur):
+        return f"settings must be integers, and the blur a finite number, not {made}"
+    if not all(0 <= v <= 0xFFFF for v in (made.low, made.high, round(made.blur * 100), made.min_contour)):
+        return "a threshold, blur or contour length is outside 0 to 65535"
+    return None
+
+
+def _hint_fault(hint: bytes) -> str | None:
+    try:
+        hint_size(hint)
+    except EscortError as exc:
+        return str(exc)
+    return None

@@ -3,11 +3,10 @@
     .- BLCK payload -----------------------------------------------------------.
     |  table length, u32  |  table: zstd(msgpack array)  |  payloads, one after  |
     |                     |                              |  another: row 0's     |
-    |                     |                              |  bits, its hint, ...  |
+    |                     |                              |  payload, hint, ...   |
     '---------------------------------------------------------------------------'
 
-The table is an array of 17 values in the order of ``encode_block``'s list, made of columns and dictionaries (see
-``columns``).
+The table is an array of 17 values in the order of ``encode_block``: columns and dictionaries (see ``table``).
 """
 
 from __future__ import annotations
@@ -22,19 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding import codings
-from escort_codec.container.checks import label_fault, name_fault, size_fault, text_fault
-from escort_codec.container.columns import (
+from escort_codec.container.layout import ChunkHead
+from escort_codec.container.table import (
+    TABLE_ERRORS,
+    TableReader,
     check_runs,
+    decompress,
     number_values,
     pack_column,
     pack_runs,
+    pack_table,
     unpack_column,
     unpack_runs,
 )
-from escort_codec.container.layout import ChunkHead
-from escort_codec.container.table import TABLE_ERRORS, Table, decompress, pack_table
 from escort_codec.errors import DamagedError
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
     MAX_HINT,
@@ -44,24 +45,26 @@ from escort_codec.limits import (
     MAX_SEED,
     MAX_SEEDS,
     MAX_TABLE,
+    label_fault,
+    name_fault,
+    size_fault,
+    text_fault,
 )
+from escort_codec.recipe import EdgeSettings, Recipe
 
 COLUMNS: Final = 17
 PROMPT: Final = 0
 REAL: Final = 1
 _TEXT_COLUMNS: Final = (1, 3, 5)
-_MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, but not without end
+_MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to here
 
 
 def encode_block(exemplars: Sequence[Exemplar], recipes: Sequence[int]) -> bytes:
-    """The payload of a BLCK chunk; ``recipes`` are the rows' recipe numbers. The exemplars have been checked."""
+    """The payload of a BLCK chunk: checked exemplars and their recipe numbers."""
     labels, label = number_values(e.label for e in exemplars)
     texts, text = number_values(None if e.prompt == e.label else e.prompt for e in exemplars)
     seedsets, seeds = number_values(e.seeds for e in exemplars)
-    makings, made = number_values(
-        None if e.made is None else (e.made.low, e.made.high, round(e.made.blur * 100), e.made.min_contour)
-        for e in exemplars
-    )
+    settings, setting = number_values(_pack_settings(e.edge_settings) for e in exemplars)
     same = [e.kind == "real" or e.map_shape == e.size for e in exemplars]
     names = [e.name for e in exemplars]
     table: list[Any] = [
@@ -80,7 +83,7 @@ def encode_block(exemplars: Sequence[Exemplar], recipes: Sequence[int]) -> bytes
         pack_column([len(e.payload) for e in exemplars]),
         pack_column([len(e.hint or b"") for e in exemplars]),
         [[pack_runs(s) for s in seedsets], pack_column([v - 1 for v in seeds])],
-        [[list(m) for m in makings], pack_column(made)],
+        [[list(s) for s in settings], pack_column(setting)],
         pack_column(recipes),
     ]
     packed = pack_table(table, MAX_TABLE)
@@ -89,16 +92,13 @@ def encode_block(exemplars: Sequence[Exemplar], recipes: Sequence[int]) -> bytes
 
 
 class Block:
-    """A block that was read: its columns checked, its payloads not yet decoded. Row i is ``block[i]``.
+    """A block read from a file: its columns checked, its payloads not yet decoded. Row i is ``block[i]``.
 
-    ``memory`` is about how many bytes it takes while it is kept.
+    ``memory`` is roughly the number of bytes that it takes.
     """
 
     def __init__(self, payload: bytes, head: ChunkHead, recipes: Sequence[Recipe] | None) -> None:
-        """``recipes``: the file's recipes by number, or None where they are not known yet (see ``recipes``).
-
-        Raises DamagedError, naming chunk and offset.
-        """
+        """``recipes``: the file's recipes by number, or None if they are not known yet. Raises DamagedError."""
         if len(payload) < 4:
             raise DamagedError("a block has no table", chunk=head.name, offset=head.offset)
         (length,) = struct.unpack("<I", payload[:4])
@@ -111,13 +111,13 @@ class Block:
         self._head = head
         top = MAX_RECIPES - 1 if recipes is None else len(recipes) - 1
         try:
-            self._read(_table(raw), top)
+            self._read(TableReader(raw, text_cap=MAX_PROMPT, bytes_cap=4 * MAX_BLOCK_EXEMPLARS), top)
             self._check_rows(len(payload) - 4 - length)
         except TABLE_ERRORS as exc:
             raise DamagedError(f"a block's table is wrong: {exc}", chunk=head.name, offset=head.offset) from exc
         self.memory = len(payload) + 3 * len(raw) + 256 * self.rows
 
-    def _read(self, table: Table, top_recipe: int) -> None:
+    def _read(self, table: TableReader, top_recipe: int) -> None:
         columns = table.array("columns", _MOST_COLUMNS, COLUMNS)
         n = self.rows = table.number("rows", MAX_BLOCK_EXEMPLARS)
         if not n:
@@ -136,8 +136,8 @@ class Block:
         self._own_shape = np.stack([column("map side", 0xFFFF) for _ in range(2)], 1)
         self.map_shape = np.where((self._own_shape == 0).all(1, keepdims=True), self.size, self._own_shape)
         self.coding = column("coding", 0xFFFF)
-        self.bits = column("payload length", MAX_PAYLOAD)
-        self.hint = column("hint length", MAX_HINT)
+        self.payload_lengths = column("payload length", MAX_PAYLOAD)
+        self.hint_lengths = column("hint length", MAX_HINT)
         table.array("seeds", 2, 2)
         self._seedsets: list[array[int]] = [
             check_runs(table.numbers("seeds", 2 * MAX_SEEDS, MAX_SEED), MAX_SEEDS)
@@ -145,14 +145,14 @@ class Block:
         ]
         self.seeds = column("seeds", len(self._seedsets) - 1)
         table.array("settings", 2, 2)
-        makings = [table.numbers("settings", 4, 0xFFFF, 4) for _ in range(table.array("settings", n))]
-        self.settings = [EdgeSettings(low=a, high=b, blur=c / 100, min_contour=d) for a, b, c, d in makings]
-        self.made = column("settings", len(makings))
+        rows = [table.numbers("settings", 4, 0xFFFF, 4) for _ in range(table.array("settings", n))]
+        self.settings = [EdgeSettings(low=a, high=b, blur=c / 100, min_contour=d) for a, b, c, d in rows]
+        self.setting = column("settings", len(rows))
         self.recipe = column("recipe", top_recipe)
         table.end(columns - COLUMNS)
 
     def _check_rows(self, payload_bytes: int) -> None:
-        """What columns must be to each other; raises ValueError."""
+        """Checks the columns against each other. Raises ValueError."""
         faults = [label_fault(v) for v in self.labels] + [name_fault(v) for v in self.names]
         faults += [text_fault("prompt", v, MAX_PROMPT) for v in self._texts]
         for what, sizes in (("an image", self.size), ("an edge map", self.map_shape)):
@@ -163,12 +163,12 @@ class Block:
             raise ValueError("names do not fit the rows, or a class is named twice")
         shape = self._own_shape
         if ((shape != 0).any(1) & ((shape == 0).any(1) | (shape == self.size).all(1))).any():
-            raise ValueError("a map's size is half given, or repeats its image's")
+            raise ValueError("a map's size is incomplete, or repeats its image's")
         real = self.kind == REAL
-        if (real & ((self.hint > 0) | (self.coding > 0) | (self.made > 0) | (shape > 0).any(1))).any():
+        if (real & ((self.hint_lengths > 0) | (self.coding > 0) | (self.setting > 0) | (shape > 0).any(1))).any():
             raise ValueError("a real exemplar has an edge map's fields")
-        if (real & (self.bits == 0)).any() or (~real & (self.made == 0)).any():
-            raise ValueError("a real exemplar is empty, or a prompt does not say how it was made")
+        if (real & (self.payload_lengths == 0)).any() or (~real & (self.setting == 0)).any():
+            raise ValueError("a real exemplar is empty, or a prompt has no edge settings")
         numbers = {c.number: c.name for c in codings}
         if unknown := set(self.coding[~real].tolist()) - set(numbers):
             raise ValueError(f"coding {min(unknown)} needs a newer escort")
@@ -176,12 +176,12 @@ class Block:
             numbers.get(c, "") if k == PROMPT else ""
             for c, k in zip(self.coding.tolist(), self.kind.tolist(), strict=True)
         ]
-        lengths = self.bits + self.hint
+        lengths = self.payload_lengths + self.hint_lengths
         if int(lengths.max()) > MAX_PAYLOAD:
             raise ValueError(f"an exemplar of {int(lengths.max())} bytes is above the cap of {MAX_PAYLOAD}")
         ends = np.cumsum(lengths)
         if int(ends[-1]) != payload_bytes:
-            raise ValueError(f"its payloads are {int(ends[-1])} bytes, but {payload_bytes} are there")
+            raise ValueError(f"its payloads should have {int(ends[-1])} bytes, but have {payload_bytes}")
         self._starts = np.concatenate(([0], ends[:-1])) + 4 + self.table_bytes
 
     def __len__(self) -> int:
@@ -192,7 +192,7 @@ class Block:
         return f"{self.labels[self.label[row]]}/{self.names[row]}"
 
     def table_without_texts(self) -> list[Any]:
-        """The table with its classes, names and prompts left out: to measure what they cost."""
+        """The table without classes, names and prompts, to measure what they cost."""
         raw = decompress(self.payload[4 : 4 + self.table_bytes], MAX_TABLE, self._head)
         unpacker = msgpack.Unpacker(None, raw=False, max_buffer_size=len(raw))
         unpacker.feed(raw)
@@ -206,11 +206,11 @@ class Block:
     def __getitem__(self, row: int) -> Exemplar:
         """Row 0 <= row < len(self)."""
         start = int(self._starts[row])
-        middle = start + int(self.bits[row])
-        end = middle + int(self.hint[row])
+        middle = start + int(self.payload_lengths[row])
+        end = middle + int(self.hint_lengths[row])
         label = self.labels[self.label[row]]
         text = int(self.text[row])
-        made = int(self.made[row])
+        setting = int(self.setting[row])
         prompt = self.kind[row] == PROMPT
         return Exemplar(
             kind="prompt" if prompt else "real",
@@ -223,10 +223,10 @@ class Block:
             coding=self._codings[row],
             map_shape=(int(self.map_shape[row, 0]), int(self.map_shape[row, 1])) if prompt else (0, 0),
             hint=self.payload[middle:end] if end > middle else None,
-            made=self.settings[made - 1] if made else None,
+            edge_settings=self.settings[setting - 1] if setting else None,
             recipe=self.recipes[self.recipe[row]],
         )
 
 
-def _table(raw: bytes) -> Table:
-    return Table(raw, text_cap=MAX_PROMPT, bytes_cap=4 * MAX_BLOCK_EXEMPLARS)
+def _pack_settings(made: EdgeSettings | None) -> tuple[int, int, int, int] | None:
+    return None if made is None else (made.low, made.high, round(made.blur * 100), made.min_contour)

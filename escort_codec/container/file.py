@@ -1,4 +1,7 @@
-"""Reading chunks at offsets: positioned reads, so that threads and forked processes can share one open file."""
+"""An open file of chunks, and what its trailer, index, head and recipes say.
+
+All reads are positioned, so threads and forked processes can share one open file.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,31 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
+from escort_codec.container.index import Index
 from escort_codec.container.layout import (
     FRAME,
+    HEAD,
+    INDEX,
     PREAMBLE,
+    RECIPE,
     TAIL_SIZE,
     WRONG_SUM,
     ChunkHead,
     check_chunk,
     check_preamble,
     read_chunk_head,
+    read_tail,
+    unpack_msgpack,
 )
 from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, NotEscxError
+from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPE_BYTES, MAX_RECIPES, MAX_SOURCE, text_fault
+from escort_codec.recipe import Recipe
 
-# A FIFO must not hold us up before we know that it is one.
+# Opening a FIFO must not block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _WINDOW = 1 << 20
@@ -30,7 +43,7 @@ _WINDOW = 1 << 20
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Puts the file's path before the message of a FormatError that has none yet."""
+    """Adds the path of the file to a FormatError that has none yet."""
     try:
         yield
     except FormatError as exc:
@@ -41,9 +54,9 @@ def naming(path: Path) -> Iterator[None]:
 class ChunkFile:
     """A file of chunks, open for reading. Offsets and sizes are bytes.
 
-    Reads are clamped to the file's size before memory is taken: the size when it was opened, or the smaller ``size``
-    that is given, so that what others append is not seen. Raises EscortError where the system refuses, NotEscxError
-    for what is no file, and what ``check_preamble`` raises.
+    Reads end at the size that the file had when it was opened, or at the smaller ``size``: later appends stay
+    invisible. Raises EscortError if the system refuses, NotEscxError for a folder or a device, and the errors of
+    ``check_preamble``.
     """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
@@ -69,7 +82,7 @@ class ChunkFile:
             raise
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``: fewer only at the end of the file."""
+        """Up to ``length`` bytes from ``offset``, fewer only at the end of the file."""
         length = min(length, self.size - offset)
         if length <= 0:
             return b""
@@ -93,18 +106,18 @@ class ChunkFile:
             return os.read(self._fd, length)
 
     def head(self, offset: int) -> ChunkHead:
-        """The head of the chunk at ``offset``; raises FormatError where none can be, or it ends beyond the file."""
+        """The head of the chunk at ``offset``. Raises FormatError if there is none, or it ends beyond the file."""
         head = read_chunk_head(self.read(offset, 8), offset)
         if head.end > self.size:
             raise IncompleteError("the file ends inside the chunk", chunk=head.name, offset=offset)
         return head
 
     def payload(self, head: ChunkHead) -> bytes:
-        """The chunk's payload, its checksum verified; raises DamagedError or IncompleteError."""
+        """The payload of the chunk, its checksum verified. Raises DamagedError, IncompleteError."""
         return check_chunk(head, self.read(head.offset, head.length + FRAME))
 
     def check(self, head: ChunkHead) -> None:
-        """Verifies the checksum of a chunk whose payload is not wanted; takes little memory, however long it is."""
+        """Verifies the checksum of a chunk in little memory, however long the chunk is."""
         crc, at, end = 0, head.offset, head.end - 4
         while at < end:
             data = self.read(at, min(_WINDOW, end - at))
@@ -115,7 +128,7 @@ class ChunkFile:
             raise DamagedError(WRONG_SUM, chunk=head.name, offset=head.offset)
 
     def chunk(self, offset: int, length: int) -> tuple[ChunkHead, bytes]:
-        """(head, payload) of the chunk at ``offset``, in one read; raises DamagedError where it has not ``length``."""
+        """(head, payload) of the chunk at ``offset``, in one read. Raises DamagedError for another ``length``."""
         data = self.read(offset, length + FRAME)
         head = read_chunk_head(data[:8], offset)
         if head.length != length:
@@ -125,11 +138,118 @@ class ChunkFile:
         return head, check_chunk(head, data)
 
     def fingerprint(self) -> int:
-        """A number that another file of this size hardly has: of the index's checksum and the trailer."""
+        """A number that tells this file from others of its size: the CRC of the index's checksum and the trailer."""
         return zlib.crc32(self.read(self.size - TAIL_SIZE - 4, TAIL_SIZE + 4))
 
     def close(self) -> None:
-        """Closes the file; more than once does no harm."""
+        """Closes the file. Closing again is harmless."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+LOST_RECIPE: Final = Recipe(extra=(("recovered", "the recipe was lost"),))
+
+
+@dataclass(slots=True)
+class FileState:
+    """What a reader or an appending writer knows of a file.
+
+    ``end`` is the byte after the last chunk that an append keeps. ``index_offset`` is where the index begins, or -1.
+    A lost recipe is ``LOST_RECIPE``.
+    """
+
+    source: str = ""
+    writer: str = ""
+    recipes: list[Recipe] = field(default_factory=list)
+    index: Index = field(default_factory=Index)
+    end: int = len(PREAMBLE)
+    index_offset: int = -1
+
+
+def read_head(payload: bytes, head: ChunkHead) -> tuple[str, str]:
+    """(source, writer) of the HEAD chunk. Skips keys of later minor versions. Raises DamagedError."""
+    if len(payload) > MAX_HEAD:
+        raise DamagedError(f"the head is above the cap of {MAX_HEAD} bytes", chunk=head.name, offset=head.offset)
+    values = unpack_msgpack(payload, head)
+    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+        raise DamagedError("the head is not a map of texts", chunk=head.name, offset=head.offset)
+    source, writer = values.get("source", ""), values.get("writer", "")
+    if fault := text_fault("source", source, MAX_SOURCE) or text_fault("writer", writer, MAX_SOURCE):
+        raise DamagedError(fault, chunk=head.name, offset=head.offset)
+    return source, writer
+
+
+def read_recipe(payload: bytes, head: ChunkHead) -> tuple[int, Recipe]:
+    """(number, recipe) of a RECP chunk. Skips keys of later minor versions. Raises DamagedError."""
+    if len(payload) > MAX_RECIPE:
+        raise DamagedError(f"a recipe is above the cap of {MAX_RECIPE} bytes", chunk=head.name, offset=head.offset)
+    value: Any = unpack_msgpack(payload, head)
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or type(value[0]) is not int
+        or not 0 <= value[0] < MAX_RECIPES
+        or not isinstance(value[1], dict)
+    ):
+        raise DamagedError("a recipe is not a number and a map", chunk=head.name, offset=head.offset)
+    try:
+        known = {k: v for k, v in value[1].items() if k in Recipe.__dataclass_fields__}
+        return value[0], Recipe.from_map(known)
+    except EscortError as exc:
+        raise DamagedError(f"a recipe is wrong: {exc}", chunk=head.name, offset=head.offset) from exc
+
+
+def read_index(file: ChunkFile) -> tuple[Index, int]:
+    """The index that the trailer names, and its offset.
+
+    Raises IncompleteError if the trailer is missing, DamagedError for any contradiction.
+    """
+    at = file.size - TAIL_SIZE
+    index_offset, length = read_tail(file.read(max(at, 0), TAIL_SIZE), at)
+    if length != file.size:
+        raise DamagedError(f"the file has {file.size} bytes, but was closed with {length}", chunk="TAIL", offset=at)
+    if not len(PREAMBLE) <= index_offset < at:
+        raise DamagedError(f"the index cannot begin at byte {index_offset}", chunk="TAIL", offset=at)
+    head = file.head(index_offset)
+    if head.type != INDEX or head.end != at:
+        raise DamagedError("the trailer does not follow the index that it names", chunk="TAIL", offset=at)
+    return Index.unpack(file.payload(head), head), index_offset
+
+
+def read_first(file: ChunkFile) -> tuple[str, str]:
+    """(source, writer) from the first chunk of the file. Raises FormatError if it is not a head."""
+    head = file.head(len(PREAMBLE))
+    if head.type != HEAD:
+        raise DamagedError("the first chunk is not the head", chunk=head.name, offset=head.offset)
+    if head.length > MAX_HEAD:
+        raise DamagedError(f"the head is above the cap of {MAX_HEAD} bytes", chunk=head.name, offset=head.offset)
+    return read_head(file.payload(head), head)
+
+
+def read_numbered_recipe(file: ChunkFile, number: int, offset: int) -> tuple[Recipe, int]:
+    """(recipe, bytes of its payload) of the chunk that the index names as recipe ``number``. Raises FormatError."""
+    head = file.head(offset)
+    if head.type != RECIPE or head.length > MAX_RECIPE:
+        raise DamagedError("the index names this chunk as a recipe", chunk=head.name, offset=offset)
+    found, recipe = read_recipe(file.payload(head), head)
+    if found != number:
+        raise DamagedError(f"recipe {found} stands where {number} should", chunk=head.name, offset=offset)
+    return recipe, head.length
+
+
+def read_state(file: ChunkFile) -> FileState:
+    """The state according to trailer and index: a few reads for a file of any size. Raises FormatError."""
+    index, index_offset = read_index(file)
+    state = FileState(index=index, end=file.size, index_offset=index_offset)
+    state.source, state.writer = read_first(file)
+    left = MAX_RECIPE_BYTES
+    for number, offset in enumerate(state.index.recipes):
+        recipe, length = read_numbered_recipe(file, number, offset)
+        left -= length
+        if left < 0:
+            raise DamagedError(
+                f"the recipes are above the cap of {MAX_RECIPE_BYTES} bytes", chunk="RECP", offset=offset
+            )
+        state.recipes.append(recipe)
+    return state

@@ -1,6 +1,6 @@
-"""The index: where each block stands and what is in it (spec section "Index").
+"""The index: where each block is and what it holds (spec section "Index").
 
-INDX payload: zstd(msgpack array) of ten values, in the order of ``Index.pack``'s list.
+INDX payload: zstd(msgpack array), its values in the order of ``Index.pack``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from escort_codec.container.block import Block
-from escort_codec.container.checks import label_fault
-from escort_codec.container.columns import check_runs, pack_runs, unpack_runs
 from escort_codec.container.layout import FRAME, PREAMBLE, ChunkHead
-from escort_codec.container.table import TABLE_ERRORS, Table, decompress, pack_table
+from escort_codec.container.table import (
+    TABLE_ERRORS,
+    TableReader,
+    check_runs,
+    decompress,
+    pack_runs,
+    pack_table,
+    unpack_runs,
+)
 from escort_codec.errors import DamagedError
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
@@ -27,18 +33,19 @@ from escort_codec.limits import (
     MAX_NAME,
     MAX_RECIPES,
     MAX_SEED,
+    label_fault,
 )
 
 COLUMNS: Final = 9
-_MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, but not without end
+_MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to here
 
 
 @dataclass(slots=True)
 class Index:
-    """Offsets are bytes from the file's start, lengths those of payloads; lists run parallel over the blocks.
+    """Offsets are bytes from the start of the file, lengths those of payloads; the lists have one entry per block.
 
-    ``members[b]`` is [label's number, its count in block b, ...]; ``low[b]`` and ``high[b]`` are the smallest and
-    largest key (``label/name``, by code point) in block b, so that a name is found without a list of all names.
+    ``members[b]`` is [label number, its count in block b, ...]. ``low[b]`` and ``high[b]`` are the smallest and largest
+    key (``label/name``, by code point) in block b, so that a name is found without a list of all names.
     """
 
     recipes: list[int] = field(default_factory=list)
@@ -57,7 +64,7 @@ class Index:
         return self.starts[-1]
 
     def add(self, offset: int, length: int, rows: list[tuple[str, str, tuple[int, ...]]]) -> None:
-        """Notes a block at ``offset`` of (label, key, seeds) rows."""
+        """Adds a block at ``offset`` whose rows are (label, key, seeds)."""
         self.offsets.append(offset)
         self.lengths.append(length)
         self.counts.append(len(rows))
@@ -71,8 +78,13 @@ class Index:
         self.high.append(max(key for _, key, _ in rows))
         self.starts.append(self.starts[-1] + len(rows))
 
+    def add_block(self, block: Block, head: ChunkHead) -> None:
+        """Adds a block that was read from the chunk at ``head``."""
+        rows = [(block.labels[label], block.key(i), block.row_seeds(i)) for i, label in enumerate(block.label.tolist())]
+        self.add(head.offset, head.length, rows)
+
     def find(self, number: int) -> tuple[int, int]:
-        """(block, row) of exemplar ``number``, which is within 0..len-1."""
+        """(block, row) of exemplar ``number`` (0..len-1)."""
         block = bisect.bisect_right(self.starts, number) - 1
         return block, number - self.starts[block]
 
@@ -85,12 +97,12 @@ class Index:
         return dict(zip(self.labels, counts, strict=True))
 
     def blocks_of(self, label: str) -> list[int]:
-        """The numbers of the blocks that hold a label."""
-        wanted = self.labels.get(label, -1)
-        return [number for number, members in enumerate(self.members) if wanted in members[::2]]
+        """The numbers of the blocks that hold the label."""
+        label_number = self.labels.get(label, -1)
+        return [number for number, members in enumerate(self.members) if label_number in members[::2]]
 
     def pack(self) -> bytes:
-        """The payload of the INDX chunk; raises LimitError above the cap."""
+        """The payload of the INDX chunk. Raises LimitError above the cap."""
         return pack_table(
             [
                 len(self),
@@ -108,18 +120,18 @@ class Index:
 
     @classmethod
     def unpack(cls, payload: bytes, head: ChunkHead) -> Index:
-        """Reads and checks the payload of the INDX chunk at ``head``; raises DamagedError."""
+        """Reads and checks the payload of the INDX chunk at ``head``. Raises DamagedError."""
         raw = decompress(payload, MAX_INDEX, head)
         try:
-            return cls._read(Table(raw, text_cap=MAX_LABEL + 1 + MAX_NAME), head)
+            return cls._read(TableReader(raw, text_cap=MAX_LABEL + 1 + MAX_NAME), head)
         except TABLE_ERRORS as exc:
             raise DamagedError(f"the index is wrong: {exc}", chunk=head.name, offset=head.offset) from exc
 
     @classmethod
-    def _read(cls, table: Table, head: ChunkHead) -> Index:
+    def _read(cls, table: TableReader, head: ChunkHead) -> Index:
         columns = table.array("columns", _MOST_COLUMNS, COLUMNS)
         total = table.number("exemplars", MAX_EXEMPLARS)
-        most = head.offset // FRAME  # so many chunks have room before the index
+        most = head.offset // FRAME  # no more chunks have room before the index
         recipes = table.numbers("recipes", min(most, MAX_RECIPES), head.offset)
         offsets = table.numbers("blocks", most, head.offset)
         n = len(offsets)
@@ -137,7 +149,7 @@ class Index:
             index.members.append(_members(table, count, len(labels)))
             index.starts.append(index.starts[-1] + count)
         if 0 in index.label_counts().values():
-            raise ValueError("it names a class that no block has")
+            raise ValueError("it names a class that no block holds")
         table.array("keys", 2, 2)
         index.low, index.high = (table.texts("keys", n, n) for _ in range(2))
         if any(a > b for a, b in zip(index.low, index.high, strict=True)):
@@ -148,7 +160,7 @@ class Index:
         return index
 
     def check_block(self, number: int, block: Block, head: ChunkHead) -> None:
-        """Raises DamagedError where block ``number`` is not what the index says of it."""
+        """Raises DamagedError if block ``number`` is not what the index says."""
         keys = [block.key(row) for row in range(len(block))]
         counts: dict[int, int] = {}
         for row in block.label.tolist():
@@ -161,7 +173,7 @@ class Index:
             or min(keys) != self.low[number]
             or max(keys) != self.high[number]
         ):
-            raise DamagedError("the block is not what the index says of it", chunk=head.name, offset=head.offset)
+            raise DamagedError("the block is not what the index says", chunk=head.name, offset=head.offset)
 
 
 def _flat(pairs: dict[int, int]) -> array[int]:
@@ -169,7 +181,7 @@ def _flat(pairs: dict[int, int]) -> array[int]:
 
 
 def _check_places(recipes: list[int], offsets: list[int], lengths: list[int], end: int) -> None:
-    """Raises ValueError where chunks stand out of order, overlap, or begin or end outside 12..``end``."""
+    """Raises ValueError for chunks that are out of order, overlap, or lie outside bytes 12..``end``."""
     if recipes != sorted(recipes) or offsets != sorted(offsets):
         raise ValueError("its chunks are not in the file's order")
     at = len(PREAMBLE)
@@ -181,8 +193,8 @@ def _check_places(recipes: list[int], offsets: list[int], lengths: list[int], en
         raise ValueError("a chunk lies beyond the index")
 
 
-def _members(table: Table, count: int, labels: int) -> array[int]:
-    """A block's classes, each once, with counts that add up to ``count``; raises ValueError."""
+def _members(table: TableReader, count: int, labels: int) -> array[int]:
+    """A block's classes, each once, with counts that add up to ``count``. Raises ValueError."""
     flat = table.numbers("classes", 2 * min(count, labels), max(count, labels), 2)
     pairs = dict(zip(flat[::2], flat[1::2], strict=False))
     if 2 * len(pairs) != len(flat) or sum(pairs.values()) != count or 0 in pairs.values() or max(pairs) >= labels:

@@ -11,8 +11,8 @@
     |  "TAIL"  |  16, u32  |  offset of INDX, u64  |  file length, u64  |  CRC  |
     '-------------------------------------------------------------------------'
 
-Numbers are little-endian. A type whose first letter is small (ancillary) may be passed over by a reader that does
-not know it; any other unknown type is refused.
+Numbers are little-endian. A reader skips an unknown type whose first letter is lower case (ancillary) and refuses any
+other unknown type.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIGNATURE: Final = b"\x89ESX\r\n\x1a\n"
 MAJOR: Final = 1
 MINOR: Final = 0
 PREAMBLE: Final = SIGNATURE + struct.pack("<HH", MAJOR, MINOR)
-FRAME: Final = 12  # bytes of a chunk beside its payload
+FRAME: Final = 12  # bytes of a chunk besides its payload
 TAIL_SIZE: Final = FRAME + 16
 
 HEAD: Final = b"HEAD"
@@ -66,14 +66,15 @@ class ChunkHead:
 def check_preamble(data: bytes) -> int:
     """The minor version in a file's first 12 bytes.
 
-    Raises NotEscxError (and says what damage it looks like), IncompleteError, or VersionError for another major one.
+    Raises NotEscxError (which names the damage if it is a known kind), IncompleteError, or VersionError for another
+    major version.
     """
     start = data[: len(SIGNATURE)]
     if start != SIGNATURE[: len(start)] or not start:
         if start[:1] == b"\x09" and start[1:4] == SIGNATURE[1:4]:
             raise NotEscxError("the file lost its eighth bits: it was transferred as 7-bit text", offset=0)
         if start[:4] == SIGNATURE[:4]:
-            raise NotEscxError("line ends were changed: the file was transferred as text, not binary", offset=0)
+            raise NotEscxError("line endings were changed: the file was transferred as text, not binary", offset=0)
         raise NotEscxError("not an .escx file", offset=0)
     if len(data) < len(PREAMBLE):
         raise IncompleteError("the file ends inside its first 12 bytes", offset=len(data))
@@ -84,7 +85,7 @@ def check_preamble(data: bytes) -> int:
 
 
 def make_chunk(type_: bytes, payload: bytes) -> bytes:
-    """A whole chunk; the payload has at most MAX_CHUNK bytes."""
+    """A whole chunk. Raises ValueError for a payload above MAX_CHUNK bytes."""
     if len(payload) > MAX_CHUNK:
         raise ValueError(f"a {type_.decode()} chunk of {len(payload)} bytes is above the cap of {MAX_CHUNK}")
     head = type_ + struct.pack("<I", len(payload))
@@ -94,14 +95,14 @@ def make_chunk(type_: bytes, payload: bytes) -> bytes:
 def read_chunk_head(data: bytes, offset: int) -> ChunkHead:
     """Parses the first 8 bytes of a chunk that begins at ``offset`` of the file.
 
-    Raises IncompleteError for fewer bytes, DamagedError for a type that is not four letters or a length above the
-    cap: so nothing is allocated for a length that no writer writes.
+    Raises IncompleteError for fewer bytes, and DamagedError for a type that is not four letters or a length above the
+    cap, so that nothing is allocated for it.
     """
     if len(data) < 8:
         raise IncompleteError("the file ends inside a chunk's first 8 bytes", offset=offset)
     type_ = data[:4]
     if not type_.isalpha():
-        raise DamagedError(f"no chunk begins here: its type would be {type_!r}", offset=offset)
+        raise DamagedError(f"no chunk begins here: the type reads {type_!r}", offset=offset)
     (length,) = struct.unpack("<I", data[4:8])
     if length > MAX_CHUNK:
         raise DamagedError(
@@ -111,7 +112,7 @@ def read_chunk_head(data: bytes, offset: int) -> ChunkHead:
 
 
 def check_chunk(head: ChunkHead, chunk: bytes) -> bytes:
-    """The payload of a whole chunk (all ``head.length + 12`` bytes); raises Incomplete- or DamagedError."""
+    """The payload of a whole chunk (``head.length + 12`` bytes). Raises IncompleteError, DamagedError."""
     if len(chunk) < head.length + FRAME:
         raise IncompleteError("the file ends inside the chunk", chunk=head.name, offset=head.offset)
     body = memoryview(chunk)[: head.length + 8]
@@ -122,23 +123,23 @@ def check_chunk(head: ChunkHead, chunk: bytes) -> bytes:
 
 
 def is_ancillary(type_: bytes) -> bool:
-    """Whether a reader that does not know the type may pass over the chunk."""
+    """Whether a reader that does not know the type may skip the chunk."""
     return bool(type_[0] & 0x20)
 
 
 def make_tail(index_offset: int, length: int) -> bytes:
-    """The trailer of a file of ``length`` bytes (the trailer counted) whose index begins at ``index_offset``."""
+    """The trailer of a file of ``length`` bytes (trailer included) whose index begins at ``index_offset``."""
     return make_chunk(TAIL, struct.pack("<QQ", index_offset, length))
 
 
 def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
-    """(offset of INDX, file length) from the trailer's 28 bytes, which begin at ``offset`` of the file.
+    """(offset of INDX, file length) from the 28 bytes of the trailer at ``offset`` of the file.
 
-    Raises IncompleteError where no trailer stands there: the file is being written or was cut off.
+    Raises IncompleteError if there is no trailer: the file is being written or was cut off.
     """
     if len(chunk) < TAIL_SIZE or chunk[:8] != TAIL + struct.pack("<I", 16):
         raise IncompleteError(
-            "the file has no end: it is being written, or its writer was killed, or it was cut off"
+            "the end of the file is missing: it is still being written, its writer was killed, or it was cut off"
             " (`escort recover` saves all whole blocks)",
             chunk=TAIL.decode(),
             offset=max(offset, 0),
@@ -149,12 +150,12 @@ def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
 
 
 def unpack_msgpack(raw: bytes, head: ChunkHead) -> Any:
-    """One msgpack value and nothing after it; raises DamagedError."""
+    """One msgpack value and nothing after it. Raises DamagedError."""
     try:
         return msgpack.unpackb(raw, raw=False, strict_map_key=True, ext_hook=_no_extension, timestamp=0)
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as exc:
-        why = str(exc) or type(exc).__name__  # too deep a nesting has no words of its own
-        raise DamagedError(f"is no msgpack: {why}", chunk=head.name, offset=head.offset) from exc
+        why = str(exc) or type(exc).__name__  # the error for too deep a nesting has no text
+        raise DamagedError(f"is not msgpack: {why}", chunk=head.name, offset=head.offset) from exc
 
 
 def _no_extension(code: int, data: bytes) -> Any:

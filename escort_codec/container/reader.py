@@ -13,31 +13,30 @@ from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 from escort_codec.container.block import Block
-from escort_codec.container.file import ChunkFile, naming
+from escort_codec.container.file import ChunkFile, naming, read_state
 from escort_codec.container.layout import BLOCK
 from escort_codec.container.salvage import Loss, salvage
-from escort_codec.container.state import read_state
 from escort_codec.errors import DamagedError, EscortError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 
 _CACHE_BYTES = 32 << 20
 
 
 class Reader(Sequence[Exemplar]):
-    """The exemplars of a file, by number, by name, by class; edge maps are decoded when asked for.
+    """The exemplars of a file, by number, by name, by class; edge maps are decoded on access.
 
     ``reader[5]``, ``reader["cat/001.jpg"]``, ``reader.of_label("cat")``, iteration. Safe to share between threads and
-    forked processes (positioned reads only) and to pickle into spawned ones. A block's checksum is verified whenever
-    it is read; at most about 32 MiB of blocks are kept, or one block where that is larger. What is appended while the
-    reader is open is not seen.
+    forked processes, and to pickle into spawned ones. The checksum of a block is verified whenever it is read. The
+    cache keeps about 32 MiB of blocks, but at least one. Later appends stay invisible.
 
-    Raises NotEscxError, VersionError, IncompleteError, DamagedError. With ``recover``, a file without its end or with
-    damage opens all the same: what whole blocks hold is there, and ``losses`` says what is not; the whole file is
-    read for that. ``file`` and ``state`` are for the container's own modules.
+    Raises NotEscxError, VersionError, IncompleteError, DamagedError. With ``recover``, an incomplete or damaged file
+    opens too: the reader holds all whole blocks, and ``losses`` lists the rest. This reads the whole file. ``file`` and
+    ``state`` are for the modules of the container.
     """
 
     def __init__(self, path: str | PathLike[str], *, recover: bool = False, size: int | None = None) -> None:
-        """``size``: read the file as it was when it had so many bytes."""
+        """``size``: read the file as it was when it had this many bytes."""
         self.path = Path(path)
         self._recover = recover
         self._locks: dict[int, threading.Lock] = {}
@@ -56,17 +55,17 @@ class Reader(Sequence[Exemplar]):
 
     @property
     def source(self) -> str:
-        """The data folder that ``escort encode`` was given, as it was typed; ``""`` where there was none."""
+        """The data folder as the user typed it for ``escort encode``, or ``""``."""
         return self.state.source
 
     @property
     def writer(self) -> str:
-        """The program and version that began the file."""
+        """The program and version that created the file."""
         return self.state.writer
 
     @property
     def size(self) -> int:
-        """The file's size on disk in bytes, when it was opened."""
+        """The size of the file in bytes when it was opened."""
         return self.file.size
 
     @property
@@ -76,7 +75,7 @@ class Reader(Sequence[Exemplar]):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """All seeds that any exemplar records, rising."""
+        """The seeds of all exemplars, rising."""
         return tuple(sorted(self._index.seeds))
 
     def __len__(self) -> int:
@@ -104,7 +103,7 @@ class Reader(Sequence[Exemplar]):
             yield from (block[row] for row in range(len(block)))
 
     def find(self, key: str) -> int:
-        """The number of the exemplar ``label/name``; raises KeyError."""
+        """The number of the exemplar ``label/name``. Raises KeyError."""
         for number, (low, high) in enumerate(zip(self._index.low, self._index.high, strict=True)):
             if low <= key <= high:
                 block = self.block(number)
@@ -123,7 +122,7 @@ class Reader(Sequence[Exemplar]):
         return True
 
     def of_label(self, label: str) -> list[int]:
-        """The numbers of a class's exemplars, rising; empty for a class that the file does not hold."""
+        """The numbers of the exemplars of a class, rising; empty for an unknown class."""
         found: list[int] = []
         for number in self._index.blocks_of(label):
             block = self.block(number)
@@ -132,11 +131,11 @@ class Reader(Sequence[Exemplar]):
         return found
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks in the file's order."""
+        """The blocks in file order."""
         return (self.block(number) for number in range(len(self._index.offsets)))
 
     def block(self, number: int) -> Block:
-        """Block ``number``, from memory or the file; checked against its checksum and the index."""
+        """Block ``number``, from the cache or the file, checked against its checksum and the index."""
         with self._guard():
             if number in self._cache:
                 self._cache.move_to_end(number)
@@ -145,7 +144,7 @@ class Reader(Sequence[Exemplar]):
         with naming(self.path):
             head, payload = self.file.chunk(offset, length)
             if head.type != BLOCK:
-                raise DamagedError("the block is not what the index says of it", chunk=head.name, offset=offset)
+                raise DamagedError("the block is not what the index says", chunk=head.name, offset=offset)
             block = Block(payload, head, self.recipes)
             self._index.check_block(number, block, head)
         with self._guard():
@@ -156,11 +155,11 @@ class Reader(Sequence[Exemplar]):
         return block
 
     def _guard(self) -> threading.Lock:
-        """The lock of the cache: a new one in a forked child, where another thread may have held the parent's."""
-        return self._locks.setdefault(os.getpid(), threading.Lock())  # one step: all threads get the same one
+        """The lock of the cache: a new one in a forked child, because a thread may have held the parent's."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())  # atomic: all threads get the same one
 
     def close(self) -> None:
-        """Closes the file; more than once does no harm."""
+        """Closes the file. Closing again is harmless."""
         self.file.close()
         with self._guard():
             self._cache.clear()

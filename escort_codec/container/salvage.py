@@ -1,4 +1,4 @@
-"""What is whole of a file that is damaged, unfinished or still being written: by its index, else by its chunks."""
+"""Reads what is whole of a damaged, unfinished or growing file: by its index, else chunk by chunk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from escort_codec.container.block import Block
-from escort_codec.container.file import ChunkFile
+from escort_codec.container.file import (
+    LOST_RECIPE,
+    ChunkFile,
+    FileState,
+    read_first,
+    read_head,
+    read_index,
+    read_numbered_recipe,
+    read_recipe,
+)
 from escort_codec.container.index import Index
 from escort_codec.container.layout import (
     BLOCK,
@@ -24,16 +33,6 @@ from escort_codec.container.layout import (
     is_ancillary,
     read_tail,
 )
-from escort_codec.container.state import (
-    LOST_RECIPE,
-    State,
-    add_block,
-    read_first,
-    read_head,
-    read_index,
-    read_numbered_recipe,
-    read_recipe,
-)
 from escort_codec.errors import DamagedError, FormatError, VersionError
 from escort_codec.limits import MAX_RECIPE_BYTES
 
@@ -43,7 +42,7 @@ _WINDOW: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Bytes ``start`` to ``end`` (exclusive) that could not be used: why, and, where it is known, what stood there."""
+    """Bytes ``start`` to ``end`` (exclusive) that are unusable: the reason, and what they held if known."""
 
     start: int
     end: int
@@ -56,11 +55,14 @@ class Loss:
 
 
 @dataclass(slots=True)
-class Walked:
-    """What walking the chunks found. ``content`` is the byte after the last head, recipe or block; ``commits``
-    counts the whole pairs of index and trailer; ``closed`` is whether the last one ends the file."""
+class ChunkWalk:
+    """The result of walking the chunks.
 
-    state: State
+    ``content`` is the byte after the last head, recipe or block. ``commits`` counts the whole pairs of index and
+    trailer. ``closed``: the last pair ends the file.
+    """
+
+    state: FileState
     losses: list[Loss]
     content: int = len(PREAMBLE)
     commits: int = 0
@@ -68,17 +70,17 @@ class Walked:
     recipe_bytes: int = 0
 
 
-def salvage(file: ChunkFile) -> tuple[State, list[Loss]]:
-    """All that whole blocks hold, and what was lost. Reads the whole file.
+def salvage(file: ChunkFile) -> tuple[FileState, list[Loss]]:
+    """The content of all whole blocks, and the losses. Reads the whole file.
 
-    Where trailer and index are whole, the blocks are looked for where the index says; else the chunks are walked.
+    If trailer and index are whole, it reads the blocks that the index names; else it walks the chunks.
     """
     try:
         index, index_offset = read_index(file)
     except FormatError:
         walked = walk_state(file)
         if not walked.closed:
-            missing = "the end of the file is missing: what else was to stand here is not known"
+            missing = "the end of the file is missing, with anything that it held"
             walked.losses.append(Loss(file.size, file.size, missing))
         return walked.state, walked.losses
     state, losses = _by_index(file, index)
@@ -86,15 +88,15 @@ def salvage(file: ChunkFile) -> tuple[State, list[Loss]]:
     return state, losses
 
 
-def _by_index(file: ChunkFile, named: Index) -> tuple[State, list[Loss]]:
-    state, losses = State(end=file.size), []
-    places = sorted((*named.recipes, *named.offsets, file.size))
+def _by_index(file: ChunkFile, index: Index) -> tuple[FileState, list[Loss]]:
+    state, losses = FileState(end=file.size), []
+    places = sorted((*index.recipes, *index.offsets, file.size))
     ends = dict(itertools.pairwise(places))
     try:
         state.source, state.writer = read_first(file)
     except FormatError as exc:
         losses.append(Loss(len(PREAMBLE), places[0], exc.fault, "HEAD", "the data folder's name"))
-    for number, offset in enumerate(named.recipes):
+    for number, offset in enumerate(index.recipes):
         try:
             recipe, _ = read_numbered_recipe(file, number, offset)
         except FormatError as exc:
@@ -102,25 +104,25 @@ def _by_index(file: ChunkFile, named: Index) -> tuple[State, list[Loss]]:
             recipe, offset = LOST_RECIPE, -1
         state.recipes.append(recipe)
         state.index.recipes.append(offset)
-    for number, offset in enumerate(named.offsets):
-        length = named.lengths[number]
+    for number, offset in enumerate(index.offsets):
+        length = index.lengths[number]
         try:
             head, payload = file.chunk(offset, length)
             block = Block(payload, head, state.recipes)
-            named.check_block(number, block, head)
-            add_block(state.index, block, head)
+            index.check_block(number, block, head)
+            state.index.add_block(block, head)
         except FormatError as exc:
-            held = f"{named.counts[number]} exemplars, {named.low[number]} to {named.high[number]}"
+            held = f"{index.counts[number]} exemplars, {index.low[number]} to {index.high[number]}"
             losses.append(Loss(offset, offset + length + FRAME, exc.fault, "BLCK", held))
     return state, losses
 
 
 def walk(file: ChunkFile, *, resync: bool) -> Iterator[tuple[ChunkHead, bytes] | Loss]:
-    """Every whole chunk in the file's order. Where one is damaged: a Loss; then, with ``resync``, the next whole one.
+    """Every whole chunk in file order. For a damaged one a Loss, and with ``resync`` then the next whole chunk.
 
-    A chunk of a type that is passed over comes without its payload.
-    A damaged chunk whose length leads to another whole chunk is passed over by its length; else the bytes are
-    searched for the next one. Searching reads no more than 16 times the file's size, so that no file can hold it up.
+    A chunk of an unknown ancillary type comes without its payload. A damaged chunk is skipped by its length if another
+    whole chunk follows there; else the bytes are searched for the next one. The search reads at most 16 times the
+    size of the file, so that no file can stall it.
     """
     search = _Search(file)
     at = len(PREAMBLE)
@@ -145,7 +147,7 @@ def walk(file: ChunkFile, *, resync: bool) -> Iterator[tuple[ChunkHead, bytes] |
 
 
 class _Search:
-    """Looks for the next whole chunk, with a bound on the bytes that it reads."""
+    """Looks for the next whole chunk and limits the bytes that it reads."""
 
     def __init__(self, file: ChunkFile) -> None:
         self._file = file
@@ -178,13 +180,13 @@ class _Search:
         return True
 
 
-def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: None) -> Walked:
-    """The state by walking the chunks; ``visit`` is called for every whole block.
+def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: None) -> ChunkWalk:
+    """The state according to the chunks. Calls ``visit`` for every whole block.
 
-    A block whose table is wrong counts as lost too, though its checksum is right. ``state.end`` is the byte after
-    the last whole chunk, an index without its trailer not counted.
+    A block with a wrong table is lost too, though its checksum is right. ``state.end`` is the byte after the last whole
+    chunk, not counting an index without its trailer.
     """
-    walked = Walked(State(), [])
+    walked = ChunkWalk(FileState(), [])
     state, losses = walked.state, walked.losses
     index_at = -1
     for item in walk(file, resync=True):
@@ -195,7 +197,7 @@ def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: N
         head, payload = item
         try:
             if head.type == HEAD and head.offset != len(PREAMBLE):
-                raise DamagedError("another file begins here: cut it off and save it by itself", offset=head.offset)
+                raise DamagedError("another file begins here: cut it off and recover it separately", offset=head.offset)
             if head.type == TAIL:
                 chunk = file.read(head.offset, head.end - head.offset)
                 if index_at < 0 or read_tail(chunk, head.offset) != (index_at, head.end):
@@ -216,15 +218,15 @@ def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: N
     return walked
 
 
-def _take(head: ChunkHead, payload: bytes, walked: Walked, visit: Callable[[Block], None]) -> None:
-    """Takes a head, recipe or block into the state; raises DamagedError."""
+def _take(head: ChunkHead, payload: bytes, walked: ChunkWalk, visit: Callable[[Block], None]) -> None:
+    """Adds a head, recipe or block to the state. Raises DamagedError."""
     state = walked.state
     if head.type == HEAD:
         state.source, state.writer = read_head(payload, head)
     elif head.type == RECIPE:
         number, recipe = read_recipe(payload, head)
         if number < len(state.recipes) and state.index.recipes[number] >= 0:
-            raise DamagedError(f"recipe {number} is there twice", chunk=head.name, offset=head.offset)
+            raise DamagedError(f"recipe {number} occurs twice", chunk=head.name, offset=head.offset)
         walked.recipe_bytes += head.length
         if walked.recipe_bytes > MAX_RECIPE_BYTES:
             raise DamagedError("the recipes are above their cap", chunk=head.name, offset=head.offset)
@@ -237,14 +239,14 @@ def _take(head: ChunkHead, payload: bytes, walked: Walked, visit: Callable[[Bloc
         if not walked.losses and most >= len(state.recipes):
             raise DamagedError("a block's recipe is not in the file", chunk=head.name, offset=head.offset)
         _extend_recipes(state, most)
-        add_block(state.index, block, head)
+        state.index.add_block(block, head)
         visit(block)
     else:
         return
     walked.content = head.end
 
 
-def _extend_recipes(state: State, number: int) -> None:
+def _extend_recipes(state: FileState, number: int) -> None:
     missing = number + 1 - len(state.recipes)
     state.recipes += [LOST_RECIPE] * missing
     state.index.recipes += [-1] * missing

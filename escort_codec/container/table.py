@@ -1,24 +1,33 @@
-"""Tables: one msgpack value in one zstd frame, packed whole and read piece by piece."""
+"""Tables: one msgpack value in one zstd frame; columns of numbers, dictionaries of values, runs of seeds in them.
+
+The spec describes them in its sections "Blocks" and "Index".
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgpack
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from escort_codec.container.layout import ChunkHead
 from escort_codec.errors import DamagedError, LimitError
 
+T = TypeVar("T")
+
 _ZSTD_LEVEL: Final = 19
-_MOST: Final = 1 << 15  # bytes that one byte of a zstd frame can stand for: a block of 128 KiB takes at least four
+_MOST: Final = 1 << 15  # bytes per byte of a zstd frame, at most: a zstd block of 128 KiB takes at least four bytes
 
 TABLE_ERRORS: Final = (ValueError, TypeError, IndexError, OverflowError, msgpack.exceptions.UnpackException)
-"""What reading a table's pieces may raise; the caller makes a DamagedError of it."""
+"""The errors that reading a table raises; the caller turns them into DamagedError."""
 
 
 def pack_table(value: Any, cap: int) -> bytes:
-    """A value as msgpack in one zstd frame that declares its size; raises LimitError above ``cap`` bytes of msgpack."""
+    """A value as msgpack in one zstd frame that declares its size. Raises LimitError above ``cap`` bytes of msgpack."""
     raw = msgpack.packb(value, use_bin_type=True)
     if len(raw) > cap:
         raise LimitError(f"a table of {len(raw)} bytes is above the cap of {cap}")
@@ -26,10 +35,9 @@ def pack_table(value: Any, cap: int) -> bytes:
 
 
 def decompress(data: bytes, cap: int, head: ChunkHead) -> bytes:
-    """The content of the one zstd frame that ``data`` is: at most ``cap`` bytes, by declared and by actual size.
+    """The content of the single zstd frame ``data``: at most ``cap`` bytes, by declared and by actual size.
 
-    Raises DamagedError, before memory is taken, where the declared size is above the cap or above what so short a
-    frame can hold.
+    Raises DamagedError before it takes memory if the declared size is above the cap or more than the frame can hold.
     """
     try:
         params = zstandard.get_frame_parameters(data)
@@ -37,22 +45,22 @@ def decompress(data: bytes, cap: int, head: ChunkHead) -> bytes:
         if size == zstandard.CONTENTSIZE_UNKNOWN or size > cap:
             raise DamagedError(f"a table declares {size} bytes: the cap is {cap}", chunk=head.name, offset=head.offset)
         if params.dict_id or params.window_size > max(cap, 1 << 10) or size > _MOST * len(data):
-            raise DamagedError("a table's zstd frame asks too much", chunk=head.name, offset=head.offset)
+            raise DamagedError("a table's zstd frame asks for too much memory", chunk=head.name, offset=head.offset)
         raw = zstandard.ZstdDecompressor(max_window_size=1 << 28).decompress(
             data, max_output_size=cap, allow_extra_data=False
         )
     except zstandard.ZstdError as exc:
-        raise DamagedError(f"a table is no zstd frame: {exc}", chunk=head.name, offset=head.offset) from exc
+        raise DamagedError(f"a table is not a zstd frame: {exc}", chunk=head.name, offset=head.offset) from exc
     if len(raw) != size:
         raise DamagedError("a table is not of its declared size", chunk=head.name, offset=head.offset)
     return raw
 
 
-class Table:
-    """Reads a msgpack array from its beginning: each piece's kind and size are checked before it is built, so that
-    no bytes can ask for more than a few times what the caps allow. Methods raise one of ``TABLE_ERRORS``.
+class TableReader:
+    """Reads a msgpack array from front to back. Methods raise one of ``TABLE_ERRORS``.
 
-    ``text_cap`` and ``bytes_cap`` are the longest text and byte string in it, in bytes.
+    The type and size of each element are checked before it is built, so memory stays within a few times the caps.
+    ``text_cap`` and ``bytes_cap`` are the longest text and byte string allowed, in bytes.
     """
 
     def __init__(self, raw: bytes, *, text_cap: int, bytes_cap: int = 0) -> None:
@@ -82,7 +90,7 @@ class Table:
         """An integer in 0..``top``."""
         value = self.value()
         if type(value) is not int or not 0 <= value <= top:
-            raise ValueError(f"{what}: {value!r:.80} is no number from 0 to {top}")
+            raise ValueError(f"{what}: {value!r:.80} is not a number from 0 to {top}")
         return value
 
     def numbers(self, what: str, cap: int, top: int, least: int = 0) -> list[int]:
@@ -90,7 +98,7 @@ class Table:
         value = self.value
         values = [value() for _ in range(self.array(what, cap, least))]
         if not all(type(v) is int and 0 <= v <= top for v in values):
-            raise ValueError(f"{what}: not all of it are numbers from 0 to {top}")
+            raise ValueError(f"{what}: not all of them are numbers from 0 to {top}")
         return values
 
     def texts(self, what: str, cap: int, least: int = 0) -> list[str]:
@@ -98,12 +106,79 @@ class Table:
         value = self.value
         values = [value() for _ in range(self.array(what, cap, least))]
         if not all(type(v) is str for v in values):
-            raise ValueError(f"{what}: not all of it are texts")
+            raise ValueError(f"{what}: not all of them are texts")
         return values
 
     def end(self, left: int) -> None:
-        """Passes over the ``left`` elements that remain of the outermost array; nothing may follow it."""
+        """Skips the last ``left`` elements of the outermost array; nothing may follow it."""
         for _ in range(left):
             self.skip()
         if self._unpacker.tell() != self._length:
             raise ValueError("bytes follow the value")
+
+
+def pack_runs(seeds: Sequence[int]) -> list[int]:
+    """Rising numbers as runs: [first, last, first, last, ...]."""
+    runs: list[int] = []
+    for seed in seeds:
+        if runs and runs[-1] == seed - 1:
+            runs[-1] = seed
+        else:
+            runs += [seed, seed]
+    return runs
+
+
+def check_runs(runs: Sequence[int], cap: int) -> array[int]:
+    """``runs`` (32-bit numbers). Raises ValueError if ``pack_runs`` would not write them, or for over ``cap`` seeds.
+
+    Nothing is unpacked, so a few bytes cannot ask for much memory.
+    """
+    if len(runs) % 2:
+        raise ValueError("seeds are not runs of numbers")
+    flat = np.array(runs, np.int64)
+    first, last = flat[::2], flat[1::2]
+    if bool((first > last).any()) or bool((last[:-1] + 1 >= first[1:]).any()):
+        raise ValueError("seeds do not rise")
+    if int((last - first + 1).sum()) > cap:
+        raise ValueError(f"more seeds than the cap of {cap}")
+    return array("I", runs)
+
+
+def unpack_runs(runs: Sequence[int]) -> tuple[int, ...]:
+    """The inverse of ``pack_runs``, for checked runs."""
+    return tuple(seed for i in range(0, len(runs), 2) for seed in range(runs[i], runs[i + 1] + 1))
+
+
+def pack_column(values: Sequence[int]) -> int | bytes:
+    """One integer if all values (0..2^32-1, at least one) agree, else the planes of their bytes."""
+    if all(v == values[0] for v in values):
+        return int(values[0])
+    column = np.asarray(values, "<u4")
+    width = 1 if column.max() < 1 << 8 else 2 if column.max() < 1 << 16 else 4
+    return column.view(np.uint8).reshape(-1, 4)[:, :width].T.tobytes()
+
+
+def unpack_column(what: str, value: Any, rows: int, top: int) -> NDArray[np.int64]:
+    """The column as int64 (rows,), values in 0..top. Raises ValueError if ``pack_column`` would not write it."""
+    if type(value) is int:
+        if not 0 <= value <= top:
+            raise ValueError(f"{what} {value} is outside 0 to {top}")
+        return np.full(rows, value, np.int64)
+    if not isinstance(value, bytes) or len(value) not in (rows, 2 * rows, 4 * rows):
+        raise ValueError(f"the column of {what} does not have {rows} rows")
+    width = len(value) // rows
+    planes = np.zeros((rows, 4), np.uint8)
+    planes[:, :width] = np.frombuffer(value, np.uint8).reshape(width, rows).T
+    column = planes.view("<u4").reshape(rows).astype(np.int64)
+    if int(column.max()) > top:
+        raise ValueError(f"{what} {int(column.max())} is outside 0 to {top}")
+    if bool((column == column[0]).all()) or (width > 1 and int(column.max()) < 1 << (4 * width)):
+        raise ValueError(f"the column of {what} is wider than it needs to be")
+    return column
+
+
+def number_values(values: Iterable[T | None]) -> tuple[list[T], list[int]]:
+    """(distinct values in order of first use, each row's number from 1; None is 0)."""
+    numbers: dict[T, int] = {}
+    rows = [0 if v is None else numbers.setdefault(v, len(numbers) + 1) for v in values]
+    return list(numbers), rows

@@ -1,4 +1,4 @@
-"""Whether every byte of a file is right (``escort verify``)."""
+"""Checks every byte of a file (``escort verify``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, MAJOR, MINOR, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Loss, walk
-from escort_codec.container.state import add_block
 from escort_codec.errors import DamagedError, EscortError, FormatError, VersionError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
@@ -19,9 +18,9 @@ from escort_codec.hint import decode_hint
 
 @dataclass(slots=True)
 class Verdict:
-    """What was checked, and the first fault (None: every byte is right) with the kind of error that it is.
+    """What was checked, and the first fault with its kind of error. ``fault`` is None if every byte is right.
 
-    No exception is kept: its traceback would hold on to what a hostile file made us read.
+    It keeps no exception: the traceback would keep alive what a hostile file made the reader load.
     """
 
     exemplars: int = 0
@@ -33,10 +32,10 @@ class Verdict:
 
 
 def verify(path: str | PathLike[str]) -> Verdict:
-    """Checks the whole file: every chunk's checksum and place, the index against the blocks, names against each
-    other, every edge map and every hint by decoding it. What an image file of a real exemplar holds is its own.
+    """Checks the whole file: checksums, places of chunks, the index against the blocks, names against each other.
 
-    Only errors of the system are raised (as EscortError); what is wrong with the file is ``Verdict.fault``.
+    Decodes every edge map and every hint, but no image file of a real exemplar. Faults of the file go into the
+    Verdict. Raises EscortError if the system refuses.
     """
     verdict = Verdict()
     try:
@@ -50,7 +49,7 @@ def verify(path: str | PathLike[str]) -> Verdict:
 
 
 class _Check:
-    """One walk over the chunks: no holes by construction; the order of the spec's section "Order"."""
+    """One walk over all chunks, which leaves no holes. Checks their order (spec section "Order")."""
 
     def __init__(self, reader: Reader, verdict: Verdict) -> None:
         self._reader = reader
@@ -61,7 +60,7 @@ class _Check:
     def run(self) -> None:
         minor = self._reader.file.minor
         if minor > MINOR:
-            raise VersionError(f"version {MAJOR}.{minor} is newer: this escort cannot vouch for all of it", offset=8)
+            raise VersionError(f"version {MAJOR}.{minor} is newer: this escort cannot check all of it", offset=8)
         before: ChunkHead | None = None
         for item in walk(self._reader.file, resync=False):
             if isinstance(item, Loss):
@@ -77,9 +76,9 @@ class _Check:
             return DamagedError(fault, chunk=head.name, offset=head.offset)
 
         if (head.type == HEAD) != (head.offset == len(PREAMBLE)):
-            raise refuse("the head is not the first chunk, or not the only one")
+            raise refuse("a head is missing, or not the first chunk")
         if (head.type == TAIL) != (before is not None and before.type == INDEX):
-            raise refuse("an index and a trailer do not stand together")
+            raise refuse("an index and a trailer do not follow each other")
         if head.type == TAIL and before is not None:
             chunk = self._reader.file.read(head.offset, head.end - head.offset)
             if read_tail(chunk, head.offset) != (before.offset, head.end):
@@ -91,14 +90,14 @@ class _Check:
             if int(block.recipe.max()) >= len(self._index.recipes):
                 raise refuse("a block's recipe comes after it")
             self._check_exemplars(block, head)
-            add_block(self._index, block, head)
+            self._index.add_block(block, head)
             self._verdict.blocks += 1
 
     def _check_exemplars(self, block: Block, head: ChunkHead) -> None:
         for exemplar in (block[row] for row in range(len(block))):
             key = exemplar.key
             if exemplar.name and key in self._keys:
-                raise DamagedError(f"{key} is there twice", chunk=head.name, offset=head.offset)
+                raise DamagedError(f"{key} occurs twice", chunk=head.name, offset=head.offset)
             self._keys.add(key)
             self._verdict.exemplars += 1
             if exemplar.kind == "prompt":
@@ -111,5 +110,5 @@ class _Check:
             if exemplar.hint is not None:
                 decode_hint(exemplar.hint)
         except EscortError as exc:
-            # Not damaged since: the checksum is right, so that `escort recover` would keep it.
+            # Not DamagedError: the checksum is right, so `escort recover` would keep it.
             raise FormatError(f"{exemplar.key}: {exc}", chunk=head.name, offset=head.offset) from exc

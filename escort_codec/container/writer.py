@@ -1,4 +1,4 @@
-"""Writing an ``.escx`` file so that a process killed at any point loses at most what it had not committed."""
+"""Writes an ``.escx`` file; a process killed at any point loses at most what it had not committed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 from escort_codec.container.assembler import Assembler
 from escort_codec.container.block import Block
-from escort_codec.container.file import ChunkFile, naming
+from escort_codec.container.file import ChunkFile, naming, read_state
 from escort_codec.container.layout import FRAME, KNOWN, PREAMBLE
+from escort_codec.container.locked_file import LockedFile, find_target, partial_path
 from escort_codec.container.reader import Reader
-from escort_codec.container.salvage import Walked, walk_state
-from escort_codec.container.sink import LockedFile, find_target, partial_path
-from escort_codec.container.state import read_state
+from escort_codec.container.salvage import ChunkWalk, walk_state
 from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, OutputError
 from escort_codec.exemplar import Exemplar
 
@@ -23,19 +22,19 @@ _WINDOW = 1 << 20
 
 
 class Writer:
-    """Writes exemplars into a new file, or behind those of an existing one.
+    """Writes exemplars into a new file, or appends them to an existing one.
 
     ``with Writer("memory.escx") as writer: writer.add(exemplar)``
 
-    - **New** (the default): everything goes into ``<path>.partial``, which is put in place by ``close``; after an
-      exception there is no file. An existing ``path`` raises OutputError unless ``overwrite``. With ``resume`` the
-      whole blocks of a ``.partial`` that a killed process left are kept: ``len(writer)`` says how many exemplars.
-    - **append**: no committed byte is overwritten: blocks, a new index and a new trailer go behind the old ones. The
-      torn end that a killed writer left is cut off first; a file that is damaged otherwise is refused. After an
-      exception the file is as it was at the last ``commit``, or when it was opened.
+    - **New** (the default): writes ``<path>.partial``, which ``close`` renames to ``path``. After an exception there is
+      no file. Raises OutputError if ``path`` exists, unless ``overwrite``. ``resume`` keeps the whole blocks of a
+      ``.partial`` that a killed process left: ``len(writer)`` is the number of their exemplars.
+    - **append**: overwrites no committed byte: blocks, a new index and a new trailer follow the old ones. It first cuts
+      off the torn end that a killed writer left, and refuses a file with other damage. After an exception the file is
+      as it was at the last ``commit``, or when it was opened.
 
-    Blocks are synced to the disk as they fill. A second writer on the same file raises BusyError. A ``path`` that is a
-    symbolic link stands for the file that it names. After a failed write everything but ``abort`` raises OutputError.
+    Full blocks are synced to the disk. A second writer on the same file raises BusyError. A symbolic link stands for
+    the file that it names. After a failed write only ``abort`` works; all else raises OutputError.
     """
 
     def __init__(
@@ -47,29 +46,29 @@ class Writer:
         append: bool = False,
         resume: bool = False,
     ) -> None:
-        self.path, there = find_target(path)
+        self.path, exists = find_target(path)
         self._append = append
         self._overwrite = overwrite
         self._closed = self._failed = False
         self._old: LockedFile | None = None
-        if append and not there:
+        if append and not exists:
             raise OutputError(f"{self.path}: there is no such file to append to")
-        if not append and there:
+        if not append and exists:
             if not overwrite:
-                raise OutputError(f"{self.path} exists already: choose another name, or overwrite it (--force)")
+                raise OutputError(f"{self.path} exists already: choose another name, or set `overwrite`")
             self._old = LockedFile(self.path, create=False)  # nobody may append to what will be replaced
         try:
             self._file = LockedFile(self.path if append else partial_path(self.path), create=not append)
         except BaseException:
             self._unlock_old()
             raise
-        me = weakref.proxy(self)  # no cycle: a writer that is forgotten goes at once, and its lock with it
+        me = weakref.proxy(self)  # no reference cycle: a dropped writer frees its lock at once
         self._assembler = Assembler(lambda data: me._write(data))
         self._kept = self._synced = 0
         try:
             if append:
-                self._continue()
-            elif not resume or not self._take_up():
+                self._open_append()
+            elif not resume or not self._open_partial():
                 self._file.truncate(0)
                 self._assembler.begin(source)
         except BaseException:
@@ -83,8 +82,8 @@ class Writer:
         """The file that is being written: beside ``path`` for a new one, ``path`` itself for ``append``."""
         return self._file.path
 
-    def _continue(self) -> None:
-        """Goes on behind what is committed, and whole blocks behind that; a torn end is cut off."""
+    def _open_append(self) -> None:
+        """Keeps what is committed and the whole blocks after it; cuts off a torn end."""
         with naming(self.path), closing(ChunkFile(self.path)) as old:
             try:
                 state = read_state(old)
@@ -107,12 +106,12 @@ class Writer:
         if not whole:
             self.commit()
 
-    def _take_up(self) -> bool:
-        """Takes up the whole blocks of an unfinished new file; False where there is none."""
+    def _open_partial(self) -> bool:
+        """Keeps the whole blocks of an unfinished new file; False if there are none."""
         try:
             old = ChunkFile(self._file.path)
         except (IncompleteError, NotEscxError):
-            return False  # killed before the first 12 bytes were out
+            return False  # killed before it wrote the first 12 bytes
         with naming(self._file.path), closing(old):
             keys: set[int] = set()
             walked = walk_state(old, lambda block: keys.update(_hashes(block)))
@@ -120,44 +119,44 @@ class Writer:
                 return False
             if not _torn(old, walked):
                 raise DamagedError(f"is damaged: {walked.losses[0].reason}; `escort recover` saves what is whole")
-        # An index that was written already comes again, so that the file is the one that was never interrupted.
+        # An index already written is written again, so that the file equals one that was never interrupted.
         self._file.truncate(walked.content)
         self._assembler.resume(walked.state.index, walked.state.recipes, keys, walked.content)
         return True
 
     def __len__(self) -> int:
-        """Exemplars so far, those that were there before included."""
+        """Exemplars so far, including those of an existing file."""
         return len(self._assembler)
 
     def add(self, exemplar: Exemplar) -> None:
-        """Takes an exemplar; raises LimitError, and takes nothing, for one beyond the caps or of a name that is there.
+        """Adds an exemplar; writes a block whenever one is full.
 
-        Writes a block whenever one is full; raises OutputError where the disk refuses.
+        Raises LimitError, and adds nothing, if it is above a cap or its name is taken; OutputError if the disk refuses.
         """
         self._check_open()
         self._assembler.add(exemplar)
 
     def commit(self) -> None:
-        """Makes the file as it stands a whole one, on the disk; more may be added. Costs an index and a trailer."""
+        """Completes the file on the disk with an index and a trailer. More may be added afterwards."""
         self._check_open()
         self._assembler.finish()
         self._sync()
         self._kept = self._assembler.offset
 
     def close(self, *, keep_partial: bool = False) -> None:
-        """Commits and, for a new file, puts it in place. More than once does no harm.
+        """Commits and, for a new file, renames it to ``path``. Closing again is harmless.
 
-        Where that fails it gives up as ``abort`` does, with the same ``keep_partial``.
+        If that fails, it aborts with the same ``keep_partial``.
         """
         if self._closed:
             return
         try:
             self._check_open()
-            if not self._append or self._assembler.waiting or self._assembler.offset != self._kept:
+            if not self._append or self._assembler.pending or self._assembler.offset != self._kept:
                 self.commit()
             if not self._append:
                 if not self._overwrite and find_target(self.path)[1]:
-                    raise OutputError(f"{self.path} was made by somebody else meanwhile: choose another name")
+                    raise OutputError(f"{self.path} was created by another process meanwhile: choose another name")
                 self._file.rename(self.path)
         except BaseException:
             self.abort(keep_partial=keep_partial)
@@ -167,7 +166,7 @@ class Writer:
         self._unlock_old()
 
     def abort(self, *, keep_partial: bool = False) -> None:
-        """Gives up: a new file is removed (unless ``keep_partial``: for ``resume``), an appended one as it was."""
+        """Gives up: removes a new file, unless ``keep_partial`` (for ``resume``); restores an appended one."""
         if self._closed:
             return
         self._closed = True
@@ -189,7 +188,7 @@ class Writer:
         try:
             self._file.write(data)
         except BaseException:
-            self._failed = True  # part of it may stand in the file
+            self._failed = True  # part of the data may be in the file
             raise
         self._synced += len(data)
         if self._synced >= _SYNC_BYTES:
@@ -199,7 +198,7 @@ class Writer:
         try:
             self._file.sync()
         except BaseException:
-            self._failed = True  # the system may have dropped what it could not write
+            self._failed = True  # the system may have dropped unwritten data
             raise
         self._synced = 0
 
@@ -218,7 +217,7 @@ class Writer:
             self.abort()
 
     def __del__(self) -> None:
-        # Forgotten rather than closed: as if killed, but the lock goes.
+        # A writer that is dropped without closing: as if killed, but unlocked.
         if hasattr(self, "_file"):
             self._file.close()
             self._unlock_old()
@@ -232,8 +231,8 @@ def _refusal(reason: str) -> DamagedError:
     return DamagedError(f"cannot be appended to: {reason}; `escort recover` saves what is whole")
 
 
-def _torn(file: ChunkFile, walked: Walked) -> bool:
-    """Whether nothing is wrong but the end: a chunk that was not written out, or only as zeros (a power cut)."""
+def _torn(file: ChunkFile, walked: ChunkWalk) -> bool:
+    """Whether only the end is damaged: a chunk cut short, or zeros in its place (a power cut)."""
     if not walked.losses:
         return True
     loss = walked.losses[0]

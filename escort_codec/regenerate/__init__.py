@@ -5,25 +5,15 @@ Adding one is one file (or folder) and one line here.
 
 from __future__ import annotations
 
-from escort_codec.regenerate.base import Job, Options, Regenerated, Regenerator, RGBImage, regenerators
+from importlib import import_module
 
-__all__ = ["DEFAULT", "Job", "Options", "RGBImage", "Regenerated", "Regenerator", "regenerators"]
+from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage, make_regenerator, regenerators
+
+__all__ = ["DEFAULT", "Job", "RGBImage", "Regenerated", "Regenerator", "make_regenerator", "regenerators"]
 
 DEFAULT = "harmonic"
-"""What runs where nothing else is asked for. It needs no weights and no GPU; it is a stand-in for a diffusion model."""
+"""The default. It needs no weights and no GPU; it is a stand-in for a diffusion model."""
 
-
-def _harmonic(options: Options) -> Regenerator:
-    from escort_codec.regenerate.harmonic import Harmonic
-
-    return Harmonic(options)
-
-
-def _controlnet(options: Options) -> Regenerator:
-    from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
-
-    return ControlNetRegenerator(options)
-
-
-regenerators.add("harmonic", _harmonic)
-regenerators.add("controlnet", _controlnet)
+_HERE = "escort_codec.regenerate"
+regenerators.add("harmonic", lambda: import_module(f"{_HERE}.harmonic").Harmonic)
+regenerators.add("controlnet", lambda: import_module(f"{_HERE}.controlnet.regenerator").ControlNetRegenerator)

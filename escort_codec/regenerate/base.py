@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from escort_codec.errors import RegenerationError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
 from escort_codec.registry import Registry
+from escort_codec.settings import build, settings_of, unknown
 
-RGBImage = NDArray[np.uint8]
+if TYPE_CHECKING:  # the command line's help imports this module, and should not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from escort_codec.exemplar import Exemplar
+    from escort_codec.recipe import Recipe
+
+RGBImage: TypeAlias = "NDArray[np.uint8]"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image to make: a prompt exemplar and a seed. ``key`` is the caller's own, handed back untouched."""
+    """One image to make: a prompt exemplar and a seed. ``key`` is the caller's own and is returned untouched."""
 
     exemplar: Exemplar
     seed: int
@@ -28,8 +32,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Regenerated:
-    """What became of a job: ``image`` is uint8 RGB of shape (*exemplar.size, 3), or None, and then ``error``
-    says why. ``recipe`` is the job's recipe with every value filled in that the regenerator used."""
+    """The result of a job: ``image`` is uint8 RGB of shape (*exemplar.size, 3), or None, and then ``error`` says why.
+    ``recipe`` is the job's recipe with every value that the regenerator used."""
 
     job: Job
     image: RGBImage | None
@@ -38,22 +42,27 @@ class Regenerated:
 
 
 class Regenerator(ABC):
-    """Turns prompt exemplars into images. Use as a context manager where it holds a model.
+    """Turns prompt exemplars into images. A context manager, as it may hold a model.
 
-    An image depends on the exemplar, the seed and the options alone: never on the other jobs, their order, the
-    batch or the number of processes (beyond what a backend's kernels do; each says so).
+    An image depends on the exemplar, the seed and the options alone: never on the other jobs, their order, the batch or
+    the number of processes (except for a backend's kernels; each says so).
     """
 
     name: ClassVar[str]
+    options_class: ClassVar[type]
+    """The frozen dataclass of its settings (``escort_codec.settings``)."""
     stopping: bool = False
+
+    def __init__(self, options: Any = None, near: str | None = None) -> None:
+        """``options`` is an ``options_class`` object; see ``make_regenerator``."""
 
     @abstractmethod
     def recipe(self, exemplar: Exemplar) -> Recipe:
-        """The exemplar's recipe with every value filled in that this regenerator would use. Loads no model."""
+        """The exemplar's recipe with every value that this regenerator would use. Loads no model."""
 
     @abstractmethod
     def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
-        """One result for each job, in any order. A failed job is a result with an error; others go on."""
+        """One result for each job, in any order. A failed job gives a result with an error; the others continue."""
 
     def image(self, exemplar: Exemplar, seed: int) -> RGBImage:
         """One image, uint8 RGB (H, W, 3) of the source image's size; raises RegenerationError."""
@@ -64,7 +73,7 @@ class Regenerator(ABC):
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Time so far that went into no image, by what it went into (loading a model, compiling it)."""
+        """Seconds so far that were not spent on images, by purpose (loading a model, compiling it)."""
         return {}
 
     def stop(self) -> None:
@@ -75,7 +84,7 @@ class Regenerator(ABC):
         self.stopping = True
 
     def close(self) -> None:
-        """Gives back what the regenerator holds."""
+        """Frees what the regenerator holds."""
 
     def __enter__(self) -> Self:
         return self
@@ -84,42 +93,21 @@ class Regenerator(ABC):
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a user may choose for a regenerator; None leaves it to the exemplar's recipe or the preset.
+regenerators: Registry[Callable[[], type[Regenerator]]] = Registry("regenerator")
+"""Functions that import and return a regenerator's class, so that only the one in use is imported."""
 
-    A regenerator raises UsageError for an option that is set and that it has no use for (``refuse_unused``), but for
-    ``near``, which no user sets: the device of what the images are made for, taken where ``device`` is None.
+
+def make_regenerator(name: str, options: Any = None, *, near: str | None = None) -> Regenerator:
+    """A regenerator by name. ``options`` are a map of its settings (texts are read), its options object, or None.
+
+    ``near`` is the device of what the images are made for, used if the options name none. Raises UsageError.
     """
-
-    device: str | None = None
-    near: str | None = None
-    workers: int | None = None  # threads that make or save images; None: one a core
-
-    # A diffusion model's. Names and ranges are the recipe's; ``model`` and ``controlnet`` may end in ``@revision``.
-    prompt_suffix: str | None = None
-    negative_prompt: str | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    control_strength: float | None = None
-    scheduler: str | None = None
-    resolution: int | None = None
-    use_hint: bool = False
-    hint_strength: float | None = None
-    fast: bool = False
-    model: str | None = None
-    controlnet: str | None = None
-    dtype: str | None = None
-    batch_size: int | None = None
-    compile: bool = False
-
-
-def refuse_unused(options: Options, name: str, *, used: tuple[str, ...]) -> None:
-    """Raises UsageError where an option is set that is not in ``used``: regenerator ``name`` has no use for it."""
-    for option in fields(options):
-        if option.name not in (*used, "near") and getattr(options, option.name) != option.default:
-            flag = "--" + option.name.replace("_", "-")
-            raise UsageError(f"{flag} means nothing to the {name} regenerator: leave it out or choose another")
-
-
-regenerators: Registry[Callable[[Options], Regenerator]] = Registry("regenerator")
+    kind = regenerators.get(name)()
+    if options is None or isinstance(options, Mapping):
+        known = settings_of(kind.options_class)
+        for key, value in (options or {}).items():
+            if key not in known:
+                message = unknown(f"the {name} regenerator has no such setting", key, known)
+                raise UsageError(message, setting=key, value=value)
+        options = build(kind.options_class, options or {})
+    return kind(options, near)

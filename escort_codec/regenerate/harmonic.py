@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from escort_codec.coding import EdgeMap
 from escort_codec.compiling import compiling
 from escort_codec.errors import EscortError, RegenerationError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
-from escort_codec.regenerate.base import Job, Options, Regenerated, Regenerator, RGBImage, refuse_unused
+from escort_codec.recipe import Recipe
+from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage
 from escort_codec.regenerate.variation import Variation, plain_hint, resized, warp
+from escort_codec.settings import check, setting
 from escort_codec.workers import usable_cores
 
 VERSION: Final = "1"
@@ -59,8 +61,18 @@ class Solver:
     """Gauss-Seidel sweeps a round."""
 
 
+@dataclass(frozen=True, slots=True)
+class HarmonicOptions:
+    """What a user may choose."""
+
+    workers: int | None = setting(None, "Threads that make and save images; one per core if left out.", least=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 class Harmonic(Regenerator):
-    """The harmonic regenerator; ``Options.workers`` threads (one a core if left out), no other option.
+    """The harmonic regenerator.
 
     Deterministic: the same exemplar and seed give the same bytes on one machine, and the same image within one grey
     level on another. An exemplar without a hint becomes a shaded line drawing on a plain colour that the seed
@@ -68,10 +80,12 @@ class Harmonic(Regenerator):
     """
 
     name: ClassVar[str] = "harmonic"
+    options_class: ClassVar[type] = HarmonicOptions
 
-    def __init__(self, options: Options | None = None, solver: Solver | None = None) -> None:
-        options = options or Options()
-        refuse_unused(options, self.name, used=("workers",))
+    def __init__(
+        self, options: HarmonicOptions | None = None, near: str | None = None, solver: Solver | None = None
+    ) -> None:
+        options = options or HarmonicOptions()
         self.workers = options.workers or usable_cores()
         self.solver = solver or Solver()
 

@@ -14,12 +14,11 @@ from escort_codec.source.image import (
     parse_colour,
     read_file,
 )
-from escort_codec.source.layout import LAYOUTS, Layout, find_layout
+from escort_codec.source.layout import Layout, find_layout
 from escort_codec.source.scan import Scan, SourceImage, scan, scan_folder
 
 __all__ = [
     "FORMATS",
-    "LAYOUTS",
     "WHITE",
     "Colour",
     "Layout",

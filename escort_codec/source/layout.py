@@ -26,8 +26,6 @@ SPLITS: Final = {
 }
 """The splits by the names that their folders have."""
 
-LAYOUTS: Final = ("auto", "classes")
-
 LITTER: Final = frozenset(
     (
         *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "zbthumbnail.info", "picasa.ini"),

@@ -74,7 +74,7 @@ def exact(edges: EdgeMap, coding: str, **fields: Any) -> Exemplar:
         payload=codings.get(coding).encode(edges),
         coding=coding,
         map_shape=(edges.shape[0], edges.shape[1]),
-        made=fields.pop("made", EdgeSettings()),
+        edge_settings=fields.pop("edge_settings", EdgeSettings()),
         **fields,
     )
 
@@ -100,7 +100,7 @@ def prompts() -> list[Exemplar]:
         prompt="",
         seeds=(4_294_967_295,),
         hint=encode_hint(np.asarray(picture(48, 96, 2)), 32),
-        made=EdgeSettings(low=50, high=150, blur=1.5, min_contour=16),
+        edge_settings=EdgeSettings(low=50, high=150, blur=1.5, min_contour=16),
     )
     third = Exemplar.from_edges(
         noise(9, 9, 0.5, 3), label="café", name="c.jpg", hint=encode_hint(np.asarray(picture(9, 9, 3)), 8), seeds=()
@@ -155,7 +155,7 @@ def to_json(path: Path) -> str:
                 row["coding"] = codings.get(e.coding).number
                 row["map_size"] = list(e.map_shape)
                 row["edges"] = ["".join(".#"[int(v)] for v in line) for line in e.edges]
-                row["made"] = e.made.to_map() if e.made else None
+                row["made"] = e.edge_settings.to_map() if e.edge_settings else None
                 row["hint"] = base64.b64encode(e.hint).decode() if e.hint else None
             exemplars.append(row)
         return json.dumps({"source": reader.source, "exemplars": exemplars}, ensure_ascii=False, indent=1) + "\n"

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from escort_cil.confusion import FILE_NAME, save_figures
-from escort_cil.metrics import MemoryFigures, PhaseFigures, Predictions, RunFigures, phase_figures
+from escort_cil.memory.contents import MemoryFigures
+from escort_cil.metrics import PhaseFigures, Predictions, RunFigures, phase_figures
+from escort_cil.run.confusion import save_figures
+from escort_cil.run.folder import CONFUSION
 from escort_codec.container import Writer
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
@@ -106,8 +108,8 @@ def write_run(
         )
         said = {view: evaluation(so_far, skill - 0.1 * n, 1000 * seed + phase) for n, view in enumerate(views)}
         figures = figures.after(said)
-        records.append(figures.to_record(memory))
+        records.append(figures.to_record(memory.to_record()))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps({**config, "class_order": list(labels)}, indent=2), encoding="utf-8")
-    save_figures(figures, folder / FILE_NAME)
+    save_figures(figures, folder / CONFUSION)
     return folder

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from escort_cil.config import TrainConfig
-from escort_codec.drawn import draw_dataset
+from escort_cil.demo.drawings import draw_dataset
+from escort_cil.run.settings import TrainConfig
 
 CLASSES = 5
 TRAIN = 8
@@ -30,7 +33,7 @@ def quick(data: Path | str, **options: Any) -> TrainConfig:
         "increment": 2,
         "batch_size": 8,
         "lr": 0.01,
-        "budget": 8000,
+        "budget": "8000",
         "coding": "rle",
         "seeds": (0, 1),
         "device": "cpu",
@@ -38,3 +41,33 @@ def quick(data: Path | str, **options: Any) -> TrainConfig:
         "checkpoint_every": 1,
     }
     return TrainConfig(**{**values, **options})
+
+
+class _Handler(logging.Handler):
+    """Calls a function with each line. What it raises is raised where the line was logged."""
+
+    def __init__(self, call: Callable[[str], None]) -> None:
+        super().__init__(logging.DEBUG)
+        self._call = call
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._call(record.getMessage())
+
+
+@contextmanager
+def logged(call: Callable[[str], None]) -> Iterator[None]:
+    """Calls a function with each line that training logs: phases that begin and end, epochs, and the rest."""
+    logger, handler = logging.getLogger("escort_cil"), _Handler(call)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def is_event(line: str) -> bool:
+    """Whether a line says that a phase begins, an epoch is over, or a phase is over."""
+    return re.match(r"phase \d+ (of|epoch|over)", line) is not None

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 
 from escort_cil.memory import MemoryDataset, pycil_memory, unpack
 from escort_codec.container import Reader, Writer
-from escort_codec.encode import EncodeOptions, encode_image
+from escort_codec.encode import encode_image
 from escort_codec.errors import UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.options import EncodeOptions
 from escort_codec.source import load_rgb, scan
 
 

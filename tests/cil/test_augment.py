@@ -7,10 +7,10 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from escort_cil.augment import Transform, augment, compiled, normalise, threads, transforms
-from escort_cil.augment.crop import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
+from escort_cil.augment import Transform, augment, cpu, normalise, transforms
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import IMAGENET_POLICY, apply_policy, draw_policy, image_operations
+from escort_cil.augment.transform import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
 from escort_codec.errors import UnknownNameError
 
 
@@ -36,7 +36,7 @@ def tensor(image: Image.Image) -> Tensor:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The compiled loops, and what a GPU does instead."""
     if request.param == "torch":
-        monkeypatch.setattr(compiled, "suits", lambda images: False)
+        monkeypatch.setattr(cpu, "on_cpu", lambda images: False)
     return str(request.param)
 
 
@@ -129,7 +129,7 @@ def test_the_generator_decides_everything(preset: str, monkeypatch: pytest.Monke
     first = augment(images, aspects, transform, source)
     second = augment(images, aspects, transform, source)
     source.set_state(state)
-    monkeypatch.setattr(threads, "_PIECE_BYTES", 7 * 12 * 32 * 32)
+    monkeypatch.setattr(cpu, "_PIECE_BYTES", 7 * 12 * 32 * 32)
     again = augment(images, aspects, transform, source)
     assert torch.equal(first, again)  # in pieces of 7 images, too
     assert not torch.equal(first, second)
@@ -393,7 +393,7 @@ def test_both_ways_give_the_same_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     given = images, boxes, torch.arange(7) % 2 == 0, torch.linspace(0.7, 1.3, 7), 32
     one = crop_resized(*given)
-    monkeypatch.setattr(compiled, "suits", lambda images: False)
+    monkeypatch.setattr(cpu, "on_cpu", lambda images: False)
     difference = (crop_resized(*given).int() - one.int()).abs()
     assert difference.max() <= 2  # a value that lies on .5 is rounded either way, and lit after that
     assert (difference > 0).float().mean() < 0.001

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from escort_cil.bytes import parse_bytes
-from escort_cil.config import TrainConfig
-from escort_cil.config_file import read_config_file
-from escort_cil.phases import class_order
-from escort_cil.policy import Mix, RealKind
-from escort_cil.runs import configure, parse_settings
+from escort_cil.data.protocol import class_order
+from escort_cil.memory.budget import Budget
+from escort_cil.memory.keep import Keep
+from escort_cil.run.command import configure, parse_settings
+from escort_cil.run.pycil import read_config_file
+from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, UsageError
+from escort_codec.settings import parse_bytes
 
 PAPER = {
     "prefix": "reproduce",
@@ -78,7 +79,7 @@ def write(folder: Path, values: dict[str, Any]) -> Path:
 
 
 def test_the_papers_file(tmp_path: Path) -> None:
-    config, seeds, notes = configure({}, {}, file=write(tmp_path, PAPER))
+    config, seeds, notes = configure({}, file=write(tmp_path, PAPER))
     assert seeds == (1993, 7)
     assert config == TrainConfig(
         method="icarl",
@@ -89,22 +90,21 @@ def test_the_papers_file(tmp_path: Path) -> None:
         batch_size=64,
         workers=4,
         device="cuda:0",
-        memory_per_class=20,
-        real_per_class=18,
-        syn_per_class=48,
+        budget="20units/class",
+        keep="18 original + 48 prompt",
         augmentation_prob=0.4,
         augmentations_per_image=5,
     )
-    assert config.kept == Mix(18, 48, counts=True)
+    assert config.memory.counts(classes=100) == (18, 48)
     assert any("caltech256" in note for note in notes)
     assert any("memory_size" in note for note in notes)
 
 
 def test_pycils_file(tmp_path: Path) -> None:
-    config, seeds, _ = configure({}, {}, file=write(tmp_path, MEMO))
+    config, seeds, _ = configure({}, file=write(tmp_path, MEMO))
     assert (config.method, config.backbone, config.device, seeds) == ("memo", "resnet32", "cuda", (1993,))
-    assert (config.memory_size, config.memory_per_class, config.probability) == (2000, None, 0.0)
-    assert config.kept == Mix(2000, 0, counts=True)
+    assert (config.budget, str(config.kept), config.probability) == ("2000units", "original", 0.0)
+    assert [config.memory.counts(classes) for classes in (1, 30)] == [(2000,), (66,)]
     method = config.hyperparameters()
     assert (method.init_epochs, method.epochs, method.milestones) == (200, 170, (80, 120, 150))
     assert method.aux_weight == 0.5  # type: ignore[attr-defined]
@@ -113,39 +113,47 @@ def test_pycils_file(tmp_path: Path) -> None:
 def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, PAPER)
     settings = parse_settings(["init_cls=40", "increment=20", "method.temperature=3", "regenerator.workers=2"])
-    config, seeds, _ = configure({"increment": 10, "device": "cpu"}, settings, file=file, seeds=(5,))
+    config, seeds, _ = configure({**settings, "increment": 10, "device": "cpu"}, file=file, seeds=(5,))
     assert (config.init_cls, config.increment, config.device, config.model_seed, seeds) == (40, 10, "cpu", 2, (5,))
     assert config.hyperparameters().temperature == 3  # type: ignore[attr-defined]
-    assert config.make_regenerator_options().workers == 2
-    assert config.make_regenerator_options("cuda:1").near == "cuda:1"
-    with pytest.raises(ConfigError, match="near"):
-        configure({}, parse_settings(["regenerator.near=cpu"]))[0].make_regenerator_options()
+    assert config.regenerator_options == {"workers": 2}
+    with pytest.raises(UsageError, match="near"):
+        configure(parse_settings(["regenerator.near=cpu"]))
+
+
+def test_epochs_move_the_milestones_of_a_file(tmp_path: Path) -> None:
+    config, _, _ = configure({"epochs": 17}, file=write(tmp_path, MEMO))
+    assert config.method_options["epochs"] == 170
+    for each in (config, TrainConfig.from_map(config.to_map())):
+        made = each.hyperparameters()
+        assert (made.init_epochs, made.init_milestones) == (17, (5, 10, 14))
+        assert (made.epochs, made.milestones) == (17, (8, 12, 15))
 
 
 def test_a_runs_own_file(tmp_path: Path) -> None:
-    config = TrainConfig(data="x", method="wa", budget=1000, seeds=(1, 2), epochs=4)
-    assert configure({}, {}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()}))[0] == config
+    config = TrainConfig(data="x", method="wa", budget="1KB", seeds=(1, 2), epochs=4)
+    assert configure({}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()}))[0] == config
     assert TrainConfig.from_map(json.loads(json.dumps(config.to_map()))) == config
 
 
 def test_both_kinds_of_keys_in_one_file(tmp_path: Path) -> None:
-    more = {"budget": "20KB", "regenerator": "harmonic", "method_options": {"momentum": 0.8}, "T": 3}
+    more = {"budget": 20_000, "regenerator": "harmonic", "method_options": {"momentum": 0.8}, "T": 3}
     bare = {key: value for key, value in PAPER.items() if key not in ("memory_per_class", "memory_size")}
-    config, seeds, _ = configure({}, {}, file=write(tmp_path, bare | more))
-    assert (config.method, config.budget, seeds) == ("icarl", 20_000, (1993, 7))
+    config, seeds, _ = configure({}, file=write(tmp_path, bare | more))
+    assert (config.method, config.budget, seeds) == ("icarl", "20KB", (1993, 7))
     assert config.method_options == {"momentum": 0.8, "temperature": 3}
     # The key that is wrong is named, not the first of the other kind.
-    with pytest.raises(ConfigError, match="'epcohs' is not known; did you mean 'epochs'"):
-        configure({}, {}, file=write(tmp_path, {"backbone": "resnet10", "epcohs": 3}))
-    with pytest.raises(ConfigError, match="model_name and method say the same"):
-        configure({}, {}, file=write(tmp_path, PAPER | {"method": "wa"}))
+    with pytest.raises(ConfigError, match="there is no key 'epcohs'; did you mean 'epochs'"):
+        configure({}, file=write(tmp_path, {"backbone": "resnet10", "epcohs": 3}))
+    with pytest.raises(ConfigError, match="model_name and method are the same setting"):
+        configure({}, file=write(tmp_path, PAPER | {"method": "wa"}))
     with pytest.raises(ConfigError, match="give a JSON object"):
-        configure({}, {}, file=write(tmp_path, {"method_options": "fast"}))
+        configure({}, file=write(tmp_path, {"method_options": "fast"}))
 
 
 def test_a_list_of_seeds_in_a_runs_own_file(tmp_path: Path) -> None:
     values = {**TrainConfig(data="x", class_order=()).to_map(), "seed": [5, 6]}
-    config, seeds, _ = configure({}, {}, file=write(tmp_path, values))
+    config, seeds, _ = configure({}, file=write(tmp_path, values))
     assert (config.seed, seeds, config.data) == (5, (5, 6), "x")
 
 
@@ -153,37 +161,61 @@ def test_other_seeds_draw_other_orders(tmp_path: Path) -> None:
     labels = ("a", "b", "c", "d")
     drawn = {"data": "x", "seed": 3, "class_order": class_order(labels, 3)}
     file = write(tmp_path, drawn)
-    assert configure({}, {}, file=file)[0].class_order == drawn["class_order"]
-    assert configure({}, {}, file=file, seeds=(3,))[0].class_order == drawn["class_order"]
-    assert configure({}, {}, file=file, seeds=(4,))[0].class_order == ()
-    assert configure({}, {}, file=file, seeds=(3, 4))[0].class_order == ()
+    assert configure({}, file=file)[0].class_order == drawn["class_order"]
+    assert configure({}, file=file, seeds=(3,))[0].class_order == drawn["class_order"]
+    assert configure({}, file=file, seeds=(4,))[0].class_order == ()
+    assert configure({}, file=file, seeds=(3, 4))[0].class_order == ()
     # An order that somebody chose is no seed's.
     chosen = write(tmp_path, {"data": "x", "seed": 3, "class_order": labels})
-    assert configure({}, {}, file=chosen, seeds=(4,))[0].class_order == labels
-    with pytest.raises(UsageError, match="the order is given"):
-        configure({}, {}, file=chosen, seeds=(4, 5))
+    assert configure({}, file=chosen, seeds=(4,))[0].class_order == labels
+    with pytest.raises(UsageError, match="`seed` draws class orders, and `class_order` gives one"):
+        configure({}, file=chosen, seeds=(4, 5))
+
+
+@pytest.mark.parametrize(
+    ("values", "budget", "keep"),
+    [
+        ({"memory_per_class": 20}, "20units/class", ""),
+        ({"memory_size": 2000}, "2000units", ""),
+        ({"memory_size": 2000, "memory_per_class": 20, "fixed_memory": False}, "2000units", ""),
+        ({"memory_size": 2000, "memory_per_class": 20, "fixed_memory": True}, "20units/class", ""),
+        ({"real_per_class": 3}, "", "3 original"),
+        ({"syn_per_class": 48}, "", "48 prompt"),
+        ({"memory_size": 100, "real_per_class": 18, "syn_per_class": 48}, "100units", "18 original + 48 prompt"),
+        ({"memory_per_class": 20, "keep": "webp:64"}, "20units/class", "webp:64:20"),
+        ({"budget": "20KB", "real_per_class": 18}, "20KB", "18 original"),
+        ({"memory_size": 0, "real_per_class": 0, "syn_per_class": 0}, "0units", "0 original"),
+    ],
+)
+def test_the_papers_and_pycils_memory(values: dict[str, Any], budget: str, keep: str, tmp_path: Path) -> None:
+    config, _, _ = configure({}, file=write(tmp_path, {"model_name": "icarl", **values}))
+    assert (config.budget, config.keep) == (budget, keep)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"augmentaton_prob": 0.4}, "'augmentaton_prob' is not known; did you mean 'augmentation_prob'"),
-        ({"train_adaptive": True}, "train_adaptive = True is not built"),
+        ({"augmentaton_prob": 0.4}, "there is no key 'augmentaton_prob'; did you mean 'augmentation_prob'"),
+        ({"train_adaptive": True}, "train_adaptive = True is not supported"),
         ({"scheduler": "cosine"}, "only 'steplr' is"),
         ({"seed": ["a"]}, "whole numbers"),
         ({"device": ["tpu"]}, "GPU numbers"),
-        ({"real_per_class": 30}, "less than 30 real exemplars and 48 prompts, which are 32 units"),
+        ({"real_per_class": 30}, "budget = '20units/class': 30 original . 48 prompt needs 32 units per class"),
+        ({"real_per_class": -3}, "real_per_class = -3: give a number of at least 0"),
+        ({"real_per_class": 1.5}, "counts are whole numbers"),
+        ({"budget": "20KB"}, "memory_size and budget are the same setting: give one"),
+        ({"keep": "prompt"}, "real_per_class and keep are the same setting: give one"),
         ({"model_name": "podnet"}, "no learner is called 'podnet'"),
         ({"init_epoch": 0}, "init_epochs"),
-        ({"T": 3, "model_name": "der"}, "'temperature' is not known"),
+        ({"T": 3, "model_name": "der"}, "there is no der setting 'temperature'"),
     ],
 )
-def test_files_that_cannot_be_meant(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_valid(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, UsageError), match=message):
-        configure({}, {}, file=write(tmp_path, PAPER | change))
+        configure({}, file=write(tmp_path, PAPER | change))
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_config_file(tmp_path / "none.json")
     for text, message in (("{", "is not a JSON file"), ("[]", "no JSON object")):
@@ -195,25 +227,29 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"budget": 1, "budget_per_class": 1}, "--budget and --budget-per-class are two budgets"),
-        ({"budget": -1}, "must not be negative"),
-        ({"mix": "real=0.3,prompt=0.7"}, "needs a budget in bytes"),
-        ({"mix": "real=1,prompt=1", "syn_per_class": 3}, "says the same"),
-        ({"mix": "real=0.3,prompt=0.3", "budget": 1}, "must add up to 1"),
-        ({"mix": "real=x", "budget": 1}, "write shares"),
-        ({"real": "jpeg:3"}, "write original"),
-        ({"real": "webp:0"}, "write original"),
-        ({"real": "webp:64:101"}, "write original"),
-        ({"real": "webp:64", "mix": "prompt=1", "budget": 9}, "no real exemplars are kept"),
-        ({"augmentation_prob": 1.5}, "between 0 and 1"),
+        ({"budget": "-1"}, "budget = '-1': write 200KB"),
+        ({"budget": "20MB/cat"}, "write 200KB"),
+        ({"keep": "30% original + 30% prompt", "budget": "1B"}, "must add up to 100%"),
+        ({"keep": "original + prompt"}, "must add up to 100%"),
+        ({"keep": "30% original + 5 prompt"}, "shares and counts do not mix"),
+        ({"keep": "1.5 original"}, "counts are whole numbers"),
+        ({"keep": "18 original + 2 webp:64"}, "both stored as real images"),
+        ({"keep": "jpeg:3"}, "no kind of exemplar is called 'jpeg'"),
+        ({"keep": "webp"}, "write webp:SIDE"),
+        ({"keep": "webp:0"}, "write webp:SIDE"),
+        ({"keep": "webp:64:101"}, "write webp:SIDE"),
+        ({"keep": "prompt:64"}, "prompt takes no options"),
+        ({"keep": "some of both"}, "write original"),
+        ({"keep": "18 original + 60 prompt", "budget": "20units/class"}, "needs 20.5 units per class"),
+        ({"augmentation_prob": 1.5}, "a number from 0 to 1"),
         ({"eval_views": "all"}, "real, regenerated or both"),
         ({"mixed_precision": "fp8"}, "no, bf16 or fp16"),
-        ({"epochs": 0}, "--epochs 0"),
-        ({"seed": -1}, "--seed -1"),
+        ({"epochs": 0}, "epochs = 0: give a whole number of at least 1"),
+        ({"seed": -1}, "seed = -1: give a whole number from 0 to 4294967295"),
         ({"image_size": 4}, "at least 8"),
     ],
 )
-def test_values_that_cannot_be_meant(values: dict[str, Any], message: str) -> None:
+def test_values_that_are_not_valid(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**values)
 
@@ -221,62 +257,128 @@ def test_values_that_cannot_be_meant(values: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("seeds=0-4", r"seeds = '0-4': give a list of whole numbers, such as \[0, 1\]"),
-        ("track=tensorboard", "track = 'tensorboard': give a list of texts"),
-        ("epochs=many", "epochs = 'many': give a whole number or null"),
-        ("blur=true", "blur = True: give a number"),
+        ("seeds=x", r"seeds = 'x': give seeds, such as 0-4"),
+        ("epochs=many", "epochs = 'many': give a whole number of at least 1"),
+        ("blur=true", "blur = 'true': give a number from 0 to 655.35"),
         ("class_order=[1]", "give a list of texts"),
-        ("shuffle=1", "shuffle = 1: give true or false"),
-        ("data=3", "data = 3: give a text"),
-        ("budget=many", "no number of bytes"),
+        ("shuffle=1", "shuffle = '1': give true or false"),
+        ("budget=many", "budget = 'many': write 200KB"),
+        ("cache_memory=many", "cache_memory = 'many': give bytes, such as 200KB"),
+        ("method.epochs=0", "^method.epochs = '0': give a whole number of at least 1"),
+        ("regenerator.workers=x", "^regenerator.workers = 'x': give a whole number"),
     ],
 )
 def test_settings_of_a_wrong_kind(setting: str, message: str) -> None:
     with pytest.raises((ConfigError, UsageError), match=message):
-        configure({}, parse_settings([setting]))
-    right = ["seeds=[0, 4]", 'track=["tensorboard"]', "epochs=3", "blur=1", "budget=5KB", "eval_views=both"]
-    config, _, _ = configure({}, parse_settings(right))
-    assert (config.seeds, config.track, config.epochs, config.blur) == ((0, 4), ("tensorboard",), 3, 1)
-    assert (config.budget, config.eval_views) == (5000, "both")
+        configure(parse_settings([setting]))
+
+
+def test_settings_are_read_from_texts() -> None:
+    texts = ["seeds=0-2,4", "track=tensorboard", "epochs=3", "blur=1", "budget=5000", "eval_views=both"]
+    texts += [
+        "shuffle=false",
+        "lr=null",
+        "cache_memory=1KiB",
+        "class_order=a, b",
+        "data=3",
+        "keep=30%original+70%prompt",
+    ]
+    config, _, _ = configure(parse_settings(texts))
+    assert (config.seeds, config.track, config.epochs, config.blur) == ((0, 1, 2, 4), ("tensorboard",), 3, 1)
+    assert (config.budget, config.keep, config.eval_views) == ("5KB", "30% original + 70% prompt", "both")
+    assert (config.shuffle, config.lr, config.cache_memory) == (False, None, 1024)
+    assert (config.class_order, config.data) == (("a", "b"), "3")
+    same = configure(parse_settings(["seeds=[0, 1, 2, 4]", 'track=["tensorboard"]', 'class_order=["a", "b"]']))[0]
+    assert (same.seeds, same.track, same.class_order) == (config.seeds, config.track, config.class_order)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": 3}, "data = 3: give a text"),
+        ({"shuffle": 1}, "shuffle = 1: give true or false"),
+        ({"epochs": 1.5}, "epochs = 1.5: give a whole number"),
+        ({"seeds": [0, "a"]}, "give seeds"),
+        ({"blur": True}, "blur = True: give a number"),
+        ({"method_options": {"epochs": True}}, "epochs = True: give a whole number"),
+    ],
+)
+def test_json_values_of_a_wrong_kind(values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configure({}, file=write(tmp_path, values))
 
 
 def test_settings_name_the_nearest_key() -> None:
     with pytest.raises(ConfigError, match="did you mean 'backbone'"):
-        configure({}, parse_settings(["backbon=resnet18"]))
-    with pytest.raises(ConfigError, match="did you mean 'guidance'"):
-        configure({}, parse_settings(["regenerator.guidanc=3"]))
+        configure(parse_settings(["backbon=resnet18"]))
+    with pytest.raises(UsageError, match="did you mean 'guidance'"):
+        configure({"regenerator": "controlnet"} | parse_settings(["regenerator.guidanc=3"]))
     with pytest.raises(UsageError, match="write KEY=VALUE"):
         parse_settings(["blur"])
-    assert parse_settings(["a=1.5", "b=text", "c=[1,2]", "d=true"]) == {"a": 1.5, "b": "text", "c": [1, 2], "d": True}
+    assert parse_settings(["a=1.5", "b=x=y", " c=[1,2]"]) == {"a": "1.5", "b": "x=y", "c": "[1,2]"}
 
 
 def test_defaults_that_follow_from_others() -> None:
-    def kept(**values: Any) -> tuple[Mix, float]:
+    def kept(**values: Any) -> tuple[str, float]:
         config = TrainConfig(**values)
-        return config.kept, config.probability
+        return str(config.kept), config.probability
 
-    assert kept() == (Mix(18, 48, counts=True), 0.5)
-    assert kept(budget=1000) == (Mix(0, 1), 0.5)
-    assert kept(budget=1000, real="webp:32") == (Mix(1, 0), 0.5)
-    assert kept(budget=1000, mix="real=1,prompt=0") == (Mix(1, 0), 0.0)
-    assert kept(memory_per_class=20.0) == (Mix(20, 0, counts=True), 0.0)
-    assert kept(real_per_class=3) == (Mix(3, 0, counts=True), 0.0)
-    assert kept(budget=1, mix="real=3,prompt=4", augmentation_prob=0.1) == (Mix(3, 4, counts=True), 0.1)
+    assert kept() == ("18 original + 48 prompt", 0.5)
+    assert kept(budget="1KB") == ("prompt", 0.5)
+    assert kept(budget="1KB/class", keep="webp:32") == ("webp:32:20", 0.5)
+    assert kept(budget="1KB", keep="original") == ("original", 0.0)
+    assert kept(budget="20units/class") == ("original", 0.0)
+    assert kept(keep="3 original") == ("3 original", 0.0)
+    assert kept(budget="1B", keep="3 original + 4 prompt", augmentation_prob=0.1) == ("3 original + 4 prompt", 0.1)
     assert TrainConfig(image_size=64).transform_name == "small"
     assert TrainConfig(image_size=128).transform_name == "large"
     assert TrainConfig(epochs=20, lr=0.5).hyperparameters().milestones == (9, 14)
     assert TrainConfig(epochs=20, lr=0.5).hyperparameters().init_lr == 0.5
 
 
-def test_real_kinds() -> None:
-    assert RealKind.parse("original") == RealKind()
-    assert RealKind.parse("webp:48") == RealKind(48, 20)
-    assert RealKind.parse("webp:64:7") == RealKind(64, 7)
+def test_the_grammar_of_keep() -> None:
+    texts = {
+        "original": "original",
+        "webp:48": "webp:48:20",
+        "webp:64:7": "webp:64:7",
+        " prompt ": "prompt",
+        "70% prompt+30%original": "30% original + 70% prompt",
+        "48 prompt + 18 webp:64": "18 webp:64:20 + 48 prompt",
+        "12.5% original + 87.5% prompt": "12.5% original + 87.5% prompt",
+        "100% prompt": "prompt",
+        "0 original + 5 prompt": "5 prompt",
+    }
+    for text, form in texts.items():
+        assert str(Keep.parse(text)) == form
+        assert Keep.parse(form) == Keep.parse(text)
+
+
+def test_the_grammar_of_budget() -> None:
+    texts = {
+        "2MB": "2MB",
+        "2000000": "2MB",
+        "20 KB / class": "20KB/class",
+        "2MiB": "2097152B",
+        "0": "0B",
+        "20units/class": "20units/class",
+        "1 unit / class": "1units/class",
+        "2000 units": "2000units",
+        "2.5units": "2.5units",
+    }
+    for text, form in texts.items():
+        assert str(Budget.parse(text)) == form
+        assert Budget.parse(form) == Budget.parse(text)
+    limits = [Budget.parse(text).limit(10) for text in ("2MB", "20KB/class", "20units/class", "2000units", "")]
+    assert limits == [2_000_000, 200_000, None, None, None]
+    assert Budget.parse("20units/class", "prompt").counts(5) == (480,)
+    assert Budget.parse("", "webp:64").counts(5) == (20,)
+    assert Budget.parse("100units", "18 original + 48 prompt").counts(10) == (9, 24)
+    assert Budget.parse("0units", "0 original").counts(10) == (0,)
 
 
 def test_bytes() -> None:
     texts = {"200KB": 200_000, "2MB": 2_000_000, "1.5KiB": 1536, "1GiB": 2**30, "77": 77, "3 b": 3}
     assert {text: parse_bytes(text) for text in texts} == texts
     for text in ("", "KB", "-1", "3 furlongs", "1e3"):
-        with pytest.raises(UsageError, match="no number of bytes"):
+        with pytest.raises(UsageError, match="is not a number of bytes"):
             parse_bytes(text)

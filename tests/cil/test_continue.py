@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 import escort_codec
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import evaluate_run
-from escort_cil.events import EpochEnded, Event
-from escort_cil.runs import configure
+from escort_cil.run.command import configure
 from escort_cil.trainer import train
-from escort_codec.drawn import draw_dataset
-from escort_codec.encode import EncodeOptions, encode_folder
+from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
-from escort_codec.exemplar import EdgeSettings
 from escort_codec.hint import hint_size
-from tests.cil.small_runs import quick
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
+from tests.cil.small_runs import logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,8 +39,8 @@ def test_new_classes_from_a_new_folder(method: str, halves: tuple[Path, Path], t
     old, new = halves
     first = train(quick(old, method=method, increment=2), out=tmp_path / "first")
     shutil.rmtree(old)
-    config, seeds, _ = configure({"data": str(new)}, {}, goes_on=tmp_path / "first")
-    assert (config.method, config.budget, seeds) == (method, 8000, (1993,))
+    config, seeds, _ = configure({"data": str(new)}, continued=tmp_path / "first")
+    assert (config.method, config.budget, seeds) == (method, "8KB", (1993,))
     second = train(config, out=tmp_path / "second")
     assert second.class_order[:3] == first.class_order
     assert [record["classes"] for record in second.records] == [2, 3, 5]
@@ -57,22 +57,22 @@ def test_new_classes_from_a_new_folder(method: str, halves: tuple[Path, Path], t
     label = second.class_order[-1]
     shutil.copytree(new / "train" / label, extra / "train" / "another")
     shutil.copytree(new / "test" / label, extra / "test" / "another")
-    config, _, _ = configure({"data": str(extra), "epochs": 1}, {}, goes_on=tmp_path / "second")
+    config, _, _ = configure({"data": str(extra), "epochs": 1}, continued=tmp_path / "second")
     third = train(config, out=tmp_path / "third")
     assert third.class_order == (*second.class_order, "another")
     assert [record["classes"] for record in third.records] == [2, 3, 5, 6]
 
 
-def test_what_cannot_be_gone_on_with(halves: tuple[Path, Path], tmp_path: Path) -> None:
+def test_runs_that_cannot_be_continued(halves: tuple[Path, Path], tmp_path: Path) -> None:
     old, new = halves
     train(quick(old, method="replay", epochs=1), out=tmp_path / "first")
     with pytest.raises(SourceError, match="nothing new to learn"):
-        train(configure({"data": str(old)}, {}, goes_on=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({"data": str(old)}, continued=tmp_path / "first")[0], out=tmp_path / "second")
     with pytest.raises(ConfigError, match="no data"):
-        train(configure({}, {}, goes_on=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({}, continued=tmp_path / "first")[0], out=tmp_path / "second")
     (tmp_path / "first" / "metrics.jsonl").write_text("")
-    with pytest.raises(TrainingError, match="has not finished"):
-        train(configure({"data": str(new)}, {}, goes_on=tmp_path / "first")[0], out=tmp_path / "second")
+    with pytest.raises(TrainingError, match="is not finished"):
+        train(configure({"data": str(new)}, continued=tmp_path / "first")[0], out=tmp_path / "second")
 
 
 def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) -> None:
@@ -83,16 +83,17 @@ def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) 
             (tmp_path / "new" / split).mkdir(parents=True, exist_ok=True)
             shutil.copytree(tmp_path / "all" / split / label, tmp_path / "new" / split / label)
             shutil.move(tmp_path / "all" / split / label, tmp_path / "later" / split / label)
-    options = {"image_size": 24, "epochs": 8, "lr": 0.05, "batch_size": 16, "budget": 16000, "checkpoint_every": 100}
+    options = {"image_size": 24, "epochs": 8, "lr": 0.05, "batch_size": 16, "budget": "16000", "checkpoint_every": 100}
     first = train(quick(tmp_path / "all", **options), out=tmp_path / "first")
     assert [record["classes"] for record in first.records] == [2, 4]
     # Nothing is left but the run folder, and that lies elsewhere now.
     shutil.rmtree(tmp_path / "all" / "train")
     shutil.move(tmp_path / "first", tmp_path / "kept" / "run")
-    config, _, _ = configure({"data": str(tmp_path / "new")}, {}, goes_on=tmp_path / "kept" / "run")
-    said: list[Event] = []
-    second = train(config, out=tmp_path / "second", report=said.append)
-    assert any(f"no test images of 4 classes ({first.class_order[0]} ...)" in str(event) for event in said)
+    config, _, _ = configure({"data": str(tmp_path / "new")}, continued=tmp_path / "kept" / "run")
+    lines: list[str] = []
+    with logged(lines.append):
+        second = train(config, out=tmp_path / "second")
+    assert any(f"no test images of 4 classes ({first.class_order[0]} ...)" in line for line in lines)
     memory = tmp_path / "second" / "memory.escx"
     assert memory.stat().st_size <= 16000
     with escort_codec.open(memory) as reader:
@@ -112,22 +113,22 @@ def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) 
 def test_a_continued_run_is_resumed(halves: tuple[Path, Path], tmp_path: Path) -> None:
     old, new = halves
     train(quick(old, increment=3), out=tmp_path / "first")
-    config, _, _ = configure({"data": str(new), "increment": 1}, {}, goes_on=tmp_path / "first")
+    config, _, _ = configure({"data": str(new), "increment": 1}, continued=tmp_path / "first")
     whole = train(config, out=tmp_path / "whole")
     assert [record["classes"] for record in whole.records] == [3, 4, 5]
 
     class Killed(BaseException):
         pass
 
-    def die(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.phase == 2:
+    def die(line: str) -> None:
+        if line.startswith("phase 3 epoch"):
             raise Killed
 
-    with pytest.raises(Killed):
-        train(config, out=tmp_path / "killed", report=die)
-    with pytest.raises(TrainingError, match=r"killed: has not finished: --resume it first"):
-        train(configure({"data": str(new)}, {}, goes_on=tmp_path / "killed")[0], out=tmp_path / "more")
-    resumed, _, _ = configure({}, {}, resume=tmp_path / "killed")
+    with pytest.raises(Killed), logged(die):
+        train(config, out=tmp_path / "killed")
+    with pytest.raises(TrainingError, match=r"killed: is not finished: `resume` it first"):
+        train(configure({"data": str(new)}, continued=tmp_path / "killed")[0], out=tmp_path / "more")
+    resumed, _, _ = configure({}, resume=tmp_path / "killed")
     train(resumed, out=tmp_path / "killed", resume=True)
     for name in ("metrics.jsonl", "memory.escx", "model.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -139,18 +140,19 @@ def test_the_run_before_stays_and_names_the_next(
     monkeypatch.chdir(tmp_path)
     old, new = halves
     train(quick(old, method="replay", epochs=1, increment=3), out=tmp_path / "first")
-    config, _, _ = configure({"data": str(new)}, {}, goes_on=Path("first"))
+    config, _, _ = configure({"data": str(new)}, continued=Path("first"))
     before = (tmp_path / "first" / "memory.escx").read_bytes()
-    with pytest.raises(OutputError, match="stays: give another --out"):
+    with pytest.raises(OutputError, match="stays as it is: give another `out`"):
         train(config, out=tmp_path / "new" / ".." / "first", force=True)
     assert (tmp_path / "first" / "memory.escx").read_bytes() == before
     assert train(config).folder == Path("runs/first-then2-seed1993-model1")
     both = tmp_path / "both"
     shutil.copytree(new, both)
     shutil.copytree(old, both, dirs_exist_ok=True)
-    said: list[Event] = []
-    result = train(configure({"data": "both"}, {}, goes_on=Path("first"))[0], out=tmp_path / "x", report=said.append)
-    assert any("training images of 3 known classes" in str(event) for event in said)
+    lines: list[str] = []
+    with logged(lines.append):
+        result = train(configure({"data": "both"}, continued=Path("first"))[0], out=tmp_path / "x")
+    assert any("training images of 3 known classes" in line for line in lines)
     assert result.records[-1]["images"] == 15
     assert result.records[-1]["old"] is not None
 
@@ -158,15 +160,15 @@ def test_the_run_before_stays_and_names_the_next(
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ({"method": "wa"}, r"--method wa: .*first has icarl, and its network is gone on with"),
-        ({"backbone": "resnet18"}, r"--backbone resnet18: .*first has resnet10"),
-        ({"image_size": 32}, r"--image-size 32: .*first has 16"),
-        ({"transform": "large"}, r"--transform large: .*first has small"),
-        ({"eval_views": "both"}, r"--eval-views both: .*first has real, and its list of figures"),
+        ({"method": "wa"}, r"method = 'wa': .*first has icarl, which its continuation keeps"),
+        ({"backbone": "resnet18"}, r"backbone = 'resnet18': .*first has resnet10"),
+        ({"image_size": 32}, r"image_size = 32: .*first has 16"),
+        ({"transform": "large"}, r"transform = 'large': .*first has small"),
+        ({"eval_views": "both"}, r"eval_views = 'both': .*first has real, which"),
     ],
 )
 def test_what_stays_as_it_was(typed: dict[str, object], message: str, begun: Path, small_data: Path) -> None:
-    config, _, _ = configure({"data": str(small_data), **typed}, {}, goes_on=begun)
+    config, _, _ = configure({"data": str(small_data), **typed}, continued=begun)
     with pytest.raises(ConfigError, match=message):
         train(config, out=begun.parent / "second")
     assert not (begun.parent / "second").exists()
@@ -186,7 +188,7 @@ def begun(one_thread: None, small_data: Path, tmp_path_factory: pytest.TempPathF
 
 def test_typed_options_beat_those_of_the_run_before(begun: Path) -> None:
     def options(**typed: object) -> dict[str, object]:
-        config, _, _ = configure({"data": "x", **typed}, {}, goes_on=begun)
+        config, _, _ = configure({"data": "x", **typed}, continued=begun)
         return asdict(config.hyperparameters())
 
     kept = options()
@@ -202,14 +204,14 @@ def test_typed_options_beat_those_of_the_run_before(begun: Path) -> None:
     longer = options(epochs=170)
     assert (longer["init_epochs"], longer["epochs"]) == (170, 170)
     assert longer["milestones"] == (80, 120)  # the method's, not those of two epochs made longer
-    config, _, _ = configure({"data": "x", "lr": 0.5}, {"method.init_lr": 0.25}, goes_on=begun)
+    config, _, _ = configure({"data": "x", "lr": 0.5, "method.init_lr": 0.25}, continued=begun)
     assert (config.hyperparameters().init_lr, config.hyperparameters().lr) == (0.25, 0.5)
 
 
-def test_joint_training_cannot_go_on(small_data: Path, begun: Path, tmp_path: Path) -> None:
+def test_joint_training_cannot_be_continued(small_data: Path, begun: Path, tmp_path: Path) -> None:
     train(quick(begun.parent / "data", method="joint", epochs=1), out=tmp_path / "first")
     with pytest.raises(ConfigError, match="joint needs the images of all classes"):
-        train(configure({"data": str(small_data)}, {}, goes_on=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({"data": str(small_data)}, continued=tmp_path / "first")[0], out=tmp_path / "second")
 
 
 def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: Path, tmp_path: Path) -> None:
@@ -217,15 +219,15 @@ def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: P
     made = EncodeOptions(preset="lowres", settings=settings, hint=8, seeds=(3,), coding="rle", workers=1)
     encode_folder(str(begun.parent / "data"), tmp_path / "out.escx", made)
     first = train(
-        quick("", prompts=str(tmp_path / "out.escx"), seeds=(), epochs=1, budget=90_000), out=tmp_path / "first"
+        quick("", prompts_file=str(tmp_path / "out.escx"), seeds=(), epochs=1, budget="90KB"), out=tmp_path / "first"
     )
     assert first.config.canny_low == 60
     (tmp_path / "out.escx").unlink()
-    config, _, _ = configure({"data": str(small_data)}, {}, goes_on=tmp_path / "first")
+    config, _, _ = configure({"data": str(small_data)}, continued=tmp_path / "first")
     train(config, out=tmp_path / "second")
     with escort_codec.open(tmp_path / "second" / "memory.escx") as memory:
         assert len(memory.labels) == 5
-        assert {exemplar.made for exemplar in memory} == {settings}
+        assert {exemplar.edge_settings for exemplar in memory} == {settings}
         assert {exemplar.recipe.preset for exemplar in memory} == {"lowres"}
         assert {exemplar.seeds for exemplar in memory} == {(3,)}
         assert {max(hint_size(exemplar.hint)) for exemplar in memory if exemplar.hint} == {8}

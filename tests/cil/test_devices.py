@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from torch import nn
 
 from escort_cil.devices import Devices
 from escort_cil.networks.across import BatchNormAcross, normalise_across
+from escort_cil.run.tracking import WandB, check_trackers
 from escort_cil.trainer import train
-from escort_codec.errors import ConfigError
+from escort_codec.errors import ConfigError, UnknownNameError
 from tests.cil.small_runs import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,7 +42,7 @@ def test_what_stops_the_first_process_stops_all_with_its_line(small_data: Path, 
     said = launch(
         ["train", str(small_data), "--device", "cpu", "--budget", "20KB", "--out", str(tmp_path)],
         2,
-        program=("-m", "cli"),
+        program=("-m", "escort_cli"),
         code=1,
     )
     assert said.count("holds a run already: --resume it") == 2
@@ -55,7 +58,7 @@ def test_two_processes_learn_what_one_does(small_data: Path, tmp_path: Path) -> 
 
     # Small steps: what differs at first are last digits, and training multiplies them.
     options: dict[str, Any] = {"cache": str(tmp_path / "cache"), "batch_size": 9, "image_size": 32, "lr": 0.001}
-    runs = {"icarl": {**options, "eval_views": "both"}, "der": {**options, "mix": "real=0.5,prompt=0.5"}}
+    runs = {"icarl": {**options, "eval_views": "both"}, "der": {**options, "keep": "50% original + 50% prompt"}}
     for method, each in runs.items():
         train(quick(small_data, method=method, **each), out=tmp_path / "one" / method)
     launch([str(small_data), json.dumps(runs), str(tmp_path / "two")], 2)
@@ -83,10 +86,15 @@ def test_batch_normalisation_across_one_process_is_the_plain_one(monkeypatch: py
     with torch.no_grad():
         plain.weight.uniform_()
         plain.bias.uniform_()
-    across = nn.BatchNorm2d(3)
-    across.load_state_dict(plain.state_dict())
-    normalise_across(across)
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    network[0].load_state_dict(plain.state_dict())
+    weight = network[0].weight
+    normalise_across(network, gpu=False)
+    (across,) = network
     assert type(across) is BatchNormAcross
+    assert across.weight is weight  # the optimiser's own
+    normalise_across(network, gpu=False)
+    assert network[0] is across
     images = torch.randn(5, 3, 4, 4) * 3 + 1
     inputs = [images.clone().requires_grad_() for _ in range(2)]
     outputs = [norm(each) for norm, each in zip((plain, across), inputs, strict=True)]
@@ -117,19 +125,47 @@ def test_accumulation_and_bf16(small_data: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_run() -> None:
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         Devices("cpu", "fp16")
-    with pytest.raises(ConfigError, match="write tensorboard or wandb"):
-        Devices("cpu", track=("visdom",))
-    with pytest.raises(ConfigError, match="--device"):
+    with pytest.raises(UnknownNameError, match="no tracker is called 'visdom'"):
+        check_trackers(["visdom"])
+    with pytest.raises(ConfigError, match="device = 'tpu'"):
         Devices("tpu")
 
 
+def test_on_gpus_batch_normalisation_is_torchs_own() -> None:
+    network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3, momentum=0.2)), nn.ReLU())
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    network.eval()
+    normalise_across(network, gpu=True)
+    across = network.get_submodule("0.0")
+    assert type(across) is nn.SyncBatchNorm
+    assert (across.momentum, across.training) == (0.2, False)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
 def test_wandb_keeps_its_files_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = Devices("cpu", track=("tensorboard",), folder=tmp_path / "run")
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(devices.accelerator, "init_trackers", lambda name, **options: given.update(options))
-    devices.begin_tracking({"lr": 0.1, "seeds": [1, 2]})
-    assert given["config"] == {"lr": 0.1, "seeds": "[1, 2]"}
-    assert given["init_kwargs"]["wandb"] == {"dir": str(tmp_path / "run"), "name": "run"}
+    calls: list[Any] = []
+
+    class Run:
+        def log(self, figures: dict[str, float], step: int) -> None:
+            calls.append((figures, step))
+
+        def finish(self) -> None:
+            calls.append("finished")
+
+    module = ModuleType("wandb")
+    module.__spec__ = importlib.util.spec_from_loader("wandb", None)
+
+    def init(**options: Any) -> Run:
+        calls.append(options)
+        return Run()
+
+    module.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    tracker = WandB(tmp_path / "run", {"lr": 0.1})
+    tracker.log({"train/loss": 0.5}, 3)
+    tracker.close()
+    options = {"project": "escort", "dir": str(tmp_path / "run"), "name": "run", "config": {"lr": 0.1}}
+    assert calls == [options, ({"train/loss": 0.5}, 3), "finished"]
 
 
 def test_tensorboard(small_data: Path, tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from escort_cil.checkpoint import load_tensors, save_tensors
-from escort_cil.evaluation import EvaluationOptions, evaluate_run
+from escort_cil.evaluation import Evaluation, EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
-from escort_cil.saved_model import load_model
+from escort_cil.run.checkpoint import load_tensors, save_tensors
+from escort_cil.run.model import load_model
 from escort_cil.trainer import train
 from escort_codec.errors import FormatError, ModelError, SourceError, TrainingError
 from escort_codec.regenerate.base import Job, Regenerated
 from escort_codec.regenerate.harmonic import Harmonic
-from tests.cil.small_runs import quick
+from tests.cil.small_runs import logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,6 +36,13 @@ def run(one_thread: None, small_data: Path, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("runs") / "run"
     train(quick(small_data, eval_views="both"), out=out)
     return out
+
+
+def evaluated(run: Path, data: Path, options: EvaluationOptions | None = None) -> tuple[Evaluation, list[str]]:
+    """An evaluation and what it logs."""
+    lines: list[str] = []
+    with logged(lines.append):
+        return evaluate_run(run, data, options or EvaluationOptions()), lines
 
 
 def last_line(run: Path) -> dict[str, Any]:
@@ -68,15 +75,14 @@ def test_the_numbers_are_the_trainers(method: str, small_data: Path, tmp_path: P
     for name in ("metrics.jsonl", "confusion.npz", "log.txt"):
         (out / name).unlink()
     before = tree(out)
-    said: list[str] = []
-    evaluation = evaluate_run(out, small_data, say=said.append)
+    evaluation, lines = evaluated(out, small_data)
     found = evaluation.to_record()
     remembers = learners.get(method).uses_memory
     # The upper bound takes its class means from all training images, which no run folder has.
     nearest = ("nme_top1", "nme_top5", "nme_accuracy_by_phase", "nme_old", "nme_new")
     assert_as_trained(found, line, skip=() if remembers else nearest)
     assert (found["nme_top1"] is not None) == remembers
-    assert said == ([] if remembers else [f"no nearest mean: {out} has no memory.escx"])
+    assert lines == ([] if remembers else [f"no nearest mean: {out} has no memory.escx"])
     assert found["confusion"] == confusion.tolist()
     assert tree(out) == before
 
@@ -90,10 +96,10 @@ def test_both_views_and_what_was_lost(run: Path, small_data: Path, tmp_path: Pat
     for name in ("config.json", "model.safetensors", "memory.escx"):
         shutil.copy(run / name, bare)
     before = tree(bare)
-    said: list[str] = []
-    found = evaluate_run(bare, small_data / "test", say=said.append).to_record()
+    evaluation, lines = evaluated(bare, small_data / "test")
+    found = evaluation.to_record()
     assert_as_trained(found, line)
-    assert sum("images regenerated (harmonic)" in text for text in said) == 2
+    assert sum("images regenerated (harmonic)" in line for line in lines) == 2
     assert tree(bare) == before
     plain = evaluate_run(bare, small_data, EvaluationOptions(views="real", nearest_mean=False)).to_record()
     assert plain["view"] == "real"
@@ -107,10 +113,9 @@ def test_other_classes_and_none(run: Path, small_data: Path, tmp_path: Path) -> 
     some = tmp_path / "some"
     shutil.copytree(small_data / "train" / labels[3], some / labels[3])
     shutil.copytree(small_data / "test" / labels[0], some / "yacht")
-    said: list[str] = []
     options = EvaluationOptions(views="real", nearest_mean=False)
-    evaluation = evaluate_run(run, some, options, said.append)
-    assert said == [
+    evaluation, lines = evaluated(run, some, options)
+    assert lines == [
         "not evaluated: 3 images of 1 class (yacht), which the model never learnt",
         f"no images of 4 classes ({', '.join(label for label in labels if label != labels[3])}), which the model knows",
     ]
@@ -123,7 +128,7 @@ def test_other_classes_and_none(run: Path, small_data: Path, tmp_path: Path) -> 
     assert [each["top1"] for each in found["per_class"]] == [None, None, None, found["top1"], None]
     assert sum(found["confusion"][3]) == 8
     shutil.rmtree(some / labels[3])
-    with pytest.raises(SourceError, match=r"none of its classes is known.* 1 class \(yacht\).* 5 classes \("):
+    with pytest.raises(SourceError, match=r"the model knows none of its classes.* 1 class \(yacht\).* 5 classes \("):
         evaluate_run(run, some, options)
 
 
@@ -131,17 +136,16 @@ def test_the_folder_of_training_images(small_data: Path, tmp_path: Path, cache: 
     data = tmp_path / "data"
     shutil.copytree(small_data / "train", data)
     train(quick(data, cache=cache, epochs=1), out=tmp_path / "run")
-    said: list[str] = []
-    evaluation = evaluate_run(tmp_path / "run", data, say=said.append)
-    assert said == [f"{data}: the run was trained on this folder: only the images that it held out are used"]
+    evaluation, lines = evaluated(tmp_path / "run", data)
+    assert lines == [f"{data}: the run was trained on this folder: only the images that it held out are used"]
     assert_as_trained(evaluation.to_record(), last_line(tmp_path / "run"))
     shutil.move(data, tmp_path / "other" / "train")
-    with pytest.raises(SourceError, match=r"has train/ and no test/: give .*train if these images are meant"):
+    with pytest.raises(SourceError, match=r"has train/ and no test/: give .*train to evaluate on these images"):
         evaluate_run(tmp_path / "run", tmp_path / "other")
 
 
 def test_what_cannot_be_loaded(run: Path, small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no run folder"):
+    with pytest.raises(TrainingError, match="is not a run folder"):
         load_model(tmp_path)
     shutil.copy(run / "config.json", tmp_path)
     with pytest.raises(TrainingError, match=r"has no model.safetensors: no phase of this run is finished"):
@@ -151,7 +155,7 @@ def test_what_cannot_be_loaded(run: Path, small_data: Path, tmp_path: Path) -> N
         load_model(tmp_path)
     tensors = load_tensors(run / "model.safetensors")
     save_tensors(tmp_path / "model.safetensors", tensors)
-    with pytest.raises(TrainingError, match="is no model of escort train"):
+    with pytest.raises(TrainingError, match="is not a model of `escort train`"):
         load_model(tmp_path)
     save_tensors(tmp_path / "model.safetensors", tensors, {"escort": '{"groups": [5, 5]}'})
     with pytest.raises(TrainingError, match=r"knows 10 classes, config\.json names 5"):
@@ -173,19 +177,19 @@ def test_a_memory_that_cannot_tell(
         shutil.copy(run / name, tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
 
-    def evaluated(**changed: object) -> tuple[dict[str, Any], list[str]]:
-        (tmp_path / "config.json").write_text(json.dumps({**values, "eval_views": "real", **changed}))
-        said: list[str] = []
-        return evaluate_run(tmp_path, small_data, say=said.append).to_record(), said
+    def changed(**settings: object) -> tuple[dict[str, Any], list[str]]:
+        (tmp_path / "config.json").write_text(json.dumps({**values, "eval_views": "real", **settings}))
+        evaluation, lines = evaluated(tmp_path, small_data)
+        return evaluation.to_record(), lines
 
-    found, said = evaluated(exemplars="no/such/folder")
-    assert said == ["no nearest mean: the prompts' images were in no/such/folder, which is not here"]
+    found, lines = changed(exemplars="no/such/folder")
+    assert lines == ["no nearest mean: the prompts' images were in no/such/folder, which does not exist"]
     assert found["nme_top1"] is None
     assert found["top1"] == last_line(run)["views"]["real"]["top1"]
     with monkeypatch.context() as patched:
         patched.setattr(Harmonic, "regenerate", failing)
-        with pytest.raises(ModelError, match="not here; --no-nearest-mean evaluates without the memory's images"):
-            evaluated()
+        with pytest.raises(ModelError, match="not here; turn `nearest_mean` off to evaluate"):
+            changed()
     (tmp_path / "memory.escx").write_bytes(b"\x89ESC")
     with pytest.raises(FormatError, match=r"memory\.escx"):
-        evaluated()
+        changed()

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from escort_cil.augment import Transform
-from escort_cil.decoded import DecodedImages
+from escort_cil.data.images import DecodedImages
+from escort_cil.data.items import Item, store_items
 from escort_cil.devices import Devices
-from escort_cil.events import silent
-from escort_cil.fitting import Fitting, batches, fit
-from escort_cil.items import Shown, decode_items
-from escort_cil.learners import Learner, Schedule, learners, with_options
+from escort_cil.epochs import LoopSettings, batches, train_epochs
+from escort_cil.learners import Learner, Schedule, learners
 from escort_cil.learners.base import Hyperparameters, auxiliary_targets, distillation
 from escort_cil.networks import Backbone, BackboneListNet, GrowingNet, Output, SharedStagesNet
 from escort_codec.errors import ConfigError, UnknownNameError
+from escort_codec.settings import build
 
 LOGITS = [[1.0, 2.0, 0.5, -1.0], [0.0, -1.0, 3.0, 1.0]]
 OLD = [[2.0, 0.0], [1.0, -1.0]]
@@ -37,7 +37,7 @@ def tiny() -> Backbone:
 
 def make(name: str, **options: object) -> Learner:
     kind = learners.get(name)
-    return kind(with_options(kind.hyperparameters, options), tiny)
+    return kind(build(kind.hyperparameters, options, "setting", ConfigError), tiny)
 
 
 class Says(GrowingNet):
@@ -147,9 +147,9 @@ def one_step(learner: Learner, labels: Sequence[int]) -> Tensor:
     rng = np.random.default_rng(7)
     images = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in labels]
     decoded = DecodedImages(PLAIN, workers=1)
-    shown = [Shown(label, image, [], "x") for label, image in zip(labels, images, strict=True)]
-    items = decode_items(shown, decoded, evaluated=False)
-    fit(Fitting(Devices("cpu"), PLAIN, 1, 0.0, 1, 2, silent), learner, decoded.training, items)
+    shown = [Item(label, image, [], "x") for label, image in zip(labels, images, strict=True)]
+    items = store_items(shown, decoded, evaluated=False)
+    train_epochs(LoopSettings(Devices("cpu"), PLAIN, 1, 0.0, 1, 2), learner, decoded.training, items)
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
@@ -284,7 +284,7 @@ def test_fewer_epochs_move_the_milestones() -> None:
 
 
 def test_options_are_converted_and_wrong_ones_named() -> None:
-    config = with_options(Hyperparameters, {"lr": "0.5", "milestones": "3,5", "epochs": "7", "batch_size": 4})
+    config = build(Hyperparameters, {"lr": "0.5", "milestones": "3,5", "epochs": "7", "batch_size": 4})
     assert (config.lr, config.milestones, config.epochs, config.batch_size) == (0.5, (3, 5), 7, 4)
     with pytest.raises(ConfigError, match="did you mean 'temperature'"):
         make("icarl", temprature=3)

@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from escort_cil.report import write_report
+from escort_cil.report.drawing import Placeholders, clean, size_text, styles
 from escort_cil.report.gallery import _edge_map, gallery
-from escort_cil.report.plots import curves, styles
+from escort_cil.report.plots import curves
 from escort_cil.report.runs import find_runs, group_runs, read_run
-from escort_cil.report.svg import Names, clean
-from escort_cil.report.tables import figure, size_text
+from escort_cil.report.tables import number_cell
 from escort_codec.container import Reader, Writer
 from escort_codec.errors import OutputError, TrainingError, UnknownNameError, UsageError
 from escort_codec.exemplar import Exemplar
@@ -84,7 +84,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method, skill in (("icarl", 0.8), ("der", 0.95)):
         for seed in (1993, 1994):
             order = LABELS if seed == 1993 else LABELS[::-1]
-            config = {"method": method, "budget": 20000, "seed": seed, "command": f"escort train DATA --seed {seed}"}
+            config = {"method": method, "budget": "20KB", "seed": seed, "command": f"escort train DATA --seed {seed}"}
             write_run(root / method / str(seed), order, (2, 1, 2), config, skill=skill, seed=seed)
     return root
 
@@ -114,7 +114,7 @@ def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"nowhere: there is no such folder"):
         find_runs([tmp_path / "nowhere"])
-    with pytest.raises(TrainingError, match=r"no metrics\.jsonl in it or beneath it"):
+    with pytest.raises(TrainingError, match=r"no metrics\.jsonl in it or below it"):
         find_runs([tmp_path])
 
 
@@ -127,29 +127,29 @@ def test_seeds_are_gathered_and_groups_named_by_what_differs(runs: Path) -> None
 
 
 def test_budgets_and_options_that_differ_are_named_and_equal_ones_are_not(tmp_path: Path) -> None:
-    for n, (budget, options) in enumerate([(20000, {}), (40000, {}), (40000, {"temperature": 3.0})]):
+    for n, (budget, options) in enumerate([("20KB", {}), ("40KB", {}), ("40KB", {"temperature": 3.0})]):
         config = {"method": "wa", "budget": budget, "method_options": options, "data": "DATA", "cache": str(n)}
         write_run(tmp_path / str(n), LABELS, (5,), config)
     groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
     assert [group.name for group in groups] == [
-        "budget 20 kB",
-        "budget 40 kB",
-        "budget 40 kB, temperature 3.0",
+        "budget 20KB",
+        "budget 40KB",
+        "budget 40KB, temperature 3.0",
     ]
 
 
 def test_what_a_method_brings_along_is_listed_but_not_named(tmp_path: Path) -> None:
     brought: dict[str, dict[str, object]] = {"icarl": {"temperature": 2.0}, "wa": {"temperature": 3.0, "align": True}}
     for method, options in brought.items():
-        for budget in (1000, 2000):
+        for budget in ("1KB", "2KB"):
             config = {"method": method, "method_options": options, "budget": budget, "version": method}
             write_run(tmp_path / f"{method}{budget}", LABELS, (5,), config, real=0, prompts=0)
     groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
     assert [group.name for group in groups] == [
-        *("icarl, budget 1 kB", "icarl, budget 2 kB", "wa, budget 1 kB", "wa, budget 2 kB")
+        *("icarl, budget 1KB", "icarl, budget 2KB", "wa, budget 1KB", "wa, budget 2KB")
     ]
     assert list(groups[2].differing.items()) == [
-        *(("method", "wa"), ("budget", "1000"), ("method_options.temperature", "3.0"), ("method_options.align", "true"))
+        *(("method", "wa"), ("budget", "1KB"), ("method_options.temperature", "3.0"), ("method_options.align", "true"))
     ]
     assert groups[0].differing["method_options.align"] == "not set"
 
@@ -359,7 +359,7 @@ def test_many_classes_and_groups_are_told_apart(tmp_path: Path) -> None:
 
 def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path) -> None:
     for method in ("icarl", "wa"):
-        for budget in (1000, 2000):
+        for budget in ("1KB", "2KB"):
             config = {"method": method, "budget": budget}
             write_run(tmp_path / f"{method}{budget}", LABELS, (5,), config, real=0, prompts=0)
     icarl, icarl2, wa, wa2 = styles(group_runs([read_run(path) for path in find_runs([tmp_path])]))
@@ -374,16 +374,16 @@ def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs of the trainer on drawn pictures, an epoch a phase at 16 pixels. Takes some seconds, and is the proof
     that the page reads what training writes."""
-    from escort_cil.config import TrainConfig
+    from escort_cil.demo.drawings import draw_dataset
+    from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import train
-    from escort_codec.drawn import draw_dataset
 
     root = tmp_path_factory.mktemp("trained")
     draw_dataset(root / "data", classes=5, train=6, test=3, size=40)
     small = TrainConfig(
         data=str(root / "data"), increment=2, backbone="resnet10", image_size=16, epochs=1, batch_size=16, workers=1
     )
-    kept = replace(small, method="wa", budget=8000, mix="real=0.5,prompt=0.5", coding="rle", eval_views="both")
+    kept = replace(small, method="wa", budget="8KB", keep="50% original + 50% prompt", coding="rle", eval_views="both")
     for seed in (1, 2):
         command = ["/somewhere/bin/escort", "train", str(root / "data"), "--seed", str(seed)]
         train(kept.with_seed(seed), out=root / "runs" / f"wa-{seed}", command=command)
@@ -436,7 +436,7 @@ def test_what_cannot_be_written_leaves_nothing(runs: Path, tmp_path: Path) -> No
 
 
 class Failing(Regenerator):
-    """Says what it was asked for, makes seed 0 red, and fails on every other."""
+    """Makes seed 0 red, and fails on every other."""
 
     name = "failing"
 
@@ -499,7 +499,7 @@ def test_no_edge_of_a_large_map_is_lost() -> None:
 
 
 def test_names_are_held_at_their_length_and_cut_at_the_width() -> None:
-    names = Names(width=6)
+    names = Placeholders(width=6)
     tokens = [names.hold(name) for name in ("$x$", "abcdefgh", "\x00")]
     assert [names.restore(token) for token in tokens] == ["$x$", "abcde…", "\ufffd"]
     assert len(set(tokens)) == 3
@@ -511,7 +511,7 @@ def test_numbers_as_people_read_them() -> None:
         *("0 B", "999 B", "1.00 kB", "20.5 kB", "999 kB", "1.00 MB", "2.00 MB", "3.50 GB", "4000 GB")
     ]
     assert size_text(20000, short=True) == "20 kB"
-    assert figure(math.nan).text == "–"
-    assert figure(12345.678).text == "12\u202f345.7"
-    assert figure(50, deviation=1.25).note == "± 1.2"
+    assert number_cell(math.nan).text == "–"
+    assert number_cell(12345.678).text == "12\u202f345.7"
+    assert number_cell(50, deviation=1.25).note == "± 1.2"
     assert clean("a\nb\ud800") == "a\ufffdb\ufffd"

@@ -1,4 +1,4 @@
-"""``escort encode``, ``verify``, ``recover`` and ``inspect`` as a user meets them: output, exit codes, signals."""
+"""``escort encode`` and the commands on files as users see them: output, exit codes, signals."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from cli import app
+from escort_cil.demo.drawings import draw_dataset
+from escort_cli.app import app
 from escort_codec import Reader
-from escort_codec.drawn import draw_dataset
-from escort_codec.exemplar import EdgeSettings
+from escort_codec.recipe import EdgeSettings
 from escort_codec.source import scan
 from tests.helpers import assert_whole, read_all
 
@@ -43,7 +43,7 @@ def run(*arguments: object) -> Result:
 
 
 def fails(code: int, *arguments: object) -> str:
-    """The one line that a failing command says."""
+    """The one line that a failing command prints."""
     result = run(*arguments)
     assert result.exit_code == code, result.output
     lines = [line for line in result.stderr.splitlines() if not line.startswith("encode: ")]
@@ -78,8 +78,8 @@ def test_encode_takes_every_option(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     (exemplar,) = read_all(out)
     assert (exemplar.seeds, exemplar.recipe.preset, exemplar.coding) == ((0, 5, 6), "lowres", "rle")
-    assert exemplar.made is not None
-    assert exemplar.made == EdgeSettings(low=50, high=90, blur=1.5, min_contour=12)
+    assert exemplar.edge_settings is not None
+    assert exemplar.edge_settings == EdgeSettings(low=50, high=90, blur=1.5, min_contour=12)
     assert run("encode", data, tmp_path / "plain.escx", "--hint", "0").exit_code == 0
     assert all(e.hint is None for e in read_all(tmp_path / "plain.escx"))
 
@@ -103,12 +103,12 @@ def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("code", "options", "says"),
     [
-        (2, ["--preset", "mid"], "no preset is called 'mid'"),
+        (2, ["--preset", "mid"], "--preset mid: write hires or lowres"),
         (2, ["--coding", "contxt"], "did you mean 'context'"),
         (2, ["--on-error", "ignore"], "--on-error ignore"),
         (2, ["--shard", "3"], "--shard 3"),
         (2, ["--shard", "5/4"], "--shard 5/4"),
-        (2, ["--blur", "-1"], "blur -1.0"),
+        (2, ["--blur", "-1"], "--blur -1: give a number from 0"),
         (2, ["--workers", "0"], "--workers 0"),
         (2, ["--seeds", "5-1"], "5-1"),
         (2, ["--seeds", "many"], "many"),
@@ -117,12 +117,12 @@ def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Pat
         (1, ["--split", "val"], "has no folder 'val'"),
     ],
 )
-def test_options_that_cannot_be_meant(data: Path, tmp_path: Path, code: int, options: list[str], says: str) -> None:
+def test_options_that_are_not_valid(data: Path, tmp_path: Path, code: int, options: list[str], says: str) -> None:
     assert says in fails(code, "encode", data, tmp_path / "out.escx", *options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DATA"]
 
 
-def test_places_that_cannot_be_meant(data: Path, tmp_path: Path) -> None:
+def test_places_that_are_not_valid(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.escx"
     out.write_bytes(b"mine")
     assert "exists already" in fails(1, "encode", data, out)
@@ -153,7 +153,7 @@ def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
     assert "no whole block is left" in fails(1, "recover", out, good)
     assert not good.exists()
     out.write_bytes(whole[:-10])
-    assert "the file has no end" in fails(1, "verify", out)
+    assert "the end of the file is missing" in fails(1, "verify", out)
     result = run("recover", out, good)
     assert result.exit_code == 0
     assert "8 exemplars saved" in result.stdout
@@ -161,7 +161,7 @@ def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == whole[:-10]
     assert len(read_all(good)) == assert_whole(good) == 8
     assert "exists already" in fails(1, "recover", out, good)
-    assert "another one" in fails(2, "recover", good, good, "--force")
+    assert "is also the input" in fails(2, "recover", good, good, "--force")
     assert run("recover", good, good.with_name("again.escx")).stdout.count("nothing was lost") == 1
 
 
@@ -172,7 +172,7 @@ def hear_ctrl_c() -> None:
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
+        [sys.executable, "-m", "escort_cli", *map(str, arguments)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import escort_codec
-from escort_codec.drawn import draw_picture
+from escort_cil.demo.drawings import draw_picture
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
 
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "cli", "decode"]
 
 
 def _run(*arguments: object) -> Result:
-    from cli import app
+    from escort_cli.app import app
 
     return CliRunner().invoke(app, ["decode", *map(str, arguments)])
 
@@ -63,7 +63,7 @@ def test_the_recorded_seeds_into_a_folder_named_after_the_file(
     with Image.open(out / "fish/002_seed01.jpg") as image:
         assert image.size == draw_picture("fish", "train", 2, size=64).shape[1::-1]
     again = _run(escx)
-    assert again.stdout == "memory: 0 images made, 13 files were there\n"
+    assert again.stdout == "memory: 0 images made, 13 files existed\n"
     assert "regenerator" not in again.stderr
 
 
@@ -115,12 +115,12 @@ def test_quiet_says_nothing(escx: Path, tmp_path: Path) -> None:
         (("--limit", "0"), "--limit"),
         (("--workers", "0"), "--workers"),
         (("--regenerator", "harmonik"), "did you mean 'harmonic'"),
-        (("--steps", "20"), "--steps means nothing to the harmonic regenerator"),
-        (("--device", "cuda"), "--device means nothing to the harmonic regenerator"),
+        (("--steps", "20"), "--steps 20: the harmonic regenerator has no such setting"),
+        (("--device", "cuda"), "--device cuda: the harmonic regenerator has no such setting"),
         (("--batch-size", "many"), "--batch-size"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_exit_code_2(
+def test_invalid_options_are_one_line_and_exit_code_2(
     options: tuple[str, ...], said: str, escx: Path, tmp_path: Path
 ) -> None:
     result = _run(escx, "--out", tmp_path / "out", *options)
@@ -260,7 +260,7 @@ def test_files_that_the_system_refuses(long_job: Path, tmp_path: Path) -> None:
 
 
 def _check_whole_but_the_last_line(out: Path) -> int:
-    from escort_codec.regenerate.manifest import read_manifest
+    from escort_codec.export.manifest import read_manifest
 
     images = {f"a/{file.name}" for file in out.glob("a/*.jpg")}
     assert images <= set(read_manifest(out))

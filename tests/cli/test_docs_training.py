@@ -19,7 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from cli import app
+from escort_cli.app import app
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 SHELL_ONLY = ("<<", " &", "$", "|", ">", ";", "`", "*")

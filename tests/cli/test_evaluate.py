@@ -8,13 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import Evaluation
 from escort_cil.metrics import Counts, PhaseFigures
-from escort_codec.drawn import draw_dataset
 
 
 def _run(*arguments: object) -> Result:
-    from cli import app
+    from escort_cli.app import app
 
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two phases of two classes and one, in about a second."""
-    from cli import app
+    from escort_cli.app import app
 
     out = tmp_path_factory.mktemp("runs") / "run"
     small = ("--backbone", "resnet10", "--image-size", "16", "--epochs", "1", "--increment", "2", "--seeds", "0")
@@ -88,12 +88,12 @@ def test_json_and_out(run: Path, data: Path, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("{run}",), 2, "Missing option '--data'"),
-        (("{data}", "--data", "{data}"), 1, "is no run folder"),
+        (("{data}", "--data", "{data}"), 1, "is not a run folder"),
         (("{run}", "--data", "no/where"), 1, "no/where: there is no such folder"),
-        (("{run}", "--data", "{data}", "--eval-views", "all"), 2, "write real, regenerated or both"),
+        (("{run}", "--data", "{data}", "--eval-views", "all"), 2, "--eval-views all: give real, regenerated or both"),
         (("{run}", "--data", "{data}", "--device", "tpu"), 2, "--device tpu"),
-        (("{run}", "--data", "{data}", "--workers", "0"), 2, "at least 1"),
-        (("{run}", "--data", "{data}", "--cache-memory", "much"), 2, "is no number of bytes"),
+        (("{run}", "--data", "{data}", "--workers", "0"), 2, "--workers 0: give a whole number of at least 1"),
+        (("{run}", "--data", "{data}", "--cache-memory", "much"), 2, "--cache-memory much: give bytes"),
         (("{run}", "--data", "{data}", "--out", "no/where/x.json"), 2, "there is no folder no/where"),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from escort_cil.demo.drawings import draw_dataset
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer
 from escort_codec.coding import codings
-from escort_codec.drawn import draw_dataset
-from escort_codec.encode import EncodeOptions, EncodeReport, encode_folder
+from escort_codec.container.parts import merge
+from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import EscortError, ImageError, LimitError, OutputError, SourceError, UsageError
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_LABEL, MAX_PIXELS, MAX_PROMPT
-from escort_codec.parts import merge
+from escort_codec.options import EncodeOptions
+from escort_codec.progress import Progress
 from escort_codec.source import scan
 from tests.helpers import assert_whole, quick_folder, read_all
 
@@ -44,8 +47,26 @@ def data(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "DATA"))
 
 
-def encode(data: Path, out: Path, **changes: Any) -> EncodeReport:
-    return encode_folder(str(data), out, dataclasses.replace(OPTIONS, **changes))
+def encode(data: Path, out: Path, progress: Progress | None = None, **changes: Any) -> EncodeReport:
+    return encode_folder(str(data), out, dataclasses.replace(OPTIONS, **changes), progress=progress or Progress())
+
+
+class Steps(Progress):
+    """Records progress; ``step`` is called after each image."""
+
+    def __init__(self, step: Callable[[], None] = lambda: None) -> None:
+        self.seen: list[object] = []
+        self._step = step
+
+    def begin(self, what: str, total: int | None = None, *, unit: str = "images") -> None:
+        self.seen.append(total)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.seen.append("step")
+        self._step()
+
+    def end(self) -> None:
+        self.seen.append("end")
 
 
 def pixels(exemplar: Exemplar, data: Path) -> NDArray[np.uint8]:
@@ -64,7 +85,7 @@ def test_hires_maps_are_opencvs_bit_for_bit(drawn: Path, tmp_path: Path) -> None
         assert exemplar.hint == encode_hint(rgb)
         assert exemplar.prompt == exemplar.label
         assert exemplar.seeds == (0, 1, 2, 3, 4)
-        assert exemplar.made == EdgeSettings(100, 200)
+        assert exemplar.edge_settings == EdgeSettings(100, 200)
         assert exemplar.recipe == Recipe(preset="hires")
     assert report.source_bytes == sum(image.path.stat().st_size for image in scan(drawn))
     assert report.pixel_bytes == sum(3 * e.size[0] * e.size[1] for e in found)
@@ -112,20 +133,15 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(drawn: Path, tmp_path:
 
 
 def test_options_are_recorded_and_obeyed(drawn: Path, tmp_path: Path) -> None:
-    seen: list[object] = []
-    report = encode_folder(
-        str(drawn),
-        tmp_path / "f.escx",
-        EncodeOptions(split="test", seeds=(3, 9), hint=0, coding="packed", settings=EdgeSettings(10, 20, 1.25, 3)),
-        begin=seen.append,
-        step=lambda: seen.append("step"),
-    )
+    steps = Steps()
+    options = EncodeOptions(split="test", seeds=(3, 9), hint=0, coding="packed", settings=EdgeSettings(10, 20, 1.25, 3))
+    report = encode_folder(str(drawn), tmp_path / "f.escx", options, progress=steps)
     with Reader(tmp_path / "f.escx") as reader:
         assert (len(reader), report.exemplars, reader.source, reader.seeds) == (3, 3, str(drawn), (3, 9))
         for exemplar in reader:
             assert exemplar.hint is None
-            assert (exemplar.coding, exemplar.made) == ("packed", EdgeSettings(10, 20, 1.25, 3))
-    assert seen == [3, "step", "step", "step"]
+            assert (exemplar.coding, exemplar.edge_settings) == ("packed", EdgeSettings(10, 20, 1.25, 3))
+    assert steps.seen == [3, "step", "step", "step", "end"]
 
 
 def test_captions_become_prompts(data: Path, tmp_path: Path) -> None:
@@ -156,28 +172,27 @@ def test_a_bad_image_stops_the_run_before_work_is_lost_and_leaves_nothing(
     data: Path, tmp_path: Path, kind: str
 ) -> None:
     path = _spoil(data, kind)
-    began: list[int] = []
-    options = dataclasses.replace(OPTIONS, max_pixels=10_000)
+    steps = Steps()
     with pytest.raises(ImageError) as caught:
-        encode_folder(str(data), tmp_path / "f.escx", options, begin=began.append)
+        encode(data, tmp_path / "f.escx", steps, max_pixels=10_000)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["DATA"]
-    assert (began == []) == (kind != "cut off")  # only decoding shows that the end is missing
+    assert (steps.seen == []) == (kind != "cut off")  # only decoding shows that the end is missing
 
 
 @pytest.mark.parametrize("kind", ["no image", "empty", "cut off", "too large"])
-def test_a_bad_image_is_named_and_skipped(data: Path, tmp_path: Path, kind: str) -> None:
+def test_a_bad_image_is_named_and_skipped(
+    data: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = tmp_path / "whole.escx"
     encode(data, whole)
     path = _spoil(data, kind)
-    said: list[str] = []
-    options = dataclasses.replace(OPTIONS, max_pixels=10_000, on_error="skip")
-    report = encode_folder(str(data), tmp_path / "f.escx", options, say=said.append)
+    report = encode(data, tmp_path / "f.escx", max_pixels=10_000, on_error="skip")
     assert report.exemplars == 14
     (reason,) = report.skipped
     assert reason.startswith(f"{path}: ")
-    assert said == [f"skipped: {reason}"]
+    assert caplog.messages == [f"skipped: {reason}"]
     stored = read_all(whole)
     assert read_all(tmp_path / "f.escx") == stored[:7] + stored[8:]
 
@@ -185,7 +200,7 @@ def test_a_bad_image_is_named_and_skipped(data: Path, tmp_path: Path, kind: str)
 def test_nothing_that_can_be_used(data: Path, tmp_path: Path) -> None:
     for image in scan(data):
         image.path.write_bytes(b"text")
-    with pytest.raises(SourceError, match="none of its 15 files could be used"):
+    with pytest.raises(SourceError, match="none of its 15 files is usable"):
         encode(data, tmp_path / "f.escx", on_error="skip")
     assert [p.name for p in tmp_path.iterdir()] == ["DATA"]
 
@@ -218,14 +233,14 @@ def test_names_and_captions_above_the_caps(data: Path, tmp_path: Path, what: str
     ("cap", "value", "says"),
     [("MAX_EXEMPLARS", 14, "15 images are above the cap of 14"), ("MAX_LABELS", 2, "3 classes are above the cap of 2")],
 )
-def test_more_than_fits_into_a_file_is_said_before_work_is_lost(
+def test_more_than_fits_into_a_file_is_reported_before_work_is_lost(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap: str, value: int, says: str
 ) -> None:
     monkeypatch.setattr(f"escort_codec.encode.{cap}", value)
-    began: list[int] = []
-    with pytest.raises(LimitError, match=rf"{says} for one file: use --shard"):
-        encode_folder(str(drawn), tmp_path / "f.escx", OPTIONS, begin=began.append)
-    assert began == []
+    steps = Steps()
+    with pytest.raises(LimitError, match=rf"{says} for one file: set `shard`"):
+        encode(drawn, tmp_path / "f.escx", steps)
+    assert steps.seen == []
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(f"escort_codec.encode.{cap}", value + 1)
     assert encode(drawn, tmp_path / "f.escx").exemplars == 15
@@ -234,16 +249,16 @@ def test_more_than_fits_into_a_file_is_said_before_work_is_lost(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"preset": "midres"}, "no preset is called 'midres'"),
+        ({"preset": "midres"}, "preset = 'midres': did you mean hires"),
         ({"coding": "zip"}, "no coding is called 'zip'"),
-        ({"workers": 0}, "--workers 0"),
-        ({"max_pixels": 0}, "--max-pixels 0"),
-        ({"max_pixels": MAX_PIXELS + 1}, "--max-pixels"),
-        ({"shard": (0, 3)}, "--shard 0/3"),
-        ({"shard": (4, 3)}, "--shard 4/3"),
+        ({"workers": 0}, "workers = 0: give a whole number of at least 1"),
+        ({"max_pixels": 0}, "max_pixels = 0: "),
+        ({"max_pixels": MAX_PIXELS + 1}, f"max_pixels = {MAX_PIXELS + 1}: "),
+        ({"shard": (0, 3)}, "shard = '0/3': "),
+        ({"shard": (4, 3)}, "shard = '4/3': "),
         ({"settings": EdgeSettings(200, 100)}, "must rise"),
-        ({"settings": EdgeSettings(-1, 100)}, "must rise"),
-        ({"settings": EdgeSettings(1, 70000)}, "must rise"),
+        ({"settings": EdgeSettings(-1, 100)}, "low = -1: "),
+        ({"settings": EdgeSettings(1, 70000)}, "high = 70000: "),
         ({"settings": EdgeSettings(blur=-1)}, "blur"),
         ({"settings": EdgeSettings(blur=float("nan"))}, "blur"),
         ({"settings": EdgeSettings(min_contour=-1)}, "contour"),
@@ -256,7 +271,7 @@ def test_more_than_fits_into_a_file_is_said_before_work_is_lost(
         ({"seeds": (1 << 32,)}, "seed"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused_before_anything_is_read(
+def test_options_that_are_not_valid_are_refused_before_anything_is_read(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
@@ -299,7 +314,9 @@ KILLED = """
 import random, signal, sys
 from pathlib import Path
 from escort_codec.container import assembler, writer
-from escort_codec.encode import EncodeOptions, encode_folder, prepare
+from escort_codec.encode import encode_folder, prepare
+from escort_codec.options import EncodeOptions
+from escort_codec.progress import Progress
 from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points
 from tests.helpers import in_child, read_all
@@ -375,14 +392,14 @@ def test_killed_anywhere_or_out_of_room_and_resumed_it_gives_the_same_bytes(data
 
 def _interrupted(data: Path, out: Path, after: int, **changes: Any) -> None:
     """Leaves what a run that stops in image ``after`` leaves."""
-    steps = iter(range(after))
+    left = iter(range(after))
 
     def step() -> None:
-        if next(steps, None) is None:
+        if next(left, None) is None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode_folder(str(data), out, dataclasses.replace(OPTIONS, **changes), step=step)
+        encode(data, out, Steps(step), **changes)
 
 
 def test_an_interrupted_run_leaves_nothing_or_what_resume_needs(
@@ -427,7 +444,7 @@ def test_resuming_with_other_options_is_refused_and_keeps_what_is_there(
     out, partial = tmp_path / "f.escx", tmp_path / "f.escx.partial"
     _interrupted(data, out, 13, resume=True)
     before = partial.read_bytes()
-    with pytest.raises(UsageError, match="other options or another DATA"):
+    with pytest.raises(UsageError, match="other options or another data folder"):
         encode(data, out, resume=True, **changes)
     assert before.startswith(partial.read_bytes())
     assert encode(data, out, resume=True).resumed == 12
@@ -439,7 +456,9 @@ def test_resuming_over_a_changed_data_folder(data: Path, tmp_path: Path, monkeyp
     first, other = scan(data)[0].path, scan(data)[5].path
     _interrupted(data, out, 9, resume=True)
     moved = other.rename(tmp_path / "elsewhere.jpg")
-    with pytest.raises(UsageError, match="another DATA"):  # an image that is encoded already is not there any more
+    with pytest.raises(
+        UsageError, match="another data folder"
+    ):  # an image that is encoded already is not there any more
         encode(data, out, resume=True)
     moved.rename(other)
     shutil.copy(first, first.with_name("0000.jpg"))  # a new one, before those that are done
@@ -458,6 +477,6 @@ def test_two_encoders_of_one_file(data: Path, tmp_path: Path) -> None:
                 encode(data, out)
             seen.append(caught.value)
 
-    encode_folder(str(data), out, OPTIONS, step=step)
+    encode(data, out, Steps(step))
     assert seen
     assert len(read_all(out)) == 15

@@ -10,8 +10,8 @@ import pytest
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer, pack
 from escort_codec.coding import codings
 from escort_codec.coding.base import Coding
+from escort_codec.container.parts import extract, merge, split
 from escort_codec.errors import DamagedError, LimitError, OutputError, UsageError
-from escort_codec.parts import extract, merge, split
 from tests.helpers import assert_whole, draw_edges, make_exemplars, read_all
 
 STORED = make_exemplars(60)  # three classes, one recipe
@@ -33,7 +33,7 @@ def whole(tmp_path: Path) -> Path:
 
 def test_no_payload_is_decoded(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither maps nor hints: bits that are no map come out as they went in."""
-    bad = Exemplar("prompt", "z", "z.png", (9, 9), "z", (), b"no map", "context", (9, 9), made=EdgeSettings())
+    bad = Exemplar("prompt", "z", "z.png", (9, 9), "z", (), b"no map", "context", (9, 9), edge_settings=EdgeSettings())
     other = put(tmp_path / "other.escx", [bad])
 
     def fail(*args: object) -> None:
@@ -105,7 +105,7 @@ def test_different_recipes_are_refused_by_name_or_kept(tmp_path: Path) -> None:
     high, low = put(tmp_path / "high.escx", [one("1")]), put(tmp_path / "low.escx", [one("2", recipe=Recipe("lowres"))])
     steps = put(tmp_path / "steps.escx", [one("0"), one("3", recipe=Recipe(steps=9))])
     merged = tmp_path / "merged.escx"
-    with pytest.raises(UsageError, match=r"high.escx and .*low.escx \(preset: hires and lowres\): --keep-recipes"):
+    with pytest.raises(UsageError, match=r"high.escx and .*low.escx \(preset: hires and lowres\): set `keep_recipes`"):
         merge([high, low], merged)
     with pytest.raises(UsageError, match=r"high.escx and .*steps.escx \(steps: None and 9\)"):
         merge([high, steps], merged)
@@ -121,7 +121,7 @@ def test_different_recipes_are_refused_by_name_or_kept(tmp_path: Path) -> None:
 
 def test_a_name_in_two_files_is_an_error_that_names_file_and_exemplar(tmp_path: Path, whole: Path) -> None:
     again = put(tmp_path / "again.escx", STORED[10:11])
-    with pytest.raises(LimitError, match=rf"again.escx: {STORED[10].key}: there is an exemplar of that name"):
+    with pytest.raises(LimitError, match=rf"again.escx: {STORED[10].key}: there is already an exemplar of that name"):
         merge([whole, again], tmp_path / "merged.escx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.escx", "whole.escx"]
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_meant(tmp_path: Path, whole: Path) -> None:
     for out in (whole, link):
         with pytest.raises(UsageError, match="one of the files to merge"):
             merge([whole, other], out, overwrite=True)
-        with pytest.raises(UsageError, match="is the file that is read"):
+        with pytest.raises(UsageError, match="is also the input"):
             extract(whole, out, labels=["class-1"], overwrite=True)
     with pytest.raises(OutputError, match="exists already"):
         merge([whole], other)
@@ -145,10 +145,10 @@ def test_what_cannot_be_meant(tmp_path: Path, whole: Path) -> None:
         extract(whole, tmp_path / "new.escx", labels=["cat", "class-1"])
     with pytest.raises(UsageError, match="holds no exemplar 'class-1/none'"):
         extract(whole, tmp_path / "new.escx", names=["class-1/none"])
-    with pytest.raises(UsageError, match="a class or a name"):
+    with pytest.raises(UsageError, match="a class or an exemplar"):
         extract(whole, tmp_path / "new.escx")
     for parts in (0, -1, 61):
-        with pytest.raises(UsageError, match="cannot be split"):
+        with pytest.raises(UsageError, match=r"parts = .*has 60 exemplars"):
             split(whole, tmp_path / "parts", parts=parts)
     for wrong in ({}, {"parts": 2, "by_class": True}):
         with pytest.raises(UsageError, match="either"):
@@ -164,7 +164,7 @@ def test_split_overwrites_nothing_unless_told_and_makes_none_before_it_knows(tmp
         split(whole, tmp_path / "parts", parts=3)
     assert [path.read_bytes() for path in (tmp_path / "parts").iterdir()] == [b"mine"]
     assert len(split(whole, tmp_path / "parts", parts=3, overwrite=True)) == 3
-    with pytest.raises(UsageError, match="is the file that is read"):
+    with pytest.raises(UsageError, match="is also the input"):
         split(
             put(tmp_path / "x-1-of-1.escx", STORED).rename(tmp_path / "x.escx"),
             _link(tmp_path),

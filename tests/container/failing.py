@@ -1,11 +1,12 @@
-"""A disk that fails, for the tests: the process is killed within a write, writes are short, the disk is full.
+"""A failing disk for the tests: a process is killed inside a write, writes are short, the disk is full.
 
-Use in a forked child: the system calls stay patched.
+Use it in a forked child: the system calls stay patched.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 import signal
@@ -17,23 +18,45 @@ from typing import Any
 _REAL = {name: getattr(os, name) for name in ("write", "fsync", "ftruncate", "replace")}
 
 
+class _RawFile(io.RawIOBase):
+    """What ``os.fdopen`` gives: its writes go through ``os.write``, which the disk patches."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: Any) -> int:
+        return os.write(self._fd, data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._fd)
+
+
 @dataclass
 class Disk:
     """The system calls that change files, with a fault after ``points`` points.
 
-    A write of n bytes is n points, one behind each byte; every other call is two points, before and after it.
+    A write of n bytes has n points, one after each byte; every other call has two points, before and after it.
     """
 
     points: int = 1 << 60
     full: bool = False
-    """At the end of the points there is ENOSPC instead of SIGKILL, for writes and for all that follow."""
+    """After the last point comes ENOSPC instead of SIGKILL, for this and all later writes."""
     short: random.Random | None = None
-    """Writes take a random part of what they are given."""
+    """Each write takes only a random part of the data."""
     spent: int = 0
 
     def install(self) -> None:
         """Patches this process's system calls."""
         os.write = self._write
+        os.fdopen = lambda fd, mode: io.BufferedWriter(_RawFile(fd))  # type: ignore[assignment]
         for name in ("fsync", "ftruncate", "replace"):
             setattr(os, name, self._call(name))
 

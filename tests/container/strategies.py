@@ -7,8 +7,9 @@ import re
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from escort_codec.exemplar import EdgeSettings, Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.limits import MAX_LABEL, MAX_NAME, MAX_PROMPT, MAX_SEED
+from escort_codec.recipe import EdgeSettings, Recipe
 from tests.helpers import HINTS
 
 
@@ -77,7 +78,7 @@ def prompt_exemplars(draw: st.DrawFn) -> Exemplar:
         prompt=draw(prompts),
         seeds=draw(seeds),
         hint=draw(st.none() | st.sampled_from(HINTS)),
-        made=draw(settings_of_maps),
+        edge_settings=draw(settings_of_maps),
         recipe=draw(recipes),
         coding=draw(st.sampled_from(["packed", "rle"])),
     )

@@ -20,7 +20,7 @@ import pytest
 
 from escort_codec import Exemplar, Reader, Writer
 from escort_codec.container import reader as reader_module
-from escort_codec.container.sink import partial_path, write_whole
+from escort_codec.container.locked_file import partial_path
 from escort_codec.errors import BusyError, EscortError, OutputError
 from tests.container.apart import Memory, read_round
 from tests.container.test_roundtrip import write
@@ -351,18 +351,6 @@ def test_of_processes_that_make_one_file_each_is_told_or_wrote_it_whole(tmp_path
         winners = [content for code, content in zip(codes, contents, strict=True) if code == 0]
         assert read_all(mine) in winners
         assert not partial_path(mine).exists()
-
-
-def test_a_file_is_not_replaced_while_a_writer_appends_to_it(tmp_path: Path) -> None:
-    """What the memory does after each phase: its bytes at once, in the old file's place."""
-    mine = write(tmp_path / "f.escx", OLD)
-    with Writer(mine, append=True) as writer:
-        writer.add(NEW[0])
-        with pytest.raises(BusyError):
-            write_whole(mine, b"other bytes")
-    assert read_all(mine) == [*OLD, NEW[0]]
-    write_whole(mine, b"other bytes")
-    assert mine.read_bytes() == b"other bytes"
 
 
 def test_threads_that_write_files_of_their_own_do_not_mix(tmp_path: Path) -> None:

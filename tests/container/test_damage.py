@@ -10,10 +10,10 @@ import pytest
 
 from escort_codec import Exemplar, Reader, Writer, pack
 from escort_codec.container import assembler
+from escort_codec.container.file import LOST_RECIPE
 from escort_codec.container.layout import PREAMBLE, TAIL_SIZE
-from escort_codec.container.recovery import recover
-from escort_codec.container.sink import partial_path
-from escort_codec.container.state import LOST_RECIPE
+from escort_codec.container.locked_file import partial_path
+from escort_codec.container.parts import recover
 from escort_codec.container.verify import verify
 from escort_codec.errors import DamagedError, FormatError, IncompleteError, NotEscxError, OutputError, UsageError
 from tests.container.reference_reader import chunks
@@ -328,7 +328,7 @@ def test_saving_what_a_killed_encoder_left_does_not_destroy_it(tmp_path: Path, m
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OutputError, match=r"out.escx.recovered1 holds what was saved; .*: Permission denied"):
+    with pytest.raises(OutputError, match=r"out.escx.recovered1 \(what was saved\) .*: Permission denied"):
         recover(bad, good, overwrite=True)
     assert read_all(tmp_path / "out.escx.recovered1") == saved
 
@@ -340,7 +340,7 @@ def test_where_the_saved_file_may_not_be(tmp_path: Path) -> None:
     link.symlink_to(path)
     os.link(path, hard)
     for good in (path, link, hard):
-        with pytest.raises(UsageError, match="another one"):
+        with pytest.raises(UsageError, match="is also the input"):
             recover(path, good, overwrite=True)
     with pytest.raises(OutputError, match="exists already"):
         recover(path, _other(tmp_path))

@@ -324,7 +324,7 @@ def test_a_writer_refuses_what_is_above_a_cap(tmp_path: Path) -> None:
         {"seeds": (1 << 32,)},
         {"hint": bytes(65_537)},
         {"payload": bytes((1 << 26) + 1)},
-        {"made": EdgeSettings(low=0, high=65_536)},
+        {"edge_settings": EdgeSettings(low=0, high=65_536)},
     ]
     with Writer(tmp_path / "out.escx") as writer:
         for changes in above:

@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from escort_codec import Exemplar, Reader, pack
-from escort_codec.container.checks import exemplar_fault
+from escort_codec.container.assembler import exemplar_fault
 from escort_codec.container.file import ChunkFile
-from escort_codec.container.recovery import recover
+from escort_codec.container.parts import recover
 from escort_codec.container.verify import verify
 from escort_codec.encode import prepare
 from escort_codec.errors import DamagedError, EscortError, FormatError
@@ -356,7 +356,7 @@ def test_nested_arrays_in_the_head_or_a_recipe_stay_within_bounds(kind: bytes, c
     assert peak(lambda: use(data, folder)) < 100 * MEBI
     found = use(data, folder)
     assert isinstance(found, DamagedError)
-    assert "is no msgpack: StackError" in str(found)
+    assert "is not msgpack: StackError" in str(found)
     assert (found.chunk, found.offset) == (kind.decode(), len(head))
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from escort_codec import Reader, Writer, pack
+from escort_codec.atomic import write_file
 from escort_codec.container import assembler
 from escort_codec.container import writer as writer_module
-from escort_codec.container.sink import partial_path, write_whole
+from escort_codec.container.locked_file import partial_path
 from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points
 from tests.container.reference_reader import chunks
@@ -59,7 +60,7 @@ def write_more(path: Path) -> None:
 
 def rewrite(path: Path) -> None:
     """What a memory does after each phase."""
-    write_whole(path, pack(NEW))
+    write_file(path, pack(NEW))
 
 
 def points_of(work: Callable[[], None], folder: Path, count: int, seed: int) -> list[int]:

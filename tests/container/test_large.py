@@ -20,7 +20,7 @@ from escort_codec.container.assembler import Assembler
 from escort_codec.container.block import encode_block
 from escort_codec.container.file import ChunkFile
 from escort_codec.container.layout import BLOCK, FRAME, TAIL_SIZE, make_chunk
-from escort_codec.container.recovery import recover
+from escort_codec.container.parts import recover
 from escort_codec.errors import IncompleteError
 from escort_codec.limits import MAX_CHUNK
 from tests.helpers import draw_edges, make_exemplars, quick_folder, read_all

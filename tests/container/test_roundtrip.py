@@ -146,7 +146,7 @@ def test_a_name_twice_is_refused_and_the_file_goes_on(tmp_path: Path) -> None:
     first, other = make_exemplars(2)
     with Writer(tmp_path / "f.escx") as writer:
         writer.add(first)
-        with pytest.raises(LimitError, match=r"class-0/sub/image-000000\.jpg: there is an exemplar of that name"):
+        with pytest.raises(LimitError, match=r"class-0/sub/image-000000\.jpg: there is already an exemplar"):
             writer.add(first)
         writer.add(other)
     assert read_all(tmp_path / "f.escx") == [first, other]
@@ -204,17 +204,17 @@ BAD = {
         hint=HINTS[0][:6] + (MAX_HINT_SIDE + 1).to_bytes(2, "little") + bytes(9)
     ),
     "a coding that is not there": _prompt(coding="zip"),
-    "a prompt without its settings": _prompt(made=None),
-    "a threshold above the cap": _prompt(made=EdgeSettings(high=65536)),
-    "a negative threshold": _prompt(made=EdgeSettings(low=-1)),
-    "a threshold in floats": _prompt(made=EdgeSettings(low=1.5)),  # type: ignore[arg-type]
-    "a blur that is no number": _prompt(made=EdgeSettings(blur=float("nan"))),
+    "a prompt without its settings": _prompt(edge_settings=None),
+    "a threshold above the cap": _prompt(edge_settings=EdgeSettings(high=65536)),
+    "a negative threshold": _prompt(edge_settings=EdgeSettings(low=-1)),
+    "a threshold in floats": _prompt(edge_settings=EdgeSettings(low=1.5)),  # type: ignore[arg-type]
+    "a blur that is no number": _prompt(edge_settings=EdgeSettings(blur=float("nan"))),
     "a payload that is no bytes": _prompt(payload=bytearray(b"x")),
     "another kind": _prompt(kind="other"),
     "a real one with a hint": _real(hint=HINTS[0]),
     "a real one with a coding": _real(coding="rle"),
     "a real one with a map": _real(map_shape=(1, 1)),
-    "a real one with settings": _real(made=EdgeSettings()),
+    "a real one with settings": _real(edge_settings=EdgeSettings()),
     "an empty image file": _real(payload=b""),
     "a recipe that is a number": _prompt(recipe=Recipe(steps=2.5)),  # type: ignore[arg-type]
     "a recipe with no number": _prompt(recipe=Recipe(guidance=float("nan"))),
@@ -286,7 +286,7 @@ def test_more_than_fits_into_a_file_is_one_clear_error_and_what_fits_is_kept(
                 said = str(exc)
                 break
             stored.append(exemplar)
-    assert "no more" in said
+    assert "cannot hold more" in said
     assert 2 <= len(stored) < 20
     assert read_all(tmp_path / "f.escx") == stored
     assert_whole(tmp_path / "f.escx")
@@ -335,7 +335,7 @@ def test_a_reader_is_pickled_as_the_file_was(tmp_path: Path) -> None:
         with pickle.loads(pickled) as back:
             assert list(back) == make_exemplars(9)
         write(path, make_exemplars(9, start=50))
-        with pytest.raises(EscortError, match=r"replaced|no end|trailer"):
+        with pytest.raises(EscortError, match=r"replaced|is missing|trailer"):
             pickle.loads(pickled)
         write(path, [])
         with pytest.raises(EscortError, match="replaced"):

@@ -32,11 +32,11 @@ def library(path: Path) -> dict[str, Any]:
             if e.kind == "real":
                 row["image"] = base64.b64encode(e.image).decode()
             else:
-                assert e.made is not None
+                assert e.edge_settings is not None
                 row["coding"] = codings.get(e.coding).number
                 row["map_size"] = list(e.map_shape)
                 row["edges"] = ["".join(".#"[int(v)] for v in line) for line in e.edges]
-                row["made"] = e.made.to_map()
+                row["made"] = e.edge_settings.to_map()
                 row["hint"] = base64.b64encode(e.hint).decode() if e.hint else None
             rows.append(row)
         return {"source": reader.source, "exemplars": rows}

@@ -23,8 +23,8 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 with atheris.instrument_imports(include=["escort_codec.container", "escort_codec.exemplar", "escort_codec.hint"]):
+    from escort_codec.container.parts import recover
     from escort_codec.container.reader import Reader
-    from escort_codec.container.recovery import recover
     from escort_codec.container.verify import verify
     from escort_codec.exemplar import Exemplar
 

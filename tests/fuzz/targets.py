@@ -16,17 +16,18 @@ import msgpack
 import zstandard
 
 from escort_codec.coding import codings
+from escort_codec.container.assembler import exemplar_fault
 from escort_codec.container.block import Block
-from escort_codec.container.checks import exemplar_fault
+from escort_codec.container.file import read_head, read_recipe
 from escort_codec.container.index import Index
 from escort_codec.container.layout import ChunkHead
+from escort_codec.container.parts import recover
 from escort_codec.container.reader import Reader
-from escort_codec.container.recovery import recover
-from escort_codec.container.state import read_head, read_recipe
 from escort_codec.container.verify import verify
 from escort_codec.errors import CodingError, DamagedError, EscortError, FormatError
-from escort_codec.exemplar import Exemplar, Recipe
+from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, hint_size
+from escort_codec.recipe import Recipe
 
 MOST_PIXELS = 1 << 14  # larger maps are sound, and would only make the fuzzer slow
 SHAPES = 64

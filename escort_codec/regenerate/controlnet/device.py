@@ -15,7 +15,7 @@ def resolve_device(name: str | None, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as exc:
-        raise UsageError(f"there is no device {name!r}: --device is auto, cpu, cuda, cuda:1 or mps") from exc
+        raise UsageError(f"there is no device {name!r}: `device` is auto, cpu, cuda, cuda:1 or mps") from exc
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if device.index is None and count:
@@ -28,7 +28,7 @@ def resolve_device(name: str | None, local_rank: int = 0) -> torch.device:
 
 
 def default_dtype(device: torch.device) -> str:
-    """What ``--dtype auto`` is: bf16 on a GPU that has it, fp16 on an older one, fp32 elsewhere."""
+    """What the dtype "auto" is: bf16 on a GPU that has it, fp16 on an older one, fp32 elsewhere."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     return "fp32"

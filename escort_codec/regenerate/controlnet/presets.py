@@ -1,4 +1,4 @@
-"""The paper's two presets: every number that its scripts fix but the sizes (``escort_codec.presets``). No torch.
+"""The paper's two presets: every number that its scripts fix but the sizes (``escort_codec.edges``). No torch.
 
 From the scripts published with "ESCORT" (``compress.py`` is ``hires``, ``compress_lowres.py`` is ``lowres``) and
 ControlNet 1.0 (Zhang, Rao, Agrawala 2023), whose "guess mode" they use where the class tag is empty.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from escort_codec.coding import EdgeMap
 from escort_codec.errors import RegenerationError
-from escort_codec.presets import HIRES, LOWRES
+from escort_codec.recipe import HIRES, LOWRES
 from escort_codec.registry import Registry
 
 GUESS_DECAY: Final = 0.825  # guess mode weakens control by this from each residual to the shallower one before it

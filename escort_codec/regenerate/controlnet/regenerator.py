@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.errors import ModelError, RegenerationError
-from escort_codec.exemplar import Exemplar, Recipe
-from escort_codec.regenerate.base import Job, Options, Regenerated, Regenerator
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
+from escort_codec.regenerate.base import Job, Regenerated, Regenerator
 from escort_codec.regenerate.controlnet.batching import Groups, is_out_of_memory
 from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_line, pin
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.pictures import Picture, prepare
 from escort_codec.regenerate.controlnet.presets import to_source_size
 from escort_codec.regenerate.controlnet.session import Session, in_words
-from escort_codec.regenerate.controlnet.settings import Resolved, Settings, check_options, resolve, with_pins
+from escort_codec.regenerate.controlnet.settings import Resolved, Settings, resolve, with_pins
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +43,14 @@ class ControlNetRegenerator(Regenerator):
     Nothing is loaded before the first job, and the weights stay until ``close``. Jobs are gathered into batches by
     generation size. The starting noise of an image depends on its seed and size alone, to the bit; the image beyond
     that on the kernels that the device picks for the batch's shape (``docs/regeneration.md``).
-    Raises UsageError for options that cannot be meant.
     """
 
     name: ClassVar[str] = "controlnet"
+    options_class: ClassVar[type] = ControlNetOptions
 
-    def __init__(self, options: Options) -> None:
-        check_options(options)
-        self.options = options
-        self.session = Session(options)
+    def __init__(self, options: ControlNetOptions | None = None, near: str | None = None) -> None:
+        self.options = options or ControlNetOptions()
+        self.session = Session(self.options, near)
         self._pins: dict[ModelChoice, Pins] = {}
         self._pool: ThreadPoolExecutor | None = None
 
@@ -179,7 +180,7 @@ class ControlNetRegenerator(Regenerator):
     def _too_large(self, settings: Settings) -> str:
         return (
             f"one image of {in_words(settings.size)} does not fit into the memory of {self.session.device}; "
-            "a smaller --resolution or --dtype bf16 needs less"
+            "a smaller `resolution` or the `dtype` bf16 needs less"
         )
 
     def _failed(self, prepared: Prepared, why: str) -> Regenerated:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.regenerate.base import Options
+from escort_codec.processes import local_rank
 from escort_codec.regenerate.controlnet.batching import ON_CPU, Sizes, largest_batch
 from escort_codec.regenerate.controlnet.models import ModelChoice
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.pictures import Picture
 from escort_codec.regenerate.controlnet.settings import Settings
 
@@ -31,8 +31,9 @@ class Session:
     ``seconds`` counts what is not image making: ``load``, and ``warm_up`` (measuring the batch size, compiling).
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ControlNetOptions, near: str | None = None) -> None:
         self.options = options
+        self._near = near
         self.sizes = Sizes(options.batch_size)
         self.seconds = {"load": 0.0, "warm_up": 0.0}
         self._device: torch.device | None = None
@@ -46,12 +47,11 @@ class Session:
         from escort_codec.regenerate.controlnet.device import resolve_device
 
         if self._device is None:
-            wanted = self.options.device or self.options.near
-            self._device = resolve_device(wanted, int(os.environ.get("LOCAL_RANK", "0")))
+            self._device = resolve_device(self.options.device or self._near, local_rank())
         return self._device
 
     def default_dtype(self) -> str:
-        """What ``--dtype auto`` is here."""
+        """The dtype that "auto" stands for on this device."""
         from escort_codec.regenerate.controlnet.device import default_dtype
 
         return default_dtype(self.device)

@@ -10,22 +10,21 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, TypeVar
 
-from escort_codec.errors import EscortError, RegenerationError, UsageError
-from escort_codec.exemplar import Exemplar, Recipe
-from escort_codec.presets import generation_size, short_side
-from escort_codec.regenerate.base import Options
+from escort_codec.edges import generation_size, short_side
+from escort_codec.errors import EscortError, RegenerationError
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 from escort_codec.regenerate.controlnet.models import (
     DEFAULT_MODEL,
     ModelChoice,
     Pins,
     split_revision,
 )
+from escort_codec.regenerate.controlnet.options import DTYPES, SCHEDULERS, ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import full_prompt, presets
 
 T = TypeVar("T")
 
-SCHEDULERS: Final = ("ddim", "unipc", "dpm++")
-DTYPES: Final = ("fp32", "bf16", "fp16")
 HINT_STRENGTH: Final = 0.8
 FAST_SCHEDULER: Final = "unipc"
 FAST_STEPS: Final = 8
@@ -34,7 +33,7 @@ FAST_STEPS: Final = 8
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that a batch has in common. ``size`` is the generation size (H, W) in pixels; ``guess`` is guess mode;
-    ``hint_strength`` is None where the colour hint is not used."""
+    ``hint_strength`` is None if the colour hint is not used."""
 
     choice: ModelChoice
     size: tuple[int, int]
@@ -48,7 +47,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One exemplar's settings, its two prompts, and its recipe, filled in but for the models: see ``with_pins``."""
+    """One exemplar's settings, its two prompts, and its recipe with all values but the models': see ``with_pins``."""
 
     settings: Settings
     prompt: str
@@ -56,30 +55,11 @@ class Resolved:
     recipe: Recipe
 
 
-def check_options(options: Options) -> None:
-    """Raises UsageError for a value that cannot be meant."""
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"--batch-size is 'auto' or at least 1, not {options.batch_size}")
-    if options.dtype not in (None, "auto", *DTYPES):
-        raise UsageError(f"--dtype is auto, {', '.join(DTYPES)}, not {options.dtype!r}")
-    try:
-        _check(
-            steps=options.steps,
-            guidance=options.guidance,
-            control_strength=options.control_strength,
-            scheduler=options.scheduler,
-            resolution=options.resolution,
-            hint_strength=options.hint_strength,
-        )
-    except RegenerationError as exc:
-        raise UsageError(str(exc)) from exc
+def resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Callable[[], str]) -> Resolved:
+    """What ``exemplar`` is regenerated with. ``default_dtype`` tells what the dtype "auto" is on the device.
 
-
-def resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], str]) -> Resolved:
-    """What ``exemplar`` is regenerated with. ``default_dtype`` tells what ``--dtype auto`` means on the device.
-
-    Raises RegenerationError where it cannot be: a real exemplar, an unknown preset or scheduler in its recipe, no
-    colour hint where one is to be used, an image size of zero.
+    Raises RegenerationError for a real exemplar, an unknown preset or scheduler in its recipe, a missing colour hint,
+    and an image size of zero.
     """
     if exemplar.kind != "prompt":
         raise RegenerationError(f"{exemplar.key} is a real exemplar: it is an image already")
@@ -89,9 +69,9 @@ def resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], st
         raise RegenerationError(f"{exemplar.key}: {exc}") from exc
 
 
-def _resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], str]) -> Resolved:
+def _resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Callable[[], str]) -> Resolved:
     if min(exemplar.size) < 1:
-        raise RegenerationError(f"an image of {exemplar.size[1]} x {exemplar.size[0]} pixels is none")
+        raise RegenerationError(f"an image of {exemplar.size[1]} x {exemplar.size[0]} pixels cannot be made")
     recipe = exemplar.recipe
     preset = presets.get(recipe.preset)
     guess = not exemplar.prompt
@@ -112,7 +92,7 @@ def _resolve(exemplar: Exemplar, options: Options, default_dtype: Callable[[], s
         hint_strength = HINT_STRENGTH
     _check(steps, guidance, control_strength, scheduler, resolution, hint_strength)
     if hint_strength is not None and exemplar.hint is None:
-        raise RegenerationError("no colour hint was kept: encode with hints, or leave out --use-hint")
+        raise RegenerationError("no colour hint was kept: encode with hints, or leave `use_hint` out")
     choice = _choice(recipe, options, default_dtype)
     settings = Settings(
         choice=choice,
@@ -151,8 +131,8 @@ def with_pins(recipe: Recipe, choice: ModelChoice, pins: Pins) -> Recipe:
     )
 
 
-def _choice(recipe: Recipe, options: Options, default_dtype: Callable[[], str]) -> ModelChoice:
-    """A revision in the recipe belongs to the model in the recipe: an option for the model leaves it behind."""
+def _choice(recipe: Recipe, options: ControlNetOptions, default_dtype: Callable[[], str]) -> ModelChoice:
+    """The model. A revision in the recipe belongs to the model in the recipe: an option for the model replaces both."""
     model = split_revision(options.model) if options.model else (recipe.model, recipe.model_revision)
     controlnet = (
         split_revision(options.controlnet) if options.controlnet else (recipe.controlnet, recipe.controlnet_revision)
@@ -161,7 +141,7 @@ def _choice(recipe: Recipe, options: Options, default_dtype: Callable[[], str]) 
     if dtype == "auto":
         dtype = default_dtype()
     if dtype not in DTYPES:
-        raise RegenerationError(f"the recipe's dtype {dtype!r} is none of {', '.join(DTYPES)}")
+        raise RegenerationError(f"the recipe's dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     return ModelChoice(
         model=model[0] or DEFAULT_MODEL,
         model_revision=_asked_revision(model[1]),
@@ -172,7 +152,7 @@ def _choice(recipe: Recipe, options: Options, default_dtype: Callable[[], str]) 
 
 
 def _asked_revision(revision: str | None) -> str | None:
-    """A folder's fingerprint in a recipe says what was used; it cannot be asked for."""
+    """None for a folder's fingerprint: it tells what was used and cannot be asked for."""
     return None if revision is None or revision.startswith("files-") else revision
 
 
@@ -197,11 +177,11 @@ def _check(
     if hint_strength is not None and not 0 < hint_strength <= 1:
         raise RegenerationError(f"hint strength is above 0 and at most 1, not {hint_strength}")
     if hint_strength is not None and steps is not None and int(steps * hint_strength) < 1:
-        raise RegenerationError(f"{steps} steps at hint strength {hint_strength} leave none to make")
+        raise RegenerationError(f"{steps} steps at hint strength {hint_strength} leave no step")
 
 
 def _first(*values: T | None) -> T:
-    """The first value that is set; the last one always is."""
+    """The first value that is not None."""
     return next(value for value in values if value is not None)
 
 
@@ -216,7 +196,7 @@ def _facts(extra: tuple[tuple[str, str], ...], guess: bool) -> tuple[tuple[str, 
 
 @cache
 def _versions() -> dict[str, str]:
-    """Of the libraries that make the image; read once, as it takes milliseconds and every image asks."""
+    """Versions of the libraries that make the image; read once, as it takes milliseconds."""
     found = {}
     for library in ("diffusers", "torch", "transformers"):
         with suppress(PackageNotFoundError):

@@ -1,0 +1,169 @@
+"""The images that a run shows its network, each decoded once for all purposes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from escort_cil.augment import Transform
+from escort_cil.data.decoding import Source, Use, decode_all
+from escort_cil.data.store import ImageStore
+
+EVALUATION_SHARE: Final = 5  # one part in five of the memory: evaluation squares are read once or twice per phase
+
+_Key: TypeAlias = Path | bytes
+
+
+class DecodedImages:
+    """Squares of images for training, and a second one of those that are evaluated: one decoding makes both.
+
+    An image file is known by its path and by its bytes, so that it is also known as a real exemplar. A known image is
+    neither read nor decoded again until ``keep`` drops it. ``cache_bytes`` of the squares are kept in memory (None:
+    all), the rest in files in ``folder``. Without ``evaluates`` no image is evaluated. For one thread.
+    """
+
+    def __init__(
+        self,
+        transform: Transform,
+        *,
+        evaluates: bool = True,
+        cache_bytes: int | None = None,
+        folder: Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        apart = evaluates and not transform.one_store
+        share = cache_bytes // EVALUATION_SHARE if apart and cache_bytes is not None else 0
+        rest = None if cache_bytes is None else cache_bytes - share
+        self.training = transform.training_store(cache_bytes=rest, folder=folder)
+        self._evaluates = evaluates
+        self._apart: ImageStore | None = None
+        if apart:
+            self._apart = transform.evaluation_store(cache_bytes=None if rest is None else share, folder=folder)
+        self._workers = workers
+        self._ids: dict[_Key, int] = {}
+        self._evaluated: dict[int, int] = {}  # id in ``training`` -> id in ``_apart``
+
+    def __len__(self) -> int:
+        """Images held now."""
+        return len(self.training)
+
+    def add(
+        self,
+        sources: Sequence[Source],
+        *,
+        names: Sequence[str],
+        evaluated: Sequence[bool] | None = None,
+        derive: Use | None = None,
+    ) -> Tensor:
+        """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
+
+        ``evaluated`` says which are stored for evaluation as well (None: all). ``derive`` is called in the threads with
+        the index and the picture of each image that is decoded. If one is bad none is added: raises ImageError naming
+        it, and OutputError if they cannot be stored.
+        """
+        evaluates = [True] * len(sources) if evaluated is None else evaluated
+        keys = [_key(source) for source in sources]
+        first: dict[_Key, int] = {}  # of each unknown image, the first place
+        for i, key in enumerate(keys):
+            if not self._knows(key, evaluates[i]):
+                first.setdefault(key, i)
+        for_evaluation = {key for key, each in zip(keys, evaluates, strict=True) if each}
+        if first:
+            self._decode(sources, names, first, [key in for_evaluation for key in first], derive)
+        return torch.tensor([self._ids[key] for key in keys], dtype=torch.int64)
+
+    def evaluation(self, ids: Tensor) -> tuple[ImageStore, Tensor]:
+        """The evaluation squares of the images ``ids`` (N,): a store, and their ids in it.
+
+        Raises KeyError for an image that was not stored for evaluation.
+        """
+        if self._apart is None:
+            if not self._evaluates:
+                raise KeyError("no image was stored for evaluation")
+            return self.training, ids
+        return self._apart, torch.tensor([self._evaluated[i] for i in ids.tolist()], dtype=torch.int64)
+
+    def keep(self, sources: Iterable[Source]) -> None:
+        """Drops all images but these."""
+        kept = {self._ids[key] for key in map(_key, sources) if key in self._ids}
+        gone = [i for i in self.training.ids().tolist() if i not in kept]
+        self.training.drop(torch.tensor(gone, dtype=torch.int64))
+        if self._apart is not None:
+            apart = [self._evaluated.pop(i) for i in gone if i in self._evaluated]
+            self._apart.drop(torch.tensor(apart, dtype=torch.int64))
+        self._ids = {key: i for key, i in self._ids.items() if i in kept}
+
+    def close(self) -> None:
+        """Frees memory and files; no image is known afterwards."""
+        self._ids.clear()
+        self._evaluated.clear()
+        self.training.close()
+        if self._apart is not None:
+            self._apart.close()
+
+    def _knows(self, key: _Key, evaluated: bool) -> bool:
+        known = self._ids.get(key)
+        return known is not None and (not evaluated or self._apart is None or known in self._evaluated)
+
+    def _decode(
+        self,
+        sources: Sequence[Source],
+        names: Sequence[str],
+        first: dict[_Key, int],
+        evaluated: Sequence[bool],
+        derive: Use | None,
+    ) -> None:
+        """Decodes the sources at the places ``first``; ``evaluated`` says which get an evaluation square as well."""
+        places, digests = list(first.values()), [b""] * len(first)
+        rows = np.cumsum(evaluated) - 1
+        with ExitStack() as stack:
+            training = stack.enter_context(self.training.room(len(places)))
+            evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(evaluated)))
+
+            def put(n: int, picture: Image.Image) -> None:
+                training.put(n, picture)
+                if evaluation is not None and evaluated[n]:
+                    evaluation.put(int(rows[n]), picture)
+                if derive is not None:
+                    derive(places[n], picture)
+
+            def read(n: int, data: bytes) -> None:
+                digests[n] = _digest(data)
+
+            decode_all(
+                [sources[i] for i in places], put, names=[names[i] for i in places], workers=self._workers, read=read
+            )
+        ids = training.ids.tolist()
+        self._ids |= zip(first, ids, strict=True)
+        self._ids |= {digest: i for digest, i in zip(digests, ids, strict=True) if digest}
+        if evaluation is not None:
+            self._evaluated |= zip(
+                (i for i, wish in zip(ids, evaluated, strict=True) if wish), evaluation.ids.tolist(), strict=True
+            )
+
+
+def _key(source: Source) -> _Key:
+    if isinstance(source, Path):
+        return source
+    return _digest(source if isinstance(source, bytes) else repr(source.shape).encode() + source.tobytes())
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def half_of_memory() -> int:
+    """Half of the machine's memory in bytes; 4 GiB if the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30

@@ -1,0 +1,139 @@
+"""The protocol: which classes come in which phase, and their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from escort_codec.errors import ConfigError, SourceError
+from escort_codec.source import SourceImage, scan, scan_folder
+
+HOLDOUT_SEED = 0  # of the held-out part, the same for every class order, so that orders can be compared
+
+
+def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
+    """The labels in the order in which they are learnt: class number c is ``order[c]``.
+
+    As PyCIL: the labels sorted, then ``np.random.seed(seed)`` and ``np.random.permutation``.
+    """
+    ordered = sorted(labels)
+    return tuple(ordered[i] for i in np.random.RandomState(seed).permutation(len(ordered)))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels in a file, one per line; raises ConfigError if it cannot be read."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: the class order cannot be read: {exc}") from exc
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def check_class_order(order: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """``order`` if it names each of ``labels`` once; raises ConfigError."""
+    for what, wrong in (
+        ("is not a class of the data", [label for label in order if label not in set(labels)]),
+        ("is named twice", [label for i, label in enumerate(order) if label in order[:i]]),
+        ("is a class of the data and is missing", [label for label in labels if label not in set(order)]),
+    ):
+        if wrong:
+            raise ConfigError(f"{wrong[0]!r} {what}", setting="class_order")
+    return tuple(order)
+
+
+def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]:
+    """Classes of each phase: ``init_cls``, then ``increment`` at a time, and the rest in the last phase.
+
+    Raises ConfigError.
+    """
+    if not 1 <= init_cls <= classes:
+        raise ConfigError(f"the data has {classes} classes: give 1 to {classes}", setting="init_cls", value=init_cls)
+    if increment < 1 and init_cls < classes:
+        raise ConfigError(f"at least 1 is needed to reach all {classes} classes", setting="increment", value=increment)
+    sizes = [init_cls]
+    while sum(sizes) < classes:
+        sizes.append(min(increment, classes - sum(sizes)))
+    return tuple(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Training and test images by label, each sorted by name.
+
+    ``held_out``: the test images come from the training images' folders, so that no two share a name; in folders of
+    their own they may. ``layout`` is the line about the folder's layout; ``notes`` tell what is not used and where the
+    test images come from.
+    """
+
+    folder: str
+    train: Mapping[str, tuple[SourceImage, ...]]
+    test: Mapping[str, tuple[SourceImage, ...]]
+    held_out: bool
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, sorted."""
+        return tuple(sorted(self.train))
+
+
+def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = (), layout: str = "auto") -> DataSet:
+    """The images of ``folder``: ``train/`` and ``test/``, or class folders of which a part is held out for the test.
+
+    ``val/`` serves as the test set if there is no ``test/``; ``layout`` as for ``source.scan_folder``.
+
+    The part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed. Of the classes
+    ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
+    no training image, or no class is new.
+    """
+    root = Path(folder)
+    found = scan_folder(root, "train", layout)
+    apart = found.layout.held_apart
+    if apart is not None:
+        train, notes = _new(group_by_label(found.images), known, root)
+        test = group_by_label(scan(root, apart.name, layout))
+        for label in test:
+            if label not in train and label not in known:
+                raise SourceError(f"{apart / label}: there are no training images of this class")
+        missing = [label for label in train if label not in test]
+        missing += [label for label in known if label not in test]
+        if missing:
+            notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...): no figure counts these")
+        return DataSet(folder, train, test, False, found.describe(), (*found.notes, *notes))
+    images_of, notes = _new(group_by_label(found.images), known, root)
+    train, test = {}, {}
+    for label, images in images_of.items():
+        held = min(len(images) - 1, max(1, round(holdout * len(images))))
+        drawn = set(np.random.RandomState(HOLDOUT_SEED).permutation(len(images))[:held].tolist())
+        train[label] = tuple(image for i, image in enumerate(images) if i not in drawn)
+        test[label] = tuple(image for i, image in enumerate(images) if i in drawn)
+    count = sum(map(len, test.values()))
+    if not count:
+        raise SourceError(f"{root}: there is no test/ and one image per class: nothing can be held out for the test")
+    notes.append(
+        f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
+    )
+    return DataSet(folder, train, test, True, found.describe(), (*found.notes, *notes))
+
+
+def _new(
+    images: dict[str, tuple[SourceImage, ...]], known: Sequence[str], root: Path
+) -> tuple[dict[str, tuple[SourceImage, ...]], list[str]]:
+    """The classes that are not ``known``, and notes about the others."""
+    new = {label: group for label, group in images.items() if label not in set(known)}
+    if not new:
+        raise SourceError(f"{root}: all its classes are known: there is nothing new to learn")
+    old = [label for label in images if label not in new]
+    return new, [f"training images of {len(old)} known classes ({old[0]} ...) are not used"] if old else []
+
+
+def group_by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:
+    """Images by label, in their order."""
+    found: dict[str, list[SourceImage]] = {}
+    for image in images:
+        found.setdefault(image.label, []).append(image)
+    return {label: tuple(group) for label, group in found.items()}

@@ -1,0 +1,149 @@
+"""The whole way in one go, on drawn pictures or on the user's photographs: what ``escort demo`` runs.
+
+Encode, decode, look, and train three times at the same bytes: with original images, with small WebP copies, and with
+prompts. Every number is measured in the run; the sentences follow from the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from escort_cil.data.protocol import DataSet, read_data
+from escort_cil.demo.contact_sheet import SheetRow, contact_sheet
+from escort_cil.run.settings import TrainConfig
+from escort_cil.trainer import RunResult, train
+from escort_codec.container import Reader
+from escort_codec.container.measure import FileSizes, measure
+from escort_codec.encode import EncodeReport, encode_folder
+from escort_codec.errors import UsageError
+from escort_codec.options import EncodeOptions
+from escort_codec.progress import Progress
+from escort_codec.regenerate import make_regenerator
+from escort_codec.source import SourceImage, load_rgb
+
+PHASES = 3
+SEEDS = (0, 1, 2)
+SHEET_ROWS = 8
+ORIGINALS_A_CLASS = 1.0  # the budget: as many bytes a class as this many original images have on average
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """How the demo is run: ``image_size`` in pixels, ``epochs`` a phase; ``device`` as for training."""
+
+    regenerator: str = "harmonic"
+    image_size: int = 40
+    epochs: int = 24
+    device: str = "auto"
+    seed: int = 1993
+    model_seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One kind of memory of the comparison: its name, and what the configuration says of it."""
+
+    name: str
+    settings: Mapping[str, object]
+
+
+MEMORIES = (
+    Memory("originals only", {"keep": "original", "augmentation_prob": 0.0}),
+    Memory("WebP copies of 32 px only", {"keep": "webp:32:20", "augmentation_prob": 0.5}),
+    Memory("prompts", {"keep": "prompt", "augmentation_prob": 0.5}),
+)
+
+
+def encode_demo(data: str, out: Path) -> tuple[EncodeReport, FileSizes]:
+    """Encodes ``data`` into ``out`` as the paper's preset for large images does, with colour hints."""
+    report = encode_folder(data, out, EncodeOptions(seeds=SEEDS, overwrite=True, on_error="skip"))
+    with Reader(out) as reader:
+        return report, measure(reader)
+
+
+def demo_budget(data: DataSet) -> int:
+    """The bytes of the memory file in all: room for one original image of each class."""
+    sizes = [image.path.stat().st_size for images in data.train.values() for image in images]
+    return round(ORIGINALS_A_CLASS * len(data.train) * sum(sizes) / len(sizes))
+
+
+def train_demo(
+    data: str, prompts: Path, out: Path, options: DemoOptions, progress: Progress | None = None
+) -> Iterator[tuple[Memory, RunResult]]:
+    """Trains once with each kind of memory at the same budget; the runs lie in folders of ``out``."""
+    images = read_data(data)
+    classes = len(images.labels)
+    if classes < PHASES:
+        raise UsageError(f"{data}: the demo trains {PHASES} phases and needs at least as many classes, not {classes}")
+    budget = demo_budget(images)
+    for number, memory in enumerate(MEMORIES):
+        config = TrainConfig(
+            data=data,
+            prompts_file=str(prompts),
+            init_cls=classes - (PHASES - 1) * (classes // PHASES),
+            increment=classes // PHASES,
+            seed=options.seed,
+            model_seed=options.model_seed,
+            backbone="resnet10",
+            image_size=options.image_size,
+            epochs=options.epochs,
+            budget=str(budget),
+            regenerator=options.regenerator,
+            device=options.device,
+            **memory.settings,  # type: ignore[arg-type]
+        )
+        folder = out / f"{number + 1}-{memory.name.replace(' ', '-')}"
+        yield memory, train(config, out=folder, progress=progress, force=True)
+
+
+def draw_sheet(data: str, prompts: Path, out: Path, options: DemoOptions) -> None:
+    """Writes a contact sheet: original, edge map, the images of the seeds, of the first image of some classes."""
+    originals: dict[str, SourceImage] = {}
+    for images in read_data(data).train.values():
+        originals.update({image.key: image for image in images})
+    rows = []
+    with Reader(prompts) as reader, make_regenerator(options.regenerator) as regenerator:
+        for label in _spread(list(reader.labels), SHEET_ROWS):
+            exemplar = next((reader[i] for i in reader.of_label(label) if reader[i].key in originals), None)
+            if exemplar is None:
+                continue
+            made = [regenerator.image(exemplar, seed) for seed in SEEDS]
+            original = load_rgb(originals[exemplar.key].path)
+            rows.append(SheetRow(label, [original, exemplar.edges, *made]))
+    titles = ["original", "edge map", *(f"{options.regenerator}, seed {seed}" for seed in SEEDS)]
+    contact_sheet(rows, titles).save(out)
+
+
+def _spread(labels: Sequence[str], count: int) -> list[str]:
+    """At most ``count`` of the labels, evenly spread."""
+    places = np.linspace(0, len(labels) - 1, min(count, len(labels)))
+    return [labels[round(place)] for place in places]
+
+
+def size_sentence(report: EncodeReport, sizes: FileSizes) -> str:
+    """What the size table shows."""
+    mean = report.source_bytes / max(1, sizes.exemplars)
+    return (
+        f"A prompt takes {sizes.file_bytes / sizes.exemplars:,.0f} bytes where an image file takes {mean:,.0f}: "
+        f"{report.source_bytes / sizes.file_bytes:.1f} prompts fit where one image did."
+    )
+
+
+def accuracy_sentences(results: Sequence[tuple[Memory, RunResult]]) -> list[str]:
+    """What the accuracy table shows, a sentence for each kind of memory."""
+    rows = [(memory.name, result.records[-1]) for memory, result in results]
+    best = max(rows, key=lambda row: row[1]["average_incremental_accuracy"])[0]
+    sentences = []
+    for name, last in rows:
+        count = last["memory_real"] + last["memory_prompt"]
+        each = last["memory_bytes"] / max(1, count)
+        verdict = "the best of the three" if name == best else "not the best here"
+        sentences.append(
+            f"{name[0].upper()}{name[1:]}: {count} exemplars of {each:,.0f} bytes; average incremental accuracy "
+            f"{last['average_incremental_accuracy']:.1f} %, old classes at the end {last['old']:.1f} %: {verdict}."
+        )
+    return sentences

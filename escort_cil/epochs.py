@@ -1,0 +1,150 @@
+"""The training loop: the epochs of one phase."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from escort_cil.augment import Transform, augment
+from escort_cil.data.items import Items
+from escort_cil.data.store import ImageStore
+from escort_cil.devices import Devices
+from escort_cil.learners import Learner
+from escort_cil.learners.base import Schedule
+from escort_cil.networks import Output
+from escort_cil.run.checkpoint import optimizer_tensors, restore_optimizer
+from escort_cil.run.seeds import make_generator
+from escort_codec.errors import TrainingError
+from escort_codec.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """What the loop needs beside the learner and the items. ``accumulation`` is the parts that a batch is computed in;
+    ``track`` gets figures by name and the epochs done in this phase."""
+
+    devices: Devices
+    transform: Transform
+    model_seed: int
+    probability: float
+    accumulation: int
+    phases: int
+    progress: Progress = field(default_factory=Progress)
+    track: Callable[[Mapping[str, float], int], None] = lambda figures, epoch: None
+
+
+def train_epochs(
+    loop: LoopSettings,
+    learner: Learner,
+    store: ImageStore,
+    items: Items,
+    *,
+    done: int = 0,
+    resumed: Mapping[str, Tensor] | None = None,
+    epoch_ended: Callable[[int, Mapping[str, Tensor]], None] = lambda done, optimizer: None,
+) -> None:
+    """Trains the learner's network on items for the epochs of its schedule, from epoch ``done`` on.
+
+    SGD; the learning rate is that of ``Schedule.lr_at``. ``resumed`` holds the optimizer's state of a checkpoint;
+    ``epoch_ended`` gets the number of epochs done and that state. Every process goes through the same batches and takes
+    its part of each. Raises TrainingError if the loss is not finite.
+    """
+    devices, config, phase = loop.devices, learner.config, learner.phase
+    schedule = config.schedule(phase)
+    network = learner.net
+    devices.place(network)
+    if learner.old_network is not None:
+        devices.place(learner.old_network)
+    model = devices.shared(network)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    sgd = torch.optim.SGD(weights, schedule.lr, config.momentum, weight_decay=schedule.weight_decay)
+    if resumed is not None:
+        restore_optimizer(sgd, resumed)
+    started, first = time.monotonic(), done
+    loop.progress.begin(f"phase {phase + 1}/{loop.phases}", schedule.epochs - done, unit="epochs")
+    for epoch in range(done, schedule.epochs):
+        for group in sgd.param_groups:
+            group["lr"] = schedule.lr_at(epoch)
+        learner.train_mode()
+        generator = make_generator(loop.model_seed, "epoch", phase, epoch)
+        losses, hits = torch.zeros(2, dtype=torch.float64, device=devices.device)
+        for batch in batches(len(items), config.batch_size, devices.world, generator):
+            targets = items.labels[batch]
+            ids = items.draw(batch, loop.probability, generator)
+            mine = devices.part(len(batch))
+            pixels, aspects = store.batch(ids, part=mine, pin_memory=devices.device.type == "cuda")
+            pixels = pixels.to(devices.device, non_blocking=True)
+            targets = targets[mine].to(devices.device, non_blocking=True)
+            images = augment(pixels, aspects, loop.transform, generator, part=mine)
+            images = images.contiguous(memory_format=torch.channels_last)
+            parts = list(zip(images.chunk(loop.accumulation), targets.chunk(loop.accumulation), strict=True))
+            for i, (inputs, truth) in enumerate(parts):
+                with devices.unsynced(model, last=i == len(parts) - 1):
+                    with devices.autocast():
+                        output = _output(model, inputs, phase + 1)
+                        loss = learner.loss(output, inputs, truth)
+                    # Parts may be uneven: each counts by its images. Gradients are averaged over the processes.
+                    devices.backward(loss * (len(inputs) * devices.world / len(batch)))
+                losses += loss.detach() * len(inputs)
+                hits += (output.logits.detach().argmax(dim=1) == truth).sum()
+            devices.step(sgd)
+        loss_sum, hit_sum = devices.total(torch.stack([losses, hits]))
+        if not math.isfinite(loss_sum):
+            raise TrainingError(
+                f"phase {phase + 1}, epoch {epoch + 1}: the loss is {loss_sum}: lower the learning rate (`lr`)"
+            )
+        rate = (epoch + 1 - first) * len(items) / max(time.monotonic() - started, 1e-9)
+        _report(loop, phase, epoch, schedule, loss_sum / len(items), 100 * hit_sum / len(items), rate)
+        epoch_ended(epoch + 1, optimizer_tensors(sgd))
+    loop.progress.end()
+
+
+def _report(
+    loop: LoopSettings, phase: int, epoch: int, schedule: Schedule, loss: float, accuracy: float, rate: float
+) -> None:
+    """Reports an epoch: mean loss, accuracy on the training images in per cent, images per second."""
+    lr = schedule.lr_at(epoch)
+    facts = f"loss {loss:.4f}, accuracy {accuracy:.1f} %, lr {lr:g}, {rate:.0f} images/s"
+    if loop.devices.is_main:
+        log.debug("phase %d epoch %d/%d: %s", phase + 1, epoch + 1, schedule.epochs, facts)
+    loop.progress.advance(note=facts)
+    figures = {"loss": loss, "accuracy": accuracy, "lr": lr, "images_per_second": rate}
+    loop.track({f"train/{name}": value for name, value in figures.items()}, epoch + 1)
+
+
+def _output(model: torch.nn.Module, inputs: Tensor, phase: int) -> Output:
+    """The network's output; raises TrainingError if batch normalisation fails because there is one image alone."""
+    try:
+        output: Output = model(inputs)
+    except ValueError as exc:
+        if "more than 1 value per channel" not in str(exc):
+            raise
+        raise TrainingError(
+            f"phase {phase}: one image alone cannot be trained on, as batch normalisation needs two: give more images "
+            "per phase (`increment`), or fewer parts per batch (`gradient_accumulation`)"
+        ) from exc
+    return output
+
+
+def batches(count: int, size: int, world: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """A random order of ``count`` items in batches of ``size``, int64.
+
+    A last batch of one image, which batch normalisation cannot use, or one that would leave a process without images,
+    joins the one before.
+    """
+    order = torch.randperm(count, generator=generator)
+    ends = [*range(size, count, size), count]
+    if len(ends) > 1 and ends[-1] - ends[-2] < max(2, world):
+        del ends[-2]
+    start = 0
+    for end in ends:
+        yield order[start:end]
+        start = end

@@ -1,0 +1,103 @@
+"""Evaluation: features, the linear head's ranking and the nearest mean's, in each view of the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from escort_cil.augment import Transform, normalise
+from escort_cil.data.decoding import Source
+from escort_cil.data.store import ImageStore
+from escort_cil.devices import Devices
+from escort_cil.metrics import TOP, Predictions
+from escort_cil.networks import GrowingNet, Output
+
+CHUNK_BYTES = 256 << 20  # pixels that are decoded at a time, where they are not kept
+
+
+class Evaluator:
+    """Runs a network on images under the evaluation transform, spread over all processes."""
+
+    def __init__(self, devices: Devices, transform: Transform, batch_size: int, workers: int | None = None) -> None:
+        self._devices = devices
+        self._transform = transform
+        self._batch_size = batch_size
+        self._workers = workers
+
+    @torch.no_grad()
+    def run(self, network: GrowingNet, store: ImageStore, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, classes) and features (N, D), float32 on the CPU, of the images ``ids`` (N,) of a store."""
+        network.eval()
+        mine = ids[self._devices.part(len(ids))]
+        logits, features = [], []
+        for batch in torch.split(mine, self._batch_size):
+            pixels, _ = store.batch(batch, pin_memory=self._devices.device.type == "cuda")
+            images = normalise(pixels.to(self._devices.device, non_blocking=True), self._transform)
+            with self._devices.autocast():
+                output: Output = network(images.contiguous(memory_format=torch.channels_last))
+            logits.append(output.logits.float().cpu())
+            features.append(output.features.float().cpu())
+        empty_logits, empty_features = torch.empty(0, network.classes), torch.empty(0, network.feature_dim)
+        return (
+            self._devices.joined(torch.cat(logits or [empty_logits])),
+            self._devices.joined(torch.cat(features or [empty_features])),
+        )
+
+    def features(self, network: GrowingNet, sources: Sequence[Source], names: Sequence[str]) -> Tensor:
+        """Features (N, D) of images that are decoded for this alone."""
+        found = [torch.empty(0, network.feature_dim)]
+        store = self._transform.evaluation_store()
+        chunk = max(1, CHUNK_BYTES // store.image_bytes)
+        for at in range(0, len(sources), chunk):
+            ids = store.add(sources[at : at + chunk], names=names[at : at + chunk], workers=self._workers)
+            found.append(self.run(network, store, ids)[1])
+            store.drop(ids)
+        return torch.cat(found)
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The means of each class's L2-normalised features, normalised again: (classes, D); NaN for a class without any."""
+    unit = F.normalize(features.double(), eps=1e-8)
+    sums = torch.zeros(classes, features.shape[1], dtype=torch.float64).index_add_(0, labels, unit)
+    counts = torch.bincount(labels, minlength=classes)
+    means = F.normalize(sums, eps=1e-300)
+    means[counts == 0] = float("nan")
+    return means
+
+
+def distances(features: Tensor, means: Tensor) -> Tensor:
+    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite where there is none."""
+    unit = F.normalize(features.double(), eps=1e-8)
+    squared = 2 - 2 * unit @ means.nan_to_num().T
+    squared[:, means.isnan().any(dim=1)] = float("inf")
+    return squared
+
+
+def predictions(
+    true: Tensor, outputs: Mapping[str, tuple[Tensor, Tensor]], means: Tensor | None
+) -> dict[str, Predictions]:
+    """What was predicted in each view of N images: ``outputs`` maps a view to its logits and features.
+
+    With the views ``real`` and ``regenerated`` there is a third, ``both``: the mean of the two softmax outputs, and
+    of the two squared distances to the class means.
+    """
+    scores = {view: F.softmax(logits.double(), dim=1) for view, (logits, _) in outputs.items()}
+    far = {} if means is None else {view: distances(features, means) for view, (_, features) in outputs.items()}
+    if {"real", "regenerated"} <= set(outputs):
+        scores["both"] = (scores["real"] + scores["regenerated"]) / 2
+        if far:
+            far["both"] = (far["real"] + far["regenerated"]) / 2
+    return {
+        view: Predictions(true.numpy(), _ranking(score), _ranking(-far[view]) if far else None)
+        for view, score in scores.items()
+    }
+
+
+def _ranking(scores: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """The best TOP classes (N, k), best first; of equals the lower number."""
+    order = torch.argsort(scores, dim=1, descending=True, stable=True)
+    return np.ascontiguousarray(order[:, :TOP].numpy())

@@ -1,0 +1,240 @@
+"""Synthetic images: what training shows of prompts, and of images under data augmentation.
+
+Regenerated ones are kept in a cache. It is not memory: they can be made again from the prompts at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from escort_cil.data.decoding import Source
+from escort_cil.memory.encoder import ExemplarEncoder, Needs
+from escort_cil.memory.keep import Keep
+from escort_cil.memory.kinds import Prompt
+from escort_codec.atomic import write_file
+from escort_codec.errors import OutputError, RegenerationError, SourceError
+from escort_codec.exemplar import Exemplar
+from escort_codec.export.manifest import read_manifest
+from escort_codec.progress import Progress
+from escort_codec.regenerate.base import Job, Regenerated, Regenerator
+from escort_codec.source import SourceImage
+from escort_codec.workers import usable_cores
+
+log = logging.getLogger(__name__)
+
+QUALITY: Final = 95  # of the cache's JPEG files
+QUEUE: Final = 16  # images that wait to be saved
+
+Find: TypeAlias = Callable[[Exemplar, int], Path | None]
+"""Finds the image of an exemplar and a seed; None if there is none."""
+
+
+class ExportedImages:
+    """The images in a folder that ``escort decode`` wrote; ``regenerators`` names those that made them, sorted.
+
+    Raises SourceError if the folder has no manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        entries = read_manifest(folder)
+        if not entries:
+            raise SourceError(f"{folder}: has no manifest.jsonl: give a folder that `escort decode` wrote")
+        self.folder = folder
+        self.regenerators = tuple(sorted({entry.regenerator for entry in entries.values() if entry.regenerator}))
+        self._places = {(entry.exemplar, entry.seed): folder / entry.image for entry in entries.values()}
+
+    def find(self, exemplar: Exemplar, seed: int) -> Path | None:
+        """The image of an exemplar (by ``label/name``) and a seed, or None."""
+        path = self._places.get((exemplar.key, seed))
+        return path if path is not None and path.is_file() else None
+
+
+class SyntheticCache:
+    """Regenerated images as files in ``folder``, found by what they were made of; missing ones are made.
+
+    A file's name is a hash of the prompt, the seed, the regenerator and its whole recipe, so that one folder can serve
+    many runs. ``elsewhere`` finds an image that exists in another place.
+    """
+
+    def __init__(self, folder: Path, regenerator: Regenerator, elsewhere: Find | None = None) -> None:
+        self.folder = folder
+        self.regenerator = regenerator
+        self._elsewhere = elsewhere
+        self.made = 0
+
+    def alone(self) -> SyntheticCache:
+        """The same folder, without the images from elsewhere."""
+        return SyntheticCache(self.folder, self.regenerator)
+
+    def paths(
+        self, exemplars: Sequence[Exemplar], seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[list[Path]]:
+        """The images of prompts, one list per exemplar, in the order of ``seeds``.
+
+        Raises RegenerationError if one cannot be made, OutputError if it cannot be written.
+        """
+        places = [[self._place(exemplar, seed) for seed in seeds] for exemplar in exemplars]
+        missing = [
+            Job(exemplar, seed, place)
+            for exemplar, row in zip(exemplars, places, strict=True)
+            for seed, place in zip(seeds, row, strict=True)
+            if not place.exists()
+        ]
+        if missing:
+            self._make(missing, progress or Progress())
+        return places
+
+    def find(self, exemplar: Exemplar, seed: int) -> Path | None:
+        """The image of a prompt and a seed if it exists, or None."""
+        place = self._place(exemplar, seed)
+        return place if place.exists() else None
+
+    def _place(self, exemplar: Exemplar, seed: int) -> Path:
+        if self._elsewhere is not None and (path := self._elsewhere(exemplar, seed)) is not None:
+            return path
+        digest = hashlib.sha256()
+        for part in (
+            self.regenerator.name,
+            self.regenerator.recipe(exemplar).digest,
+            exemplar.coding,
+            repr((exemplar.map_shape, exemplar.size, seed)),
+            exemplar.prompt,
+        ):
+            digest.update(part.encode() + b"\0")
+        digest.update(hashlib.sha256(exemplar.payload).digest() + hashlib.sha256(exemplar.hint or b"").digest())
+        name = digest.hexdigest()[:32]
+        return self.folder / name[:2] / f"{name}.jpg"
+
+    def _make(self, jobs: list[Job], progress: Progress) -> None:
+        progress.begin("synthetic images", len(jobs))
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="synthetic") as pool:
+            for _ in _save_in_turn(pool, self._results(jobs)):
+                self.made += 1
+                progress.advance()
+        progress.end()
+
+    def _results(self, jobs: list[Job]) -> Iterator[Regenerated]:
+        for result in self.regenerator.regenerate(jobs):
+            if result.image is None:
+                raise result.error or RegenerationError(f"{result.job.exemplar.key}: no image was made")
+            yield result
+
+
+def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[Regenerated]) -> Iterator[None]:
+    """Saves images while the next ones are made."""
+    waiting: deque[Future[None]] = deque()
+    for result in results:
+        waiting.append(pool.submit(_save, result))
+        if len(waiting) > QUEUE:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _save(result: Regenerated) -> None:
+    place: Path = result.job.key
+    assert result.image is not None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{place.parent}: cannot be made: {exc.strerror or exc}") from exc
+    write_file(place, _jpeg(result.image))
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+class SyntheticImages:
+    """The copies that training may show in place of images and exemplars, under what is kept.
+
+    An image's copies are its prompt regenerated with each seed, its reduced self, or both, whichever is kept. If only
+    original files are kept, the copies are regenerated ones: every memory can be trained with the same augmentation.
+    Of both kinds, each is as likely to be drawn as the other.
+    """
+
+    def __init__(
+        self,
+        encoder: ExemplarEncoder,
+        cache: SyntheticCache,
+        keep: Keep,
+        seeds: Sequence[int],
+        *,
+        main_first: Callable[[], AbstractContextManager[None]] = nullcontext,
+        progress: Progress | None = None,
+    ) -> None:
+        """Of several processes one makes the images and the others find them: ``main_first`` lets it go ahead."""
+        self.encoder = encoder
+        self._cache = cache
+        self._seeds = tuple(seeds)
+        self._kept = tuple(kind for kind in keep.kinds if kind.decodes)
+        self._shown = tuple(kind for kind in keep.kinds if kind.is_copy and not kind.regenerated)
+        self._regenerates = not self._shown or any(kind.regenerated for kind in keep.kinds)
+        self._keeps_originals = any(not kind.is_copy for kind in keep.kinds)
+        self._main_first = main_first
+        self._progress = progress
+
+    def needs(self, *, shown: bool, remembered: bool = False, later: bool = False) -> Needs:
+        """What is made of each image while it is decoded: for its copies if they are ``shown`` (``later`` as well, when
+        it may be a real exemplar), and for the memory if it may be ``remembered``."""
+        kinds = set(self._kept) if remembered else set()
+        if shown:
+            kinds |= {*self._shown, *([Prompt()] if self._regenerates else [])}
+        ordered = tuple(sorted(kinds, key=str))
+        return Needs(ordered, prompt_of_real=self.shows_reals(shown) and later)
+
+    def shows_reals(self, shown: bool) -> bool:
+        """Whether copies are regenerated of real exemplars, if copies are ``shown``."""
+        return shown and self._keeps_originals
+
+    def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
+        """The copies of images, one list per image; ``seeds`` None means all."""
+        seeds = self._seeds if seeds is None else seeds
+        copies: list[list[Source]] = [[] for _ in images]
+        if self._regenerates:
+            prompts = self.encoder.exemplars(Prompt(), images)
+            for row, paths in zip(copies, self._paths(prompts, seeds), strict=True):
+                row += paths
+        for kind in self._shown:
+            times = len(seeds) if self._regenerates else 1
+            for row, exemplar in zip(copies, self.encoder.exemplars(kind, images), strict=True):
+                row += [exemplar.image] * times
+        return copies
+
+    def of_exemplars(self, exemplars: Sequence[Exemplar], *, reals: bool) -> list[list[Source]]:
+        """The copies of remembered exemplars: a prompt's images, and with ``reals`` those of original files too.
+
+        A reduced image is a copy itself and has none.
+        """
+        copies: list[list[Source]] = [[] for _ in exemplars]
+        chosen = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "prompt"]
+        prompts = [exemplars[i] for i in chosen]
+        if reals and not self._shown:
+            originals = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "real"]
+            prompts += self.encoder.prompts_of_reals([exemplars[i] for i in originals])
+            chosen += originals
+        for i, paths in zip(chosen, self._paths(prompts, self._seeds), strict=True):
+            copies[i] += paths
+        return copies
+
+    def _paths(self, exemplars: Sequence[Exemplar], seeds: Sequence[int]) -> list[list[Path]]:
+        before = self._cache.made
+        with self._main_first():
+            paths = self._cache.paths(exemplars, seeds, self._progress)
+        if made := self._cache.made - before:
+            log.info("%d images regenerated (%s)", made, self._cache.regenerator.name)
+        return paths

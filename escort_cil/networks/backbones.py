@@ -1,0 +1,184 @@
+"""Backbones: images in, features out, in two parts. The stages that tasks may share, and the last stage.
+
+Residual networks of He et al. 2016: ImageNet's, and section 4.2's for 32 x 32 images (CIFAR-10). Initialisation is the
+published one, and PyCIL's: convolutions normal with He's deviation over the fan-out, batch-norm weights 1 and biases 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from escort_codec.registry import Registry
+
+
+class Backbone(nn.Module):
+    """``last(shared(images))``: float (B, 3, S, S) to features (B, feature_dim).
+
+    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling.
+    """
+
+    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int) -> None:
+        super().__init__()
+        self.shared = shared
+        self.last = last
+        self.feature_dim = feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, feature_dim)."""
+        features: Tensor = self.last(self.shared(images))
+        return features
+
+
+BackboneMaker: TypeAlias = Callable[[], Backbone]
+"""Makes a backbone with fresh weights from torch's random numbers."""
+
+backbones: Registry[BackboneMaker] = Registry("backbone")
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and the shortcut around them; (B, planes_in, H, W) to (B, planes, H/stride, W/stride)."""
+
+    expansion = 1
+
+    def __init__(self, planes_in: int, planes: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(planes_in, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = self._shortcut(planes_in, planes, stride)
+
+    def _shortcut(self, planes_in: int, planes: int, stride: int) -> nn.Module:
+        return _projection(planes_in, planes, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += self.shortcut(x)
+        result: Tensor = self.relu(out)
+        return result
+
+
+class CifarBlock(BasicBlock):
+    """A ``BasicBlock`` whose shortcut has no weights (option A)."""
+
+    def _shortcut(self, planes_in: int, planes: int, stride: int) -> nn.Module:
+        return PaddedShortcut(planes - planes_in, stride)
+
+
+class PaddedShortcut(nn.Module):
+    """Takes every ``stride``-th pixel of each row and column, and appends ``planes`` channels of zeros."""
+
+    def __init__(self, planes: int, stride: int) -> None:
+        super().__init__()
+        self.planes = planes
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C + planes, H/stride, W/stride)."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.planes))
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 (with the stride) and 1 x 1 convolutions and the shortcut; gives 4 * planes channels."""
+
+    expansion = 4
+
+    def __init__(self, planes_in: int, planes: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(planes_in, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = _projection(planes_in, 4 * planes, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += self.shortcut(x)
+        result: Tensor = self.relu(out)
+        return result
+
+
+def _projection(planes_in: int, planes_out: int, stride: int) -> nn.Module:
+    """The shortcut: a 1 x 1 convolution if the shape changes, else nothing."""
+    if stride == 1 and planes_in == planes_out:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(planes_in, planes_out, 1, stride, bias=False), nn.BatchNorm2d(planes_out))
+
+
+def _network(
+    stem: Sequence[nn.Module], block: type[BasicBlock] | type[Bottleneck], blocks: Sequence[int], width: int
+) -> Backbone:
+    """The stem and a stage for each number of ``blocks``, the first of ``width`` planes, each later one of twice as
+    many at half the size; pooled over the rest of the image.
+    """
+    planes_in = width
+    stages: list[nn.Module] = []
+    for i, count in enumerate(blocks):
+        planes = width << i
+        first = block(planes_in, planes, 1 if i == 0 else 2)
+        planes_in = planes * block.expansion
+        stages.append(nn.Sequential(first, *(block(planes_in, planes) for _ in range(1, count))))
+    shared = nn.Sequential(*stem, *stages[:-1])
+    last = nn.Sequential(stages[-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    backbone = Backbone(shared, last, planes_in)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return backbone  # batch norms are made with weight 1 and bias 0
+
+
+def resnet(
+    block: type[BasicBlock] | type[Bottleneck], blocks: Sequence[int], *, width: int = 64, small_stem: bool = False
+) -> Backbone:
+    """A residual network of four stages with ``blocks`` blocks each, the first of ``width`` planes.
+
+    The stem is ImageNet's (7 x 7, stride 2, max pooling); with ``small_stem``, for images of about 64 pixels, its
+    convolution is 3 x 3.
+    """
+    kernel = 3 if small_stem else 7
+    stem = [
+        nn.Conv2d(3, width, kernel, 2, kernel // 2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    return _network(stem, block, blocks, width)
+
+
+def resnet10() -> Backbone:
+    """One block per stage, 16 to 128 planes, small stem: 310 thousand weights, for small images on a CPU."""
+    return resnet(BasicBlock, (1, 1, 1, 1), width=16, small_stem=True)
+
+
+def resnet18() -> Backbone:
+    """ResNet-18 with ImageNet's stem; 512 features."""
+    return resnet(BasicBlock, (2, 2, 2, 2))
+
+
+def resnet32() -> Backbone:
+    """ResNet-32 for images of 32 pixels: five blocks per stage, 64 features, 464 thousand weights."""
+    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    return _network(stem, CifarBlock, (5, 5, 5), 16)
+
+
+def resnet34() -> Backbone:
+    """ResNet-34 with ImageNet's stem; 512 features."""
+    return resnet(BasicBlock, (3, 4, 6, 3))
+
+
+def resnet50() -> Backbone:
+    """ResNet-50 with ImageNet's stem; 2048 features."""
+    return resnet(Bottleneck, (3, 4, 6, 3))

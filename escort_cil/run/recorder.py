@@ -1,0 +1,134 @@
+"""What a run leaves: checkpoints while it goes on, and after each phase metrics, counts, memory and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from escort_cil.learners import Learner
+from escort_cil.memory.budget import Budget
+from escort_cil.memory.contents import Contents, packed
+from escort_cil.metrics import RunFigures
+from escort_cil.run import folder as names
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
+from escort_cil.run.confusion import load_figures, save_figures
+from escort_cil.run.folder import RunFolder
+from escort_codec.atomic import write_file
+from escort_codec.errors import TrainingError
+
+
+class Recorder:
+    """Writes a run's folder; only the main process of several writes (``writes``).
+
+    The end of a phase is one step: before ``state.json`` is replaced nothing of it counts, after it everything does.
+    """
+
+    def __init__(self, folder: RunFolder, model_seed: int, *, writes: bool, every: int) -> None:
+        self.folder = folder
+        self.records: list[Mapping[str, Any]] = []
+        self.figures = RunFigures()
+        self._checkpoints = Checkpoints(folder.path)
+        self._model_seed = model_seed
+        self._writes = writes
+        self._every = every
+
+    def state(self) -> CheckpointState | None:
+        """How far the folder's run is, None where it has no checkpoint."""
+        return self._checkpoints.load()
+
+    def memory_path(self) -> Path:
+        """The memory's file."""
+        return self.folder / names.MEMORY
+
+    def write_memory(self, contents: Contents, phase: int, budget: Budget) -> int:
+        """Writes the memory after a phase, to be published with the rest; returns its size on disk in bytes.
+
+        Raises TrainingError where it is above the budget.
+        """
+        data = packed(contents)
+        limit = budget.limit(len(contents))
+        if limit is not None and len(data) > limit:
+            raise TrainingError(f"{self.memory_path()}: {len(data)} bytes are above the budget of {limit}")
+        if self._writes:
+            path = self._checkpoints.pending(names.MEMORY, phase)
+            write_file(path, data)
+            if path.stat().st_size != len(data):
+                raise TrainingError(f"{path}: has {path.stat().st_size} bytes on disk, not {len(data)}")
+        return len(data)
+
+    def end_phase(self, phase: int, record: Mapping[str, Any], learner: Learner) -> None:
+        """Makes the end of a phase count, and publishes it."""
+        self.records.append(record)
+        if self._writes:
+            save_figures(self.figures, self._checkpoints.pending(names.CONFUSION, phase))
+            self._save(CheckpointState(phase + 1, 0), learner.net, {})
+            self._publish(phase, learner)
+
+    def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
+        """Makes a checkpoint after every so many epochs of a phase, and after the last."""
+        if not self._writes or (done % self._every and done < epochs):
+            return
+        more = dict(optimizer)
+        if learner.old_network is not None:
+            more |= prefixed("old", learner.old_network.state_dict())
+        self._save(CheckpointState(phase, done), learner.net, more)
+
+    def _save(self, state: CheckpointState, network: nn.Module, more: Mapping[str, Tensor]) -> None:
+        random = {"model_seed": self._model_seed, "phase": state.phase, "epoch": state.epoch}
+        whole = CheckpointState(state.phase, state.epoch, "", tuple(self.records), random)
+        self._checkpoints.save(whole, prefixed("network", network.state_dict()) | dict(more))
+
+    def _publish(self, phase: int, learner: Learner | None) -> None:
+        """Puts what belongs to the end of ``phase`` in its place; doing it twice does no harm."""
+        self._checkpoints.publish(self.folder.path, phase)
+        self.folder.write_metrics(self.records)
+        if learner is not None:
+            # What the network is built by: saved_model.py. One key, as safetensors writes several in any order.
+            about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
+            save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
+
+    def restore(self, state: CheckpointState, learner: Learner) -> None:
+        """Takes up a checkpoint: ``learner`` has gone through the phases before it, without their training.
+
+        At the end of a phase its weights are loaded; inside one, ``restore_inside`` does it once the phase has begun.
+        """
+        self.records = list(state.records)
+        ended = state.epoch == 0
+        if state.phase and ended:
+            restore(learner.net, "network", self._checkpoints.tensors(state), self._checkpoints.folder)
+            learner.end_phase()
+        if state.phase and self._writes:
+            self._publish(state.phase - 1, learner if ended else None)
+
+    def load_figures(self) -> None:
+        """Reads the counts of the phases so far."""
+        if self.records:
+            self.figures = load_figures(self.folder / names.CONFUSION)
+
+    def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
+        """The weights of a checkpoint inside a phase; returns the optimizer's tensors, None at a phase's beginning."""
+        if state.epoch == 0:
+            return None
+        tensors = self._checkpoints.tensors(state)
+        restore(learner.net, "network", tensors, self._checkpoints.folder)
+        if learner.old_network is not None:
+            restore(learner.old_network, "old", tensors, self._checkpoints.folder)
+        return tensors
+
+    def begin_from(self, base: RunFolder, learner: Learner) -> None:
+        """Takes over what a finished run has learnt and remembers: weights, memory, metrics, counts."""
+        self.records = list(base.read_metrics())
+        self.figures = load_figures(base / names.CONFUSION)
+        restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
+        learner.end_phase()
+        if self._writes and (base / names.MEMORY).exists():
+            write_file(self.memory_path(), (base / names.MEMORY).read_bytes())
+
+    def finish(self) -> None:
+        """Removes the checkpoints of a run that is over."""
+        if self._writes:
+            self._checkpoints.remove()

@@ -1,0 +1,270 @@
+"""The settings of a training run, declared once: frozen, and with every seed.
+
+The command line, JSON files, ``--set``, ``--print-config`` and the table in ``docs/settings.md`` come from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from escort_codec.errors import ConfigError
+from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EdgeSettings
+from escort_codec.settings import build, check, setting, settings_of
+
+if TYPE_CHECKING:
+    from escort_cil.learners import Hyperparameters
+    from escort_cil.memory.budget import Budget
+    from escort_cil.memory.keep import Keep
+    from escort_codec.regenerate.base import Regenerator
+
+EvalViews = Literal["real", "regenerated", "both"]
+VIEWS: Final = ("real", "regenerated", "both")
+
+SMALL_SIDE: Final = 128  # pixels: below, the 'small' transform is the default
+
+_DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
+_MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
+_SEED: Final = (1 << 32) - 1
+
+
+def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "", group: str = _SYNTHETIC) -> Any:  # noqa: A002
+    """A field with the default, help and bounds that ``cls`` declares."""
+    own = settings_of(cls)[name]
+    return setting(
+        own.default if default is ... else default,
+        help or own.help,
+        group=group,
+        form=own.form,
+        choices=own.choices,
+        least=own.least,
+        most=own.most,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """All settings of a run. None, 0 or "" as a default means what the help says.
+
+    ``data`` or ``prompts_file`` is needed. Raises ConfigError for a value that is not valid.
+    """
+
+    data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
+    prompts_file: str = setting(
+        "", "Prompts of `escort encode`; else images are encoded.", group=_DATA, shown=True, metavar="FILE"
+    )
+    layout: str = _as_in(EncodeOptions, "layout", group=_DATA)
+    exemplars: str = setting(
+        "", "Folder of `escort decode` with synthetic images; missing ones are made.", group=_DATA, metavar="DIR"
+    )
+    cache: str = setting(
+        "", "Folder for synthetic images; cache/ in the run folder if left out.", group=_DATA, metavar="DIR"
+    )
+    continued: str = setting("", "Folder of the finished run that this one continues.", group=_DATA)
+    holdout: float = setting(
+        0.2, "Share of each class's images that is held out if there is no test folder.", group=_DATA, least=0, most=1
+    )
+
+    method: str = setting(
+        "icarl", "icarl, wa, der, memo, replay, finetune, joint.", group=_PHASES, shown=True, metavar="NAME"
+    )
+    init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
+    increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
+    seed: int = setting(
+        1993, "Seed of the class order; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
+    )
+    model_seed: int = setting(
+        1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED
+    )
+    shuffle: bool = setting(True, "Draw the class order with `seed`; false: sort classes by name.", group=_PHASES)
+    class_order: tuple[str, ...] = setting(
+        (), "The class order; as a flag, a file with one label per line.", group=_PHASES, metavar="FILE"
+    )
+    memory_only: bool = setting(False, "Train on the memory alone, chosen at random.", group=_PHASES)
+    eval_views: EvalViews = setting(  # noqa: RUF009 - a field, though its type is an alias
+        "real", "real, regenerated or both: how test images are shown.", group=_PHASES, choices=VIEWS
+    )
+
+    backbone: str = setting(
+        "resnet18",
+        "resnet18, resnet34, resnet50; resnet32 for 32 pixels; resnet10 for a CPU.",
+        group=_NETWORK,
+        shown=True,
+        metavar="NAME",
+    )
+    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8)
+    transform: str = setting(
+        "", "large (the paper's) or small (PyCIL's for CIFAR); small below 128 pixels if left out.", group=_NETWORK
+    )
+    epochs: int | None = setting(
+        None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
+    )
+    lr: float | None = setting(None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0)
+    batch_size: int | None = setting(
+        None, "Images per optimiser step; the method's if left out.", group=_NETWORK, shown=True, least=1
+    )
+    method_options: Mapping[str, Any] = setting({}, "The method's own settings, as method.NAME.", group=_NETWORK)
+
+    budget: str = setting(
+        "",
+        "2MB, 20KB/class, 20units/class or 2000units.",
+        group=_MEMORY,
+        shown=True,
+        metavar="SIZE",
+    )
+    keep: str = setting(
+        "",
+        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'. If "
+        "left out: prompts for bytes, originals for units, else these counts.",
+        group=_MEMORY,
+        shown=True,
+        metavar="KINDS",
+    )
+    selection: str = setting("herding", "herding or random.", group=_MEMORY)
+
+    regenerator: str = setting(
+        "harmonic",
+        "harmonic (a stand-in) or controlnet.",
+        group=_SYNTHETIC,
+        shown=True,
+        metavar="NAME",
+    )
+    regenerator_options: Mapping[str, Any] = setting(
+        {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
+    )
+    augmentation_prob: float | None = setting(
+        None,
+        "Chance of a synthetic copy; 0.5 for prompts and WebP.",
+        group=_SYNTHETIC,
+        shown=True,
+        least=0,
+        most=1,
+    )
+    augmentations_per_image: int | None = setting(
+        None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
+    )
+    seeds: tuple[int, ...] = _as_in(
+        EncodeOptions, "seeds", default=(), help="Seeds of the copies; those of the prompts, or 0-4, if left out."
+    )
+    hint: int | None = _as_in(
+        EncodeOptions,
+        "hint",
+        default=None,
+        help="Longer side of the colour hint in pixels, 0: none; as in the prompts, or 32, if left out.",
+    )
+    hint_quality: int = _as_in(EncodeOptions, "hint_quality")
+    preset: str = _as_in(EncodeOptions, "preset")
+    canny_low: int = _as_in(EdgeSettings, "low")
+    canny_high: int = _as_in(EdgeSettings, "high")
+    blur: float = _as_in(EdgeSettings, "blur")
+    min_contour: int = _as_in(EdgeSettings, "min_contour")
+    coding: str = _as_in(EncodeOptions, "coding")
+
+    device: str = setting("auto", "auto, cpu, cuda or cuda:1.", group=_MACHINE, shown=True, metavar="NAME")
+    mixed_precision: str = setting("no", "no, bf16 or fp16.", group=_MACHINE, choices=("no", "bf16", "fp16"))
+    gradient_accumulation: int = setting(1, "Parts that a batch is computed in.", group=_MACHINE, least=1)
+    cache_memory: int | None = setting(
+        None,
+        "Memory for decoded images, the rest is on disk; half of the machine's if left out.",
+        group=_MACHINE,
+        form="bytes",
+        metavar="BYTES",
+    )
+    workers: int | None = setting(
+        None, "Threads that decode and encode; one per core if left out.", group=_MACHINE, least=1
+    )
+    checkpoint_every: int = setting(10, "Epochs between checkpoints.", group=_MACHINE, least=1)
+    track: tuple[str, ...] = setting((), "tensorboard, wandb: send the figures there.", group=_MACHINE)
+
+    def __post_init__(self) -> None:
+        check(self, ConfigError)
+        if not 0 < self.holdout < 1:
+            raise ConfigError("give a share between 0 and 1", setting="holdout", value=self.holdout)
+        _ = self.memory  # raises ConfigError if budget and keep do not go together
+
+    def to_map(self) -> dict[str, Any]:
+        """All settings, for JSON."""
+        values = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @classmethod
+    def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of ``to_map``; keys may be missing, and values be texts as typed. Raises ConfigError."""
+        from escort_cil.memory.budget import Budget
+        from escort_cil.memory.keep import Keep
+
+        values = dict(values)
+        if isinstance(values.get("budget"), int) and not isinstance(values["budget"], bool):
+            values["budget"] = str(values["budget"])
+        config = build(cls, values, "setting", ConfigError)
+        # One spelling, so that a resumed run can be compared with its folder.
+        keep = str(Keep.parse(config.keep)) if config.keep else ""
+        return replace(config, budget=str(Budget.parse(config.budget, keep)) if config.budget else "", keep=keep)
+
+    # What the settings mean together.
+
+    @property
+    def memory(self) -> Budget:
+        """The budget of the memory and what is kept in it."""
+        from escort_cil.memory.budget import Budget
+
+        return Budget.parse(self.budget, self.keep)
+
+    @property
+    def kept(self) -> Keep:
+        """What is kept."""
+        return self.memory.keep
+
+    @property
+    def probability(self) -> float:
+        """The probability that an image is shown as one of its copies."""
+        if self.augmentation_prob is not None:
+            return self.augmentation_prob
+        return 0.5 if self.kept.has_copies() else 0.0
+
+    @property
+    def transform_name(self) -> str:
+        """The name of the transform."""
+        return self.transform or ("small" if self.image_size < SMALL_SIDE else "large")
+
+    def hyperparameters(self) -> Hyperparameters:
+        """The method's settings, with what this configuration overrides. Raises ConfigError."""
+        from escort_cil.learners import learners
+
+        options: dict[str, Any] = {}
+        if self.lr is not None:
+            options |= {"init_lr": self.lr, "lr": self.lr}
+        if self.batch_size is not None:
+            options["batch_size"] = self.batch_size
+        kind = learners.get(self.method).hyperparameters
+        what = f"{self.method} setting"
+        made: Hyperparameters = build(kind, {**options, **self.method_options}, what, ConfigError, "method.")
+        return made if self.epochs is None else made.shortened(self.epochs)
+
+    def encode_options(self) -> EncodeOptions:
+        """How images become prompts, if no file of prompts says it."""
+        default = EncodeOptions()
+        return EncodeOptions(
+            preset=self.preset,
+            settings=EdgeSettings(self.canny_low, self.canny_high, self.blur, self.min_contour),
+            seeds=self.seeds or default.seeds,
+            hint=default.hint if self.hint is None else self.hint,
+            hint_quality=self.hint_quality,
+            coding=self.coding,
+            workers=self.workers,
+        )
+
+    def make_regenerator(self, near: str | None = None) -> Regenerator:
+        """The regenerator, with the network's device as ``near``. Raises ConfigError."""
+        from escort_codec.regenerate import make_regenerator, regenerators
+
+        kind = regenerators.get(self.regenerator)().options_class
+        what = f"{self.regenerator} setting"
+        options: Any = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
+        return make_regenerator(self.regenerator, options, near=near)
+
+    def with_seed(self, seed: int) -> TrainConfig:
+        """The same configuration with another seed of the class order."""
+        return replace(self, seed=seed)

@@ -1,0 +1,148 @@
+"""The commands that look into ``.escx`` files and make files of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from escort_codec.container.measure import FileSizes
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
+Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+
+
+def inspect(
+    file: File,
+    classes: Annotated[bool, typer.Option("--classes", help="List the classes with their counts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
+    import escort_codec
+    from escort_cli.terminal import format_bytes, print_table
+    from escort_codec.container.layout import MAJOR, MINOR
+    from escort_codec.container.measure import measure
+    from escort_codec.seeds import format_seeds
+
+    with escort_codec.open(file) as reader:
+        sizes = measure(reader)
+        labels = reader.labels
+        settings = sorted({each for block in reader.blocks() for each in block.settings}, key=str)
+        recipes = [recipe.to_map() for recipe in reader.recipes]
+        seeds, source, writer = reader.seeds, reader.source, reader.writer
+    if json:
+        from json import dumps
+
+        values = {
+            "file": str(file),
+            "version": f"{MAJOR}.{MINOR}",
+            "writer": writer,
+            "source": source,
+            "recipes": recipes,
+            "edges": [each.to_map() for each in settings],
+            "seeds": list(seeds),
+            "classes": labels,
+            "sizes": sizes.to_map(),
+        }
+        print(dumps(values, indent=2, ensure_ascii=False))
+        return
+    rows = [
+        ("version", f"{MAJOR}.{MINOR}, written by {writer or 'an unnamed program'}", ""),
+        ("data folder", source or "-", ""),
+        ("presets", ", ".join(dict.fromkeys(str(r["preset"]) for r in recipes)) or "-", ""),
+        *((f"recipe {n}", ", ".join(f"{k}={v}" for k, v in r.items()), "") for n, r in enumerate(recipes)),
+        ("edge maps", "; ".join(each.describe() for each in settings) or "-", ""),
+        ("seeds", format_seeds(seeds) or "-", ""),
+        ("classes", f"{sizes.classes:,}", ""),
+        ("exemplars", f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real)", ""),
+        ("codings", ", ".join(f"{k}: {v:,}" for k, v in sizes.codings.items()) or "-", ""),
+        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}", ""),
+        ("file", format_bytes(sizes.file_bytes), f"{sizes.bytes_per_exemplar:,.1f} B per exemplar"),
+        *rows_by_use(sizes),
+    ]
+    print_table(str(file), ("", "", ""), rows)
+    if classes:
+        print_table("Classes", ("class", "exemplars"), [(label, f"{count:,}") for label, count in labels.items()])
+
+
+def rows_by_use(sizes: FileSizes) -> list[tuple[str, str, str]]:
+    """Table rows: what the bytes of a file are spent on, and the shares."""
+    from escort_cli.terminal import format_bytes, format_share
+
+    uses = [("edge maps", sizes.edge_bytes), ("hints", sizes.hint_bytes)]
+    uses += [("real images", sizes.image_bytes)] if sizes.image_bytes else []
+    uses += [("text", sizes.text_bytes), ("everything else", sizes.other_bytes)]
+    return [(f"  {use}", format_bytes(count), format_share(count, sizes.file_bytes)) for use, count in uses]
+
+
+def verify(file: File) -> None:
+    """Check every byte: checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault."""
+    from escort_cli.terminal import terminal
+    from escort_codec.container.verify import verify
+
+    with terminal():
+        verdict = verify(file)
+    if verdict.fault:
+        error = verdict.kind(verdict.fault)
+        error.path = str(file)
+        raise error
+    print(f"{file}: {verdict.exemplars:,} exemplars in {verdict.blocks:,} blocks, {verdict.size:,} bytes, all right")
+
+
+def recover(
+    bad: Annotated[Path, typer.Argument(metavar="BAD.escx", help="The damaged file; it is only read.")],
+    good: Annotated[Path, typer.Argument(metavar="GOOD.escx", help="The new file.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Save all whole blocks of a damaged or unfinished file, and list what was lost."""
+    from escort_codec.container.parts import recover
+
+    recovery = recover(bad, good, overwrite=overwrite)
+    for line in recovery.lost:
+        print(f"lost: {line}")
+    print(f"{good}: {recovery.saved:,} exemplars saved" + ("" if recovery.lost else "; nothing was lost"))
+
+
+def merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to merge.")],
+    out: Annotated[Path, typer.Option("--out", metavar="OUT.escx", help="The file to write.")],
+    keep_recipes: Annotated[
+        bool, typer.Option("--keep-recipes", help="Merge files of different presets or recipes; each keeps its own.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Merge files without decoding them; the shards of one encoding give the file of a single run."""
+    from escort_codec.container.parts import merge
+
+    count = merge(files, out, keep_recipes=keep_recipes, overwrite=overwrite)
+    print(f"{out}: {count:,} exemplars of {len(files)} files, {out.stat().st_size:,} bytes")
+
+
+def split(
+    file: File,
+    parts: Annotated[int | None, typer.Option(help="Split into this many parts of equal length.")] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="Split into one file per class.")] = False,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new files.")] = Path(),
+    overwrite: Overwrite = False,
+) -> None:
+    """Split a file into equal parts (merge joins them again) or into one file per class."""
+    from escort_codec.container.parts import split
+
+    for path in split(file, out, parts=parts, by_class=by_class, overwrite=overwrite):
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def extract(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", metavar="SUB.escx", help="The file to write.")],
+    label: Annotated[list[str] | None, typer.Option("--class", metavar="X", help="A class; may be repeated.")] = None,
+    name: Annotated[list[str] | None, typer.Option(metavar="CLASS/NAME", help="An exemplar; may be repeated.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy the exemplars of some classes, or single ones, into a new file."""
+    from escort_codec.container.parts import extract
+
+    count = extract(file, out, labels=label or (), names=name or (), overwrite=overwrite)
+    print(f"{out}: {count:,} exemplars, {out.stat().st_size:,} bytes")

@@ -1,0 +1,161 @@
+"""Several processes on one piece of work, as ``torchrun`` and ``accelerate launch`` start them.
+
+The environment's RANK and WORLD_SIZE tell them apart. Small values go over torch's gloo, on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from escort_codec.errors import EscortError, RegenerationError, UsageError
+
+T = TypeVar("T")
+
+PATIENCE: Final = timedelta(days=14)
+"""How long a finished process waits for the others. One that died is noticed at once, by its connection."""
+
+
+class Processes:
+    """This process is number ``rank`` (0 ..) of ``world``. With one process everything below is the identity."""
+
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self.rank = rank
+        self.world = world
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that plans, merges, writes and prints."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.world > 1
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns in the first process, in every process; its EscortError is raised in every one."""
+        if not self.several:
+            return make()
+        box: list[Any] = [None, None]
+        fault: BaseException | None = None
+        if self.first:
+            try:
+                box[0] = make()
+            except EscortError as exc:
+                box[1] = exc
+            except BaseException as exc:  # a fault of ours: the others must not wait for it
+                box[1], fault = RegenerationError(f"the first process failed: {type(exc).__name__}"), exc
+        self._exchange(lambda dist: dist.broadcast_object_list(box, src=0))
+        if fault is not None:
+            raise fault
+        if box[1] is not None:
+            raise box[1]
+        made: T = box[0]
+        return made
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value in the first, in the order of their ranks; nothing in the others.
+
+        Waits for them. Raises RegenerationError if one has died.
+        """
+        if not self.several:
+            return [value]
+        values: list[Any] | None = [None] * self.world if self.first else None
+        self._exchange(lambda dist: dist.gather_object(value, values, dst=0))
+        return values or []
+
+    def wait(self) -> None:
+        """Returns when all processes are here."""
+        if self.several:
+            self.gather(None)
+            self.from_first(lambda: None)
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process goes through the block alone, the others after it."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    def _exchange(self, call: Callable[[Any], None]) -> None:
+        import torch.distributed as dist
+
+        try:
+            call(dist)
+        except (RuntimeError, ValueError) as exc:
+            raise RegenerationError(
+                f"process {self.rank + 1} of {self.world}: another process ended early; finished work is kept, and the "
+                "same command continues it"
+            ) from exc
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that were launched together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def local_rank() -> int:
+    """The number of this process among those on its machine, which is also the number of its GPU."""
+    return _number("LOCAL_RANK", 0)
+
+
+def local_world(world: int) -> int:
+    """The number of processes on this machine, of ``world`` in all."""
+    return max(1, _number("LOCAL_WORLD_SIZE", world))
+
+
+@contextmanager
+def launched() -> Iterator[Processes]:
+    """The processes of this launch, connected while the block runs; see ``join``."""
+    processes = join()
+    try:
+        yield processes
+    finally:
+        leave()
+
+
+def join(backend: str = "gloo") -> Processes:
+    """Connects the processes of this launch, if they are not connected yet: one unless RANK and WORLD_SIZE say more.
+
+    Raises UsageError if these make no sense or torch is not installed, RegenerationError if the others cannot be
+    reached.
+    """
+    rank, world = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    if world < 2:
+        return Processes()
+    if rank >= world:
+        raise UsageError(f"RANK {rank} of WORLD_SIZE {world}: ranks begin at 0")
+    try:
+        import torch.distributed as dist
+    except ImportError as exc:
+        raise UsageError("several processes need torch: install escort[diffusion]") from exc
+    if not dist.is_initialized():
+        try:
+            dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
+        except (RuntimeError, ValueError) as exc:
+            raise RegenerationError(
+                f"process {rank + 1} of {world} does not reach the others: {exc}".splitlines()[0]
+            ) from exc
+    return Processes(rank, world)
+
+
+def leave() -> None:
+    """Closes the connection to the other processes, if there is one."""
+    if _number("WORLD_SIZE", 1) > 1:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{name}={text} in the environment is not a number")
+    return int(text) if text else default

@@ -1,0 +1,115 @@
+"""The two records kept with a prompt: EdgeSettings (how its edge map was made) and Recipe (how to regenerate it)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import msgpack
+
+from escort_codec.errors import LimitError
+from escort_codec.settings import setting
+
+HIRES: Final = "hires"
+LOWRES: Final = "lowres"
+PRESETS: Final = (HIRES, LOWRES)
+"""The paper's two presets."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """How an edge map is made from its image (spec section "How the map was made").
+
+    ``low`` and ``high`` are Canny's thresholds. ``blur`` is the sigma of a Gaussian before Canny, in pixels of the map,
+    stored to 1/100; 0 is none. ``min_contour`` is the least number of pixels of a contour that is kept; 0 keeps all.
+    """
+
+    low: int = setting(100, "Canny's lower threshold.", least=0, most=0xFFFF)
+    high: int = setting(200, "Canny's upper threshold.", least=0, most=0xFFFF)
+    blur: float = setting(0.0, "Sigma of a Gaussian before Canny, in pixels; makes maps smaller.", least=0, most=655.35)
+    min_contour: int = setting(0, "Leave out contours of fewer pixels.", least=0, most=0xFFFF)
+
+    def to_map(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """For people: ``Canny 100/200``, with blur and contours if set."""
+        blur = f", blur {self.blur:g}" if self.blur else ""
+        contour = f", contours of at least {self.min_contour}" if self.min_contour else ""
+        return f"Canny {self.low}/{self.high}{blur}{contour}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that a regenerator needs besides the exemplar and the seed. Stored in the file.
+
+    ``preset`` is ``hires`` or ``lowres``. None means the preset's value, or for models the default. A regenerator fills
+    in what it used (``dataclasses.replace``) before it writes the recipe to a manifest, so that every image can be
+    traced to its recipe. ``digest`` identifies the recipe.
+    """
+
+    preset: str = HIRES
+    prompt_suffix: str | None = None
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    control_strength: float | None = None
+    scheduler: str | None = None
+    resolution: int | None = None
+    model: str | None = None
+    model_revision: str | None = None
+    controlnet: str | None = None
+    controlnet_revision: str | None = None
+    dtype: str | None = None
+    hint_strength: float | None = None
+    extra: tuple[tuple[str, str], ...] = ()
+    """Further facts, such as library versions, as sorted (key, text) pairs."""
+
+    def __post_init__(self) -> None:
+        for name in ("guidance", "control_strength", "hint_strength"):
+            if isinstance(value := getattr(self, name), int):  # 7 means 7.0 and is stored as such
+                object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "extra", tuple(sorted(self.extra)))
+
+    def to_map(self) -> dict[str, Any]:
+        """The fields that are set, with ``extra`` as a map: what the file and the manifest hold."""
+        values = {k: v for k, v in asdict(self).items() if v is not None and k != "extra"}
+        return values | ({"extra": dict(self.extra)} if self.extra else {})
+
+    @classmethod
+    def from_map(cls, values: dict[str, Any]) -> Recipe:
+        """The inverse of ``to_map``. Raises LimitError for an unknown key or a wrong type."""
+        known = {f.name: f for f in fields(cls)}
+        clean: dict[str, Any] = {}
+        for key, value in values.items():
+            if key == "extra":
+                if not isinstance(value, dict) or not all(
+                    isinstance(k, str) and isinstance(v, str) for k, v in value.items()
+                ):
+                    raise LimitError("a recipe's 'extra' must map text to text")
+                clean[key] = tuple(sorted(value.items()))
+                continue
+            if key not in known:
+                raise LimitError(f"a recipe has no field {key!r}")
+            type_name = str(known[key].type)
+            allowed = str if "str" in type_name else int if "int" in type_name else int | float
+            if not isinstance(value, allowed) or isinstance(value, bool):
+                raise LimitError(f"a recipe's {key!r} cannot be {value!r}")
+            clean[key] = value
+        return cls(**clean)
+
+    def differences(self, other: Recipe) -> str:
+        """The fields in which two recipes differ, for messages: ``preset: hires and lowres``."""
+        ours, theirs = self.to_map(), other.to_map()
+        return ", ".join(
+            f"{key}: {ours.get(key)} and {theirs.get(key)}"
+            for key in dict.fromkeys((*ours, *theirs))
+            if ours.get(key) != theirs.get(key)
+        )
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of SHA-256 over the msgpack of ``to_map`` with sorted keys."""
+        return hashlib.sha256(msgpack.packb(dict(sorted(self.to_map().items())))).hexdigest()[:16]

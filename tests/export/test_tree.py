@@ -1,0 +1,669 @@
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+import threading
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import escort_codec
+from escort_codec.container import Reader
+from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
+from escort_codec.exemplar import Exemplar
+from escort_codec.export.manifest import ManifestEntry, ManifestWriter, read_manifest, repair
+from escort_codec.export.names import LONGEST, SafeNames, fold, make_folder, safe_part
+from escort_codec.export.plan import Choice, ExportPlan, Task, make_plan
+from escort_codec.export.tree import Outcome, Saving, encode_image, prepare_tree, write_tree
+from escort_codec.hint import encode_hint
+from escort_codec.progress import Progress
+from escort_codec.recipe import Recipe
+from escort_codec.regenerate import Job, Regenerated, Regenerator
+from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
+
+EDGES = np.zeros((12, 16), bool)
+EDGES[3:9, 5] = EDGES[3, 5:11] = True
+HINT = encode_hint(np.full((12, 16, 3), (200, 90, 30), np.uint8))
+
+
+def _prompt(label: str = "cat", name: str = "a.jpg", seeds: tuple[int, ...] = (0, 1), **more: Any) -> Exemplar:
+    return Exemplar.from_edges(EDGES, label=label, name=name, seeds=seeds, **({"hint": HINT} | more))
+
+
+def _real(label: str = "cat", name: str = "r.png") -> Exemplar:
+    file = io.BytesIO()
+    Image.fromarray(np.full((5, 7, 3), 77, np.uint8)).save(file, "PNG")
+    return Exemplar.from_image(file.getvalue(), label=label, name=name, size=(5, 7))
+
+
+def _escx(path: Path, exemplars: Iterable[Exemplar]) -> Reader:
+    with escort_codec.Writer(path) as writer:
+        for exemplar in exemplars:
+            writer.add(exemplar)
+    return escort_codec.open(path)
+
+
+def _decode(
+    reader: Reader, out: Path, choice: Choice | None = None, regenerator: Regenerator | None = None, **more: Any
+) -> tuple[ExportPlan, Outcome]:
+    choice = choice or Choice()
+    regenerator = regenerator or Harmonic(HarmonicOptions(workers=1))
+    plan = make_plan(reader, out, choice, regenerator)
+    prepare_tree(out)
+    return plan, write_tree(reader, out, plan.tasks, regenerator, Saving(choice.format), **more)
+
+
+def _files(out: Path) -> list[str]:
+    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and p.name != "manifest.jsonl")
+
+
+def _lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text("utf-8").splitlines()]
+
+
+# The tree
+
+
+def test_the_tree_of_a_small_file(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(), _prompt("dog", "x/b.c.png", (7, 123)), _real()])
+    plan, outcome = _decode(reader, tmp_path / "out", Choice(edges=True))
+    assert _files(tmp_path / "out") == [
+        "cat/a_edges.png",
+        "cat/a_seed00.jpg",
+        "cat/a_seed01.jpg",
+        "cat/r.png",
+        "dog/x/b.c_edges.png",
+        "dog/x/b.c_seed07.jpg",
+        "dog/x/b.c_seed123.jpg",
+    ]
+    assert (outcome.images, outcome.edges, outcome.real, outcome.failed) == (4, 2, 1, 0)
+    assert plan.exemplars == 3
+    assert (tmp_path / "out/cat/r.png").read_bytes() == reader["cat/r.png"].image
+    with Image.open(tmp_path / "out/cat/a_edges.png") as edges:
+        assert edges.mode == "1"
+        assert np.array_equal(np.asarray(edges), EDGES)
+    with Image.open(tmp_path / "out/cat/a_seed01.jpg") as image:
+        assert image.format == "JPEG"
+        assert image.size == (16, 12)
+        made = Harmonic(HarmonicOptions(workers=1)).image(reader["cat/a.jpg"], 1)
+        assert np.abs(np.asarray(image, int) - made).mean() < 6
+
+
+def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(seeds=(4,)), _real()])
+    _decode(reader, tmp_path / "out", Choice(edges=True))
+    recipe = Harmonic().recipe(reader[0])
+    lines = sorted(_lines(tmp_path / "out"), key=lambda line: str(line["image"]))
+    assert lines == [
+        {
+            "image": "cat/a_seed04.jpg",
+            "exemplar": "cat/a.jpg",
+            "label": "cat",
+            "number": 0,
+            "seed": 4,
+            "regenerator": "harmonic",
+            "recipe": recipe.to_map(),
+            "digest": recipe.digest,
+        },
+        {
+            "image": "cat/r.png",
+            "exemplar": "cat/r.png",
+            "label": "cat",
+            "number": 1,
+            "seed": None,
+            "regenerator": None,
+            "recipe": None,
+            "digest": None,
+        },
+    ]
+
+
+@pytest.mark.parametrize(("file_format", "pillow"), [("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
+def test_formats(file_format: str, pillow: str) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    file = encode_image(rgb, Saving(file_format))
+    with Image.open(io.BytesIO(file)) as image:
+        assert image.format == pillow
+        assert image.size == (30, 40)
+        if file_format == "png":
+            assert np.array_equal(np.asarray(image), rgb)
+    if file_format != "png":
+        assert len(encode_image(rgb, Saving(file_format, 30))) < len(file)
+
+
+@pytest.mark.parametrize(
+    "options", [("bmp", None), ("png", 90), ("jpg", 0), ("webp", 101), ("jpg", None, 0), ("JPG", None)]
+)
+def test_savings_that_are_not_valid(options: tuple[Any, ...]) -> None:
+    with pytest.raises(UsageError):
+        Saving(*options)
+
+
+# Resume
+
+
+def test_existing_files_are_not_made_again(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(), _prompt(name="b.jpg"), _real()])
+    out = tmp_path / "out"
+    _decode(reader, out, Choice(seeds=(0,)))
+    (out / "cat/a_seed00.jpg").write_bytes(b"the user's own")
+    before = (out / "cat/b_seed00.jpg").stat()
+    plan, outcome = _decode(reader, out, Choice(seeds=(0, 1)))
+    assert plan.skipped == 3
+    assert outcome.images == 2
+    assert (out / "cat/a_seed00.jpg").read_bytes() == b"the user's own"
+    assert (out / "cat/b_seed00.jpg").stat() == before
+    assert sorted(line["image"] for line in _lines(out)) == _files(out)
+
+
+def test_nothing_is_opened_if_nothing_is_missing(tmp_path: Path) -> None:
+    class Lazy(Harmonic):
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+            raise AssertionError("the regenerator was started")
+
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    _decode(reader, tmp_path / "out")
+    assert make_plan(reader, tmp_path / "out", Choice(), Lazy()).tasks == []
+
+
+def test_an_empty_file_is_made_again_and_overwrite_makes_all(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    out = tmp_path / "out"
+    _decode(reader, out)
+    (out / "cat/a_seed00.jpg").write_bytes(b"")
+    plan, _ = _decode(reader, out)
+    assert [task.path for task in plan.tasks] == ["cat/a_seed00.jpg"]
+    plan, _ = _decode(reader, out, Choice(overwrite=True))
+    assert len(plan.tasks) == 2
+    repair(out)
+    assert len(_lines(out)) == 2
+
+
+def test_another_regenerators_images_are_not_mixed_in(tmp_path: Path) -> None:
+    class Other(Harmonic):
+        name = "other"
+
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    _decode(reader, tmp_path / "out", Choice(seeds=(0,)))
+    with pytest.raises(OutputError, match="holds images by the harmonic"):
+        make_plan(reader, tmp_path / "out", Choice(seeds=(0, 1)), Other())
+    _, outcome = _decode(reader, tmp_path / "out", Choice(seeds=(0, 1), overwrite=True), Other())
+    assert outcome.images == 2
+    repair(tmp_path / "out")
+    assert {line["regenerator"] for line in _lines(tmp_path / "out")} == {"other"}
+
+
+def test_another_recipe_is_reported(tmp_path: Path) -> None:
+    class Stepped(Harmonic):
+        steps = 20
+
+        def recipe(self, exemplar: Exemplar) -> Recipe:
+            return Recipe(steps=self.steps, extra=(("library", str(self.steps)),))
+
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    stepped = Stepped()
+    _decode(reader, tmp_path / "out", regenerator=stepped)
+    assert make_plan(reader, tmp_path / "out", Choice(), stepped).notes == []
+    stepped.steps = 50
+    plan = make_plan(reader, tmp_path / "out", Choice(), stepped)
+    assert plan.tasks == []
+    assert plan.notes[0].startswith("2 existing images were made with another recipe")
+
+
+# The manifest
+
+
+def _entry(image: str, **more: Any) -> ManifestEntry:
+    return ManifestEntry(image, "cat/a", "cat", 0, **more)
+
+
+def test_a_torn_line_a_second_line_and_a_lost_image_are_put_right(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    text = b"".join(_entry(n, seed=1).line() for n in ("a.jpg", "b.jpg", "gone.jpg", "../a.jpg", "/a.jpg"))
+    text += b"[1]\nnull\n" + _entry("a.jpg", seed=2).line() + _entry("c.jpg").line()[:-9]
+    (tmp_path / "manifest.jsonl").write_bytes(text)
+    assert set(read_manifest(tmp_path)) == {"a.jpg", "b.jpg", "gone.jpg"}
+    repair(tmp_path)
+    assert [(line["image"], line["seed"]) for line in _lines(tmp_path)] == [("a.jpg", 2), ("b.jpg", 1)]
+    assert (tmp_path / "manifest.jsonl").read_bytes().endswith(b"\n")
+    before = (tmp_path / "manifest.jsonl").stat()
+    repair(tmp_path)  # nothing is wrong now: it is left alone
+    assert (tmp_path / "manifest.jsonl").stat() == before
+
+
+def test_any_truncation_loses_one_line_at_most(tmp_path: Path) -> None:
+    lines = [_entry(f"{n}.jpg").line() for n in range(2)]
+    for n in range(2):
+        (tmp_path / f"{n}.jpg").write_bytes(b"x")
+    whole = b"".join(lines)
+    for end in range(len(whole)):
+        (tmp_path / "manifest.jsonl").write_bytes(whole[:end])
+        repair(tmp_path)
+        wanted = whole[:end].count(b"\n")
+        # A last line that lacks its newline alone is whole.
+        assert len(_lines(tmp_path)) in (wanted, wanted + (end + 1 in np.cumsum([len(x) for x in lines])))
+
+
+def test_parts_of_several_processes_become_one(tmp_path: Path) -> None:
+    for part, names in (("", "ab"), ("rank00", "bc"), ("rank01", "d")):
+        writer = ManifestWriter(tmp_path, part)
+        for name in names:
+            writer.add(_entry(f"{name}.jpg", seed=len(part)))
+            (tmp_path / f"{name}.jpg").write_bytes(b"x")
+        writer.close()
+    repair(tmp_path)
+    assert {line["image"]: line["seed"] for line in _lines(tmp_path)} == {
+        "a.jpg": 0,
+        "b.jpg": 6,
+        "c.jpg": 6,
+        "d.jpg": 6,
+    }
+    assert sorted(p.name for p in tmp_path.glob("manifest*")) == ["manifest.jsonl"]
+
+
+def test_names_in_any_script_stand_in_the_manifest(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt("猫", "été\u2028.jpg", (0,))])
+    _decode(reader, tmp_path / "out")
+    assert list(read_manifest(tmp_path / "out")) == ["猫/été\u2028_seed00.jpg"]
+    assert "猫" in (tmp_path / "out/manifest.jsonl").read_text("utf-8")
+
+
+# Choosing a part
+
+
+def test_choosing_a_part(tmp_path: Path) -> None:
+    exemplars = [_prompt(label, f"{n}.jpg", (0,)) for n in range(3) for label in ("cat", "dog", "bird")]
+    reader = _escx(tmp_path / "m.escx", exemplars)
+
+    def paths(**choice: Any) -> list[str]:
+        return [task.path for task in make_plan(reader, tmp_path / "out", Choice(**choice)).tasks]
+
+    assert len(paths()) == 9
+    assert paths(labels=("dog",)) == [f"dog/{n}_seed00.jpg" for n in range(3)]
+    assert paths(labels=("dog", "bird"), names=("1.jpg",)) == ["dog/1_seed00.jpg", "bird/1_seed00.jpg"]
+    assert paths(names=("cat/[12].jpg", "bird/0.jpg")) == ["bird/0_seed00.jpg", "cat/1_seed00.jpg", "cat/2_seed00.jpg"]
+    assert paths(limit=2, seeds=(3, 5)) == [f"{c}/0_seed0{s}.jpg" for c in ("cat", "dog") for s in (3, 5)]
+    assert paths(images=False, edges=True, limit=1) == ["cat/0_edges.png"]
+    assert paths(labels=("bird",), limit=1, format="png") == ["bird/0_seed00.png"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"labels": ("cta",)},
+        {"names": ("nothing",)},
+        {"limit": 0},
+        {"images": False},
+    ],
+)
+def test_choices_that_are_not_valid(choice: dict[str, Any], tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    with pytest.raises(UsageError) as caught:
+        make_plan(reader, tmp_path / "out", Choice(**choice))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_near_class_name_is_offered(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt("elephant")])
+    with pytest.raises(UsageError, match="did you mean 'elephant'"):
+        make_plan(reader, tmp_path / "out", Choice(labels=("elefant",)))
+
+
+def test_exemplars_without_seeds(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(seeds=()), _prompt(name="b.jpg", seeds=(1,))])
+    plan = make_plan(reader, tmp_path / "out", Choice())
+    assert [task.path for task in plan.tasks] == ["cat/b_seed01.jpg"]
+    assert plan.notes[0].startswith("1 exemplars record no seeds")
+    lone = _escx(tmp_path / "n.escx", [_prompt(seeds=())])
+    with pytest.raises(UsageError, match="give `seeds`, such as 0-4"):
+        make_plan(lone, tmp_path / "out", Choice())
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shares_are_all_tasks_and_none_twice(tasks: int, world: int) -> None:
+    plan = ExportPlan([Task(n // 3, "image", str(n), n % 3) for n in range(tasks)])
+    shares = [plan.share(rank, world) for rank in range(world)]
+    assert [task for share in shares for task in share] == plan.tasks
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_two_shares_make_the_tree_that_one_makes(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(5)])
+    _decode(reader, tmp_path / "one")
+    plan = make_plan(reader, tmp_path / "two", Choice(), Harmonic())
+    prepare_tree(tmp_path / "two")
+    for rank in range(2):
+        write_tree(reader, tmp_path / "two", plan.share(rank, 2), Harmonic(), Saving(), part=f"rank{rank:02d}")
+    prepare_tree(tmp_path / "two")
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+    for file in _files(tmp_path / "one"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert sorted(map(str, _lines(tmp_path / "one"))) == sorted(map(str, _lines(tmp_path / "two")))
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("part", "safe"),
+    [
+        ("cat", "cat"),
+        ("image 1.tar", "image 1.tar"),
+        (".hidden", ".hidden"),
+        ("-rf", "-rf"),
+        ("CON", "CON_"),
+        ("nul.txt", "nul_.txt"),
+        ("Com1.tar.gz", "Com1_.tar.gz"),
+        ("LPT²", "LPT²_"),
+        ("CONSOLE", "CONSOLE"),
+        ("COM10", "COM10"),
+        ("NUL .x", "NUL_ .x"),
+        ("a.", "a_"),
+        ("a. .", "a___"),
+        ("a ", "a_"),
+        ("...", "___"),
+        ('a:b<c>d"e|f?g*h', "a_b_c_d_e_f_g_h"),
+        ("a\\b/c", "a_b_c"),
+        ("a\0b\nc\x7fd", "a_b_c_d"),
+        ("\ud800x", "_x"),
+    ],
+)
+def test_parts_of_a_path(part: str, safe: str) -> None:
+    assert safe_part(part) == safe
+    assert safe_part(safe) == safe
+
+
+@pytest.mark.parametrize("part", ["", ".", ".."])
+def test_parts_that_are_no_names(part: str) -> None:
+    with pytest.raises(OutputError):
+        safe_part(part)
+
+
+def test_long_parts_stay_distinct_and_fit() -> None:
+    one, two = safe_part("é" * 150 + "1"), safe_part("é" * 150 + "2")
+    assert one != two
+    assert len(one.encode()) <= LONGEST
+    assert safe_part(one) == one
+
+
+def test_names_that_only_differ_where_file_systems_do_not_look() -> None:
+    names = SafeNames(["Cat", "cat", "manifest.jsonl", "CON", "con"])
+    assert names.stem("Cat", "a.jpg", 0) == "Cat/a"
+    assert names.stem("cat", "a.jpg", 1) == "cat~2/a"
+    assert names.stem("manifest.jsonl", "a.jpg", 2) == "manifest.jsonl~2/a"
+    assert names.stem("CON", "a.jpg", 3) == "CON_/a"
+    assert names.stem("con", "a.jpg", 4) == "con_~2/a"
+    assert names.stem("Cat", "a.png", 5) == "Cat/a~2"
+    assert names.stem("Cat", "A.jpg", 6) == "Cat/A~3"
+    assert names.stem("Cat", "a~2.jpg", 7) == "Cat/a~2~2"
+    assert names.stem("Cat", "caf\u00e9.jpg", 8) == "Cat/caf\u00e9"
+    assert names.stem("Cat", "cafe\u0301.jpg", 9) == "Cat/cafe\u0301~2"
+    assert names.stem("Cat", "", 10) == "Cat/000010"
+    assert names.stem("Cat", "sub/a.jpg", 11) == "Cat/sub/a"
+    assert names.changed == 2
+
+
+def test_a_real_file_never_takes_a_prompts_name() -> None:
+    names = SafeNames(["c"])
+    assert names.stem("c", "a.jpg", 0) == "c/a"
+    assert names.file("c", "a_seed00.jpg", 1, "") == "c/a_seed00~real.jpg"
+    assert names.file("c", "a_EDGES.png", 2, "") == "c/a_EDGES~real.png"
+    assert names.file("c", "a.jpg", 3, "") == "c/a.jpg"
+    assert names.file("c", "A.JPG", 4, "") == "c/A~2.JPG"
+    assert names.file("c", "", 5, ".png") == "c/000005.png"
+    assert names.file("c", "nul.txt", 6, "") == "c/nul_.txt"
+
+
+NAME = st.text(st.sampled_from("aAeEé\u0301bſsı.~ 2/_") | st.characters(), min_size=1, max_size=12).filter(
+    lambda name: all(part not in ("", ".", "..") for part in name.split("/"))
+)
+
+
+@given(st.lists(st.tuples(NAME, st.booleans()), max_size=20))
+@settings(max_examples=150, deadline=None)
+def test_all_files_are_distinct_and_inside(given_names: list[tuple[str, bool]]) -> None:
+    names = SafeNames(["c"])
+    written: list[str] = []
+    for number, (name, real) in enumerate(given_names):
+        if real:
+            written.append(names.file("c", name, number, ".jpg"))
+        else:
+            stem = names.stem("c", name, number)
+            written += [stem + "_seed00.jpg", stem + "_seed100.jpg", stem + "_edges.png"]
+    assert len({fold(path) for path in written}) == len(written)
+    for path in written:
+        parts = path.split("/")
+        assert parts[0] == "c"
+        for part in parts:
+            assert part not in ("", ".", "..")
+            assert len(part.encode()) <= 255
+            assert part[-1] not in ". "
+            assert not set(part) & set('<>:"|?*\\\0')
+
+
+def test_names_do_not_depend_on_the_part_that_is_chosen(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.png", "A.jpg", "b.jpg", "e\u0301.jpg", unicodedata.normalize("NFC", "e\u0301") + ".jpg"]
+    exemplars = [_prompt(label, name, (0,)) for label in ("x", "X") for name in names]
+    reader = _escx(tmp_path / "m.escx", exemplars)
+    whole = [task.path for task in make_plan(reader, tmp_path / "out", Choice()).tasks]
+    assert len(set(map(fold, whole))) == 12
+    parts = []
+    for label in ("x", "X"):
+        for name in names:
+            parts += make_plan(reader, tmp_path / "out", Choice(labels=(label,), names=(name,))).tasks
+    assert [task.path for task in parts] == whole
+    assert [t.path for t in make_plan(reader, tmp_path / "out", Choice(limit=3)).tasks] == whole[:3]
+
+
+# Links, files in the way, failures
+
+
+@pytest.mark.parametrize("link", ["out/cat", "out/cat/a_seed00.jpg", "out/manifest.jsonl", "out/dog/x"])
+def test_links_in_the_tree_are_refused(link: str, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = tmp_path / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(outside if "." not in path.name else outside / "target", target_is_directory=True)
+    reader = _escx(tmp_path / "m.escx", [_prompt(), _prompt("dog", "x/a.jpg")])
+    with pytest.raises(OutputError, match="symbolic link"):
+        _decode(reader, tmp_path / "out")
+    assert list(outside.iterdir()) == []
+
+
+def test_a_link_that_appears_while_writing_is_refused_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    plan = make_plan(reader, tmp_path / "out", Choice(), Harmonic())
+    prepare_tree(tmp_path / "out")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "out/cat").symlink_to(tmp_path / "outside", target_is_directory=True)
+    outcome = write_tree(reader, tmp_path / "out", plan.tasks, Harmonic(), Saving())
+    assert outcome.failed == 2
+    assert "symbolic link" in caplog.messages[0]
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real", target_is_directory=True)
+    _, outcome = _decode(_escx(tmp_path / "m.escx", [_prompt()]), tmp_path / "out")
+    assert outcome.images == 2
+
+
+def test_a_file_where_the_folder_belongs(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        make_plan(reader, tmp_path / "out", Choice())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/cat").write_text("")
+    with pytest.raises(OutputError, match="cat"):
+        make_plan(reader, tmp_path / "other", Choice())
+
+
+class Counter(Progress):
+    """Counts, and calls ``then`` after each."""
+
+    def __init__(self, then: Callable[[int], None] = lambda done: None) -> None:
+        self.done = 0
+        self._then = then
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        self._then(self.done)
+
+
+def test_a_failed_image_is_reported_and_the_rest_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    exemplars = [_prompt(), _prompt(name="bad.jpg", hint=b"\x10\0\0\x9d\x01\x2a\x10\0\x10\0"), _prompt(name="c.jpg")]
+    reader = _escx(tmp_path / "m.escx", exemplars)
+    progress = Counter()
+    _, outcome = _decode(reader, tmp_path / "out", progress=progress)
+    assert (outcome.images, outcome.failed, progress.done) == (4, 2, 6)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert [line.partition(":")[0] for line in sorted(caplog.messages)] == ["cat/bad_seed00.jpg", "cat/bad_seed01.jpg"]
+    assert sorted(line["image"] for line in _lines(tmp_path / "out")) == _files(tmp_path / "out")
+
+
+def test_a_damaged_block_is_reported_once_and_the_rest_continues(tmp_path: Path) -> None:
+    path = tmp_path / "m.escx"
+    rng = np.random.default_rng(0)
+    large = [
+        Exemplar.from_edges(rng.random((200, 300)) < 0.5, label="cat", name=f"{n}", seeds=(0,)) for n in range(700)
+    ]
+    with _escx(path, large) as reader:
+        block, row = reader._index.find(0)
+        at = reader._index.offsets[block] + 2000
+        blocks = len(reader._index.offsets)
+        lost = reader._index.counts[block]
+    assert (blocks > 1, row) == (True, 0)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x55
+    path.write_bytes(data)
+    plan = make_plan(escort_codec.open(path), tmp_path / "out", Choice(labels=("cat",)))
+    assert len(plan.failures) == 1
+    assert plan.failures[0].startswith("exemplar 0: ")
+    assert len(plan.tasks) == 700 - lost
+
+
+def test_a_full_disk_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real_sync = os.fsync
+    calls = 0
+
+    def full(file: int) -> None:
+        nonlocal calls
+        calls += stat.S_ISREG(os.fstat(file).st_mode)  # folders are synced too
+        if calls in (2, 3) and stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_sync(file)
+
+    reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(3)])
+    monkeypatch.setattr(os, "fsync", full)
+    _, outcome = _decode(reader, tmp_path / "out")
+    assert (outcome.images, outcome.failed) == (4, 2)
+    assert "No space left" in caplog.messages[0]
+    assert len(_files(tmp_path / "out")) == 4
+    monkeypatch.undo()
+    plan, outcome = _decode(reader, tmp_path / "out")
+    assert (plan.skipped, outcome.images) == (4, 2)
+    assert sorted(line["image"] for line in _lines(tmp_path / "out")) == _files(tmp_path / "out")
+
+
+def test_the_regenerators_own_failure_is_raised_and_what_was_made_stays(tmp_path: Path) -> None:
+    class Breaks(Harmonic):
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+            for number, result in enumerate(super().regenerate(jobs)):
+                if number == 2:
+                    raise RegenerationError("the model is gone")
+                yield result
+
+    reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(9)])
+    with pytest.raises(RegenerationError, match="the model is gone"):
+        _decode(reader, tmp_path / "out", regenerator=Breaks(HarmonicOptions(workers=1)))
+    assert len(_files(tmp_path / "out")) == 2
+
+
+def test_a_fault_of_ours_is_not_swallowed(tmp_path: Path) -> None:
+    class Wrong(Harmonic):
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+            for result in super().regenerate(jobs):
+                yield Regenerated(result.job, "no image", result.recipe)  # type: ignore[arg-type]
+
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    with pytest.raises(AttributeError):
+        _decode(reader, tmp_path / "out", regenerator=Wrong())
+
+
+def test_stop_ends_after_the_images_in_flight(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg", seeds=tuple(range(20))) for n in range(40)])
+    stop = threading.Event()
+    regenerator = Harmonic(HarmonicOptions(workers=1))
+
+    def after(done: int) -> None:
+        if done == 5:
+            stop.set()
+            regenerator.stop()
+
+    _, outcome = _decode(reader, tmp_path / "out", regenerator=regenerator, progress=Counter(after), stop=stop)
+    assert 5 <= outcome.images < 200
+    assert len(_files(tmp_path / "out")) == outcome.images == len(_lines(tmp_path / "out"))
+
+
+def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a disk that hangs, the regenerator must stop rather than fill the memory."""
+    go = threading.Event()
+    made = 0
+
+    class Counting(Harmonic):
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+            nonlocal made
+            for result in super().regenerate(jobs):
+                made += 1
+                yield result
+
+    def hang(path: Path, data: bytes, before: object = None) -> None:
+        go.wait(30)
+
+    monkeypatch.setattr("escort_codec.export.tree.write_file", hang)
+    reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg", seeds=tuple(range(20))) for n in range(10)])
+    thread = threading.Thread(
+        target=_decode, args=(reader, tmp_path / "out", None, Counting(HarmonicOptions(workers=1)))
+    )
+    thread.start()
+    for _ in range(100):
+        before = made
+        threading.Event().wait(0.05)
+        if made == before > 0:
+            break
+    assert 1 <= made <= 10
+    go.set()
+    thread.join()
+
+
+# Folders
+
+
+def test_a_folder_is_made_but_not_through_a_file(tmp_path: Path) -> None:
+    assert make_folder(tmp_path, "a/b").is_dir()
+    (tmp_path / "a/c").write_text("")
+    with pytest.raises(OutputError, match="is a file where a folder belongs"):
+        make_folder(tmp_path, "a/c/d")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EscortError):
+        prepare_tree(tmp_path / "file" / "out")
