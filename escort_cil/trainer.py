@@ -161,8 +161,8 @@ class Trainer:
 
     def _describe(self) -> None:
         config, plan = self.config, self.plan
-        if plan.data.note:
-            self._say(plan.data.note)
+        for line in (plan.data.layout, *plan.data.notes):
+            self._say(line)
         self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
         if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:
             self._say("this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days")

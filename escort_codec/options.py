@@ -20,6 +20,11 @@ class EncodeOptions:
     """
 
     split: str = setting("train", "Which folder of DATA is encoded, if it has several.")
+    layout: str = setting(
+        "auto",
+        "auto: split folders such as train/ are found; classes: every folder is a class.",
+        choices=("auto", "classes"),
+    )
     preset: str = setting(HIRES, "hires: edges at the image's size; lowres: at the generation size.", choices=PRESETS)
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
