@@ -118,12 +118,13 @@ def run_reference(options: argparse.Namespace) -> dict[str, Any]:
 
 def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     """(b): the regenerator."""
-    from escort_codec.regenerate.base import Job, Options
+    from escort_codec.regenerate.base import Job
+    from escort_codec.regenerate.controlnet.options import ControlNetOptions
     from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 
     given = exemplars(options.resolution)
     jobs = [Job(given[number % len(given)], number // len(given)) for number in range(options.images)]
-    chosen = Options(
+    chosen = ControlNetOptions(
         model=str(Path(options.models) / "model"),
         controlnet=str(Path(options.models) / "controlnet"),
         device=options.device,

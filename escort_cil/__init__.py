@@ -1,1 +1,77 @@
-"""Class-incremental learning with a memory that is a ``.escx`` file. Needs torch."""
+"""Class-incremental learning with a memory that is a ``.escx`` file. Needs torch.
+
+    from escort_cil import TrainConfig, evaluate_run, train
+
+    result = train(TrainConfig(data="photos", budget="2MB", epochs=20))
+    evaluation = evaluate_run(result.folder, Path("more-photos"))
+
+Names are imported when they are first used: ``import escort_cil`` itself imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from escort_cil.augment import Transform, normalise
+    from escort_cil.data.protocol import DataSet, read_data
+    from escort_cil.data.store import ImageStore
+    from escort_cil.evaluation import Evaluation, EvaluationOptions, evaluate_run
+    from escort_cil.memory.adapters import MemoryDataset, pycil_memory, unpack
+    from escort_cil.memory.budget import Budget
+    from escort_cil.memory.keep import Keep
+    from escort_cil.report import write_report
+    from escort_cil.run.model import SavedModel, load_model
+    from escort_cil.run.settings import TrainConfig
+    from escort_cil.trainer import RunResult, train
+
+__all__ = [
+    "Budget",
+    "DataSet",
+    "Evaluation",
+    "EvaluationOptions",
+    "ImageStore",
+    "Keep",
+    "MemoryDataset",
+    "RunResult",
+    "SavedModel",
+    "TrainConfig",
+    "Transform",
+    "evaluate_run",
+    "load_model",
+    "normalise",
+    "pycil_memory",
+    "read_data",
+    "train",
+    "unpack",
+    "write_report",
+]
+
+_HOMES = {
+    "Budget": "memory.budget",
+    "DataSet": "data.protocol",
+    "Evaluation": "evaluation",
+    "EvaluationOptions": "evaluation",
+    "ImageStore": "data.store",
+    "Keep": "memory.keep",
+    "MemoryDataset": "memory.adapters",
+    "RunResult": "trainer",
+    "SavedModel": "run.model",
+    "TrainConfig": "run.settings",
+    "Transform": "augment",
+    "evaluate_run": "evaluation",
+    "load_model": "run.model",
+    "normalise": "augment",
+    "pycil_memory": "memory.adapters",
+    "read_data": "data.protocol",
+    "train": "trainer",
+    "unpack": "memory.adapters",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"escort_cil.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'escort_cil' has no attribute {name!r}")

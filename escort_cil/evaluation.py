@@ -28,7 +28,7 @@ from escort_cil.session import Session, open_session
 from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.progress import Progress
-from escort_codec.source import SourceImage, has_split, scan
+from escort_codec.source import SourceImage, find_layout, scan
 
 log = logging.getLogger(__name__)
 
@@ -172,15 +172,16 @@ def find_images(data: Path, config: TrainConfig) -> tuple[Mapping[str, Sequence[
     If the run was trained on this folder and it has no ``test/``, only those that were held out. Raises SourceError,
     also if there is a ``train/`` and no ``test/``.
     """
-    if has_split(data, "test"):
-        return group_by_label(scan(data, "test")), False
-    if has_split(data, "train"):
-        raise SourceError(f"{data}: has train/ and no test/: give {data / 'train'} to evaluate on these images")
+    layout = find_layout(data, config.layout)
+    if layout.held_apart is not None:
+        return group_by_label(scan(data, layout.held_apart.name, config.layout)), False
     if config.data and data.resolve() == Path(config.data).resolve():
-        held = read_data(config.data, config.holdout)
+        held = read_data(config.data, config.holdout, layout=config.layout)
         log.info("%s: the run was trained on this folder: only the images that it held out are used", data)
         return held.test, True
-    return group_by_label(scan(data)), False
+    if layout.split:
+        raise SourceError(f"{data}: has train/ and no test/: give {layout.train} to evaluate on these images")
+    return group_by_label(scan(data, layout=config.layout)), False
 
 
 def _sort_out(

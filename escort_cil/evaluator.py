@@ -50,7 +50,7 @@ class Evaluator:
     def features(self, network: GrowingNet, sources: Sequence[Source], names: Sequence[str]) -> Tensor:
         """Features (N, D) of images that are decoded for this alone."""
         found = [torch.empty(0, network.feature_dim)]
-        store = self._transform.evaluation_store()
+        store = ImageStore.for_evaluation(self._transform)
         chunk = max(1, CHUNK_BYTES // store.image_bytes)
         for at in range(0, len(sources), chunk):
             ids = store.add(sources[at : at + chunk], names=names[at : at + chunk], workers=self._workers)

@@ -2,15 +2,15 @@
 
 Classes are numbers, their positions in the class order: 0 .. C-1, the first phase's first. ``groups`` says how many
 classes each phase brought, (10, 5, 5) for instance; groups may differ in size. Figures are percentages in 0..100
-and are rounded only where they are written or shown. A figure of no images is NaN (null in JSON): ``old`` in the
+and are rounded only when written or shown. A figure of no images is NaN (null in JSON): ``old`` in the
 first phase, or a group whose classes have no test images.
 
 With A[p][q] the accuracy after phase p on the classes that phase q brought:
 
 - **top1** (top5): images whose class is the first (among the first five) of the ranking, over all images so far;
 - **average incremental accuracy** after phase p: the mean of top1 after the phases 0 .. p (Rebuffi et al. 2017);
-- **forgetting** after phase p: 1/p sum over q < p of (max over q <= l < p of A[l][q]) - A[p][q], the best that was
-  reached before less what is left (Chaudhry et al. 2018, "Riemannian Walk"); negative where old classes improved;
+- **forgetting** after phase p: 1/p sum over q < p of (max over q <= l < p of A[l][q]) - A[p][q], the best
+  earlier accuracy less the last (Chaudhry et al. 2018, "Riemannian Walk"); negative where old classes improved;
 - **backward transfer** after phase p: 1/p sum over q < p of A[p][q] - A[q][q] (Lopez-Paz and Ranzato 2017).
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,11 @@ DECIMALS: Final = 4  # of a percentage in metrics.jsonl
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a network said of N test images in one view.
+    """A network's predictions for N test images in one view.
 
     ``true`` is int64 (N,), the class numbers. ``top`` is int64 (N, k), the linear head's ranking, best first, with k
     at least 5 or all classes so far. ``nearest`` is the nearest-mean ranking, int64 (N, k), or only the nearest
-    class, (N,), or None where no class means exist; its top-5 is known where k suffices.
+    class, (N,), or None if there are no class means; its top-5 is known if k is large enough.
     """
 
     true: Integers
@@ -51,7 +51,7 @@ class Counts:
     """One head's decisions over one evaluation.
 
     ``confusion`` is int64 (C, C): images of class row that were called class column. ``within`` is int64 (C,): images
-    of each class whose class was among the first five, or None where the ranking was too short to say.
+    of each class whose class was among the first five, or None if the ranking was too short.
     """
 
     confusion: Integers
@@ -64,16 +64,28 @@ class Counts:
 
     @property
     def hits(self) -> Integers:
-        """Images of each class that were called so, int64 (C,)."""
+        """Images of each class that were called right, int64 (C,)."""
         return np.ascontiguousarray(np.diagonal(self.confusion))
 
     def accuracy(self, first: int = 0, stop: int | None = None) -> float:
-        """Per cent of the images of the classes first .. stop-1 that were called so."""
+        """Per cent of the images of the classes first .. stop-1 that were called right."""
         return _percent(self.hits[first:stop], self.images[first:stop])
 
     def accuracy_within(self) -> float:
-        """Per cent of all images whose class was among the first five; NaN where that is not known."""
+        """Per cent of all images whose class was among the first five; NaN if that is not known."""
         return float("nan") if self.within is None else _percent(self.within, self.images)
+
+
+class HeadFigures(NamedTuple):
+    """One head's figures after a phase, in per cent; NaN if it was not evaluated.
+
+    ``old`` is the accuracy on the classes of all phases but the last (NaN in the first phase), ``new`` on the last's.
+    """
+
+    top1: float = float("nan")
+    top5: float = float("nan")
+    old: float = float("nan")
+    new: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +97,7 @@ class PhaseFigures:
     nearest: Counts | None = None
 
     def counts(self, head: Head) -> Counts | None:
-        """The counts of one head, None where it was not evaluated."""
+        """The counts of one head, or None if it was not evaluated."""
         return self.linear if head == "linear" else self.nearest
 
     def by_phase(self, head: Head = "linear") -> list[float]:
@@ -94,81 +106,45 @@ class PhaseFigures:
         bounds = pairwise(np.cumsum((0, *self.groups)).tolist())
         return [float("nan") if counts is None else counts.accuracy(first, stop) for first, stop in bounds]
 
-    @property
-    def top1(self) -> float:
-        """Accuracy of the linear head over all images."""
-        return self.linear.accuracy()
-
-    @property
-    def top5(self) -> float:
-        """Per cent of all images whose class was among the linear head's first five."""
-        return self.linear.accuracy_within()
-
-    @property
-    def nme_top1(self) -> float:
-        """Accuracy of the nearest-mean rule over all images; NaN where it was not evaluated."""
-        return float("nan") if self.nearest is None else self.nearest.accuracy()
-
-    @property
-    def nme_top5(self) -> float:
-        """Per cent of all images whose class was among the five nearest means; NaN where that is not known."""
-        return float("nan") if self.nearest is None else self.nearest.accuracy_within()
-
-    @property
-    def accuracy_by_phase(self) -> list[float]:
-        """Accuracy of the linear head on the classes of each phase."""
-        return self.by_phase("linear")
-
-    @property
-    def old(self) -> float:
-        """Accuracy of the linear head on the classes of all phases but the last; NaN in the first phase."""
-        return self.linear.accuracy(0, sum(self.groups[:-1]))
-
-    @property
-    def new(self) -> float:
-        """Accuracy of the linear head on the classes of the last phase."""
-        return self.linear.accuracy(sum(self.groups[:-1]))
-
-    @property
-    def nme_old(self) -> float:
-        """``old`` of the nearest-mean rule; NaN where it was not evaluated."""
-        return float("nan") if self.nearest is None else self.nearest.accuracy(0, sum(self.groups[:-1]))
-
-    @property
-    def nme_new(self) -> float:
-        """``new`` of the nearest-mean rule; NaN where it was not evaluated."""
-        return float("nan") if self.nearest is None else self.nearest.accuracy(sum(self.groups[:-1]))
+    def head(self, head: Head = "linear") -> HeadFigures:
+        """The figures of one head over all images."""
+        counts = self.counts(head)
+        if counts is None:
+            return HeadFigures()
+        old = sum(self.groups[:-1])
+        return HeadFigures(counts.accuracy(), counts.accuracy_within(), counts.accuracy(0, old), counts.accuracy(old))
 
     @property
     def class_mean(self) -> float:
-        """Mean over the classes of each class's own accuracy: what unequal test sets are compared by."""
+        """Mean over the classes of each class's own accuracy, for test sets of unequal classes."""
         images, hits = self.linear.images, self.linear.hits
         seen = images > 0
         return float(100 * np.mean(hits[seen] / images[seen])) if seen.any() else float("nan")
 
     def to_record(self) -> dict[str, Any]:
         """Plain numbers: percentages of 4 decimals, NaN as None."""
+        linear, nearest = self.head("linear"), self.head("nearest")
         record = {
             "images": int(self.linear.images.sum()),
-            "top1": self.top1,
-            "top5": self.top5,
-            "nme_top1": self.nme_top1,
-            "nme_top5": self.nme_top5,
+            "top1": linear.top1,
+            "top5": linear.top5,
+            "nme_top1": nearest.top1,
+            "nme_top5": nearest.top5,
             "class_mean": self.class_mean,
             "accuracy_by_phase": self.by_phase("linear"),
             "nme_accuracy_by_phase": None if self.nearest is None else self.by_phase("nearest"),
-            "old": self.old,
-            "new": self.new,
-            "nme_old": self.nme_old,
-            "nme_new": self.nme_new,
+            "old": linear.old,
+            "new": linear.new,
+            "nme_old": nearest.old,
+            "nme_new": nearest.new,
         }
         return {key: _rounded(value) for key, value in record.items()}
 
 
 def phase_figures(predictions: Predictions, groups: Sequence[int]) -> PhaseFigures:
-    """Counts what was predicted after a phase; ``groups`` are the classes that each phase so far brought.
+    """Counts the predictions after a phase; ``groups`` are the classes that each phase so far brought.
 
-    Raises ValueError where an array has the wrong shape or names a class beyond the C = sum(groups) so far.
+    Raises ValueError if an array has the wrong shape or names a class beyond the C = sum(groups) so far.
     """
     sizes = tuple(int(size) for size in groups)
     if not sizes or min(sizes) < 1:
@@ -228,32 +204,6 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryFigures:
-    """What the memory holds after a phase: the file's bytes, exemplars by kind, and the paper's units.
-
-    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry a class so far.
-    """
-
-    bytes: int = 0
-    real: int = 0
-    prompt: int = 0
-    units: float = 0.0
-    real_by_class: tuple[int, ...] = ()
-    prompt_by_class: tuple[int, ...] = ()
-
-    def to_record(self) -> dict[str, Any]:
-        """The keys ``memory_...`` of a line of metrics.jsonl."""
-        return {
-            "memory_bytes": self.bytes,
-            "memory_real": self.real,
-            "memory_prompt": self.prompt,
-            "memory_units": round(self.units, DECIMALS),
-            "memory_real_by_class": list(self.real_by_class),
-            "memory_prompt_by_class": list(self.prompt_by_class),
-        }
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RunFigures:
     """The figures of a run so far: for each phase, each view's ``PhaseFigures``. The first view is the main one.
@@ -264,7 +214,7 @@ class RunFigures:
     phases: tuple[Mapping[str, PhaseFigures], ...] = field(default=())
 
     def after(self, views: Mapping[str, PhaseFigures]) -> RunFigures:
-        """These figures and one phase more; raises ValueError where views or groups do not go on from the last."""
+        """These figures and one more phase. Raises ValueError if views or groups do not continue the last."""
         if not views:
             raise ValueError("a phase is evaluated in at least one view")
         groups = next(iter(views.values())).groups
@@ -287,17 +237,17 @@ class RunFigures:
     def matrix(self, view: str | None = None, head: Head = "linear") -> Floats:
         """The accuracy matrix A, float64 (P, P): after phase (row) on the classes of phase (column).
 
-        NaN above the diagonal, and where there were no images or the head was not evaluated.
+        NaN above the diagonal, for groups without images, and if the head was not evaluated.
         """
         matrix = np.full((len(self.phases), len(self.phases)), np.nan)
         for p, figures in enumerate(self.of(view)):
             matrix[p, : p + 1] = figures.by_phase(head)
         return matrix
 
-    def to_record(self, memory: MemoryFigures | None = None) -> dict[str, Any]:
+    def to_record(self, memory: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The last phase as a line of metrics.jsonl: plain numbers, percentages of 4 decimals, NaN as None.
 
-        Holds the main view's figures, ``view`` (its name), the ``memory_...`` keys, and every view's figures under
+        Holds the main view's figures, ``view`` (its name), the keys of ``memory``, and every view's figures under
         ``views``. Raises ValueError before the first phase.
         """
         if not self.phases:
@@ -310,7 +260,7 @@ class RunFigures:
             "groups": list(last.groups),
             "view": self.views[0],
             **views[self.views[0]],
-            **(memory or MemoryFigures()).to_record(),
+            **(memory or {}),
             "views": views,
         }
 
@@ -318,8 +268,8 @@ class RunFigures:
         figures = self.of(view)
         last, matrix = figures[-1], self.matrix(view)
         record: dict[str, Any] = {
-            "average_incremental_accuracy": average_incremental_accuracy([f.top1 for f in figures]),
-            "nme_average_incremental_accuracy": average_incremental_accuracy([f.nme_top1 for f in figures]),
+            "average_incremental_accuracy": average_incremental_accuracy([f.head("linear").top1 for f in figures]),
+            "nme_average_incremental_accuracy": average_incremental_accuracy([f.head("nearest").top1 for f in figures]),
             "forgetting": forgetting(matrix),
             "nme_forgetting": forgetting(self.matrix(view, "nearest")),
             "backward_transfer": backward_transfer(matrix),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from escort_cil.augment import Transform
 from escort_cil.data.decoding import Source, decode_all
+from escort_cil.data.store import ImageStore
 from escort_cil.evaluator import Evaluator, predictions
 from escort_cil.memory.encoder import Derived
 from escort_cil.memory.synthetic import SyntheticImages
@@ -51,8 +52,8 @@ class TestSet:
         self._workers = workers
         if cache_bytes is not None and views != "real":
             cache_bytes //= 2
-        self._real = transform.evaluation_store(cache_bytes=cache_bytes, folder=folder)
-        self._copies = transform.evaluation_store(cache_bytes=cache_bytes, folder=folder)
+        self._real = ImageStore.for_evaluation(transform, cache_bytes=cache_bytes, folder=folder)
+        self._copies = ImageStore.for_evaluation(transform, cache_bytes=cache_bytes, folder=folder)
         self._true: list[int] = []
 
     def add(self, labels: Sequence[str], class_to_idx: Mapping[str, int]) -> None:

@@ -14,8 +14,8 @@ from escort_codec.recipe import EdgeSettings
 from escort_codec.settings import build, settings_of
 
 if TYPE_CHECKING:
+    from escort_codec.container.measure import FileSizes
     from escort_codec.encode import EncodeReport
-    from escort_codec.measure import FileSizes
 
 _EDGES: Final = settings_of(EdgeSettings)
 _SETTINGS: Final = [
@@ -73,7 +73,7 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
     from json import dumps
 
     import escort_codec
-    from escort_codec.measure import measure
+    from escort_codec.container.measure import measure
 
     with escort_codec.open(out) as reader:
         sizes = measure(reader)

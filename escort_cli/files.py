@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from escort_codec.measure import FileSizes
+    from escort_codec.container.measure import FileSizes
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
@@ -23,7 +23,7 @@ def inspect(
     import escort_codec
     from escort_cli.terminal import format_bytes, print_table
     from escort_codec.container.layout import MAJOR, MINOR
-    from escort_codec.measure import measure
+    from escort_codec.container.measure import measure
     from escort_codec.seeds import format_seeds
 
     with escort_codec.open(file) as reader:

@@ -1,4 +1,4 @@
-"""The codec: edge-map prompts in a ``.escx`` file. Needs no torch.
+"""The codec: edge-map prompts in ``.escx`` files. Needs no torch.
 
     import escort_codec
 
@@ -6,7 +6,7 @@
         exemplar = memory["cat/001.jpg"]
         edges = exemplar.edges            # bool (H, W)
 
-Names are imported when they are first used, so that ``import escort_codec`` itself costs next to nothing.
+Names are imported on first use, so that ``import escort_codec`` itself is quick.
 """
 
 from __future__ import annotations
@@ -17,38 +17,79 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from os import PathLike
 
-    from escort_codec.coding import decode_edges, encode_edges
+    from escort_codec.coding import Coding, codings, decode_edges, encode_edges
     from escort_codec.container import Reader, Writer, pack
+    from escort_codec.container.measure import measure
+    from escort_codec.container.parts import extract, merge, recover, split
+    from escort_codec.container.verify import verify
+    from escort_codec.edges import edge_map
+    from escort_codec.encode import encode_folder, encode_image
     from escort_codec.errors import EscortError
     from escort_codec.exemplar import Exemplar
+    from escort_codec.hint import decode_hint, encode_hint
+    from escort_codec.options import EncodeOptions
+    from escort_codec.progress import Progress
     from escort_codec.recipe import EdgeSettings, Recipe
+    from escort_codec.regenerate import make_regenerator, regenerators
+    from escort_codec.seeds import format_seeds, parse_seeds
+    from escort_codec.source import load_image, load_rgb, scan
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "coding": ("Coding", "codings", "decode_edges", "encode_edges"),
+    "container": ("Reader", "Writer", "pack"),
+    "container.measure": ("measure",),
+    "container.parts": ("extract", "merge", "recover", "split"),
+    "container.verify": ("verify",),
+    "edges": ("edge_map",),
+    "encode": ("encode_folder", "encode_image"),
+    "errors": ("EscortError",),
+    "exemplar": ("Exemplar",),
+    "hint": ("decode_hint", "encode_hint"),
+    "options": ("EncodeOptions",),
+    "progress": ("Progress",),
+    "recipe": ("EdgeSettings", "Recipe"),
+    "regenerate": ("make_regenerator", "regenerators"),
+    "seeds": ("format_seeds", "parse_seeds"),
+    "source": ("load_image", "load_rgb", "scan"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
 __all__ = [
+    "Coding",
     "EdgeSettings",
+    "EncodeOptions",
     "EscortError",
     "Exemplar",
+    "Progress",
     "Reader",
     "Recipe",
     "Writer",
+    "codings",
     "decode_edges",
+    "decode_hint",
+    "edge_map",
     "encode_edges",
+    "encode_folder",
+    "encode_hint",
+    "encode_image",
+    "extract",
+    "format_seeds",
+    "load_image",
+    "load_rgb",
+    "make_regenerator",
+    "measure",
+    "merge",
     "open",
     "pack",
+    "parse_seeds",
+    "recover",
+    "regenerators",
+    "scan",
+    "split",
+    "verify",
 ]
-
-_HOMES = {
-    "EdgeSettings": "recipe",
-    "EscortError": "errors",
-    "Exemplar": "exemplar",
-    "Reader": "container",
-    "Recipe": "recipe",
-    "Writer": "container",
-    "decode_edges": "coding",
-    "encode_edges": "coding",
-    "pack": "container",
-}
 
 
 def open(path: str | PathLike[str], *, recover: bool = False) -> Reader:
@@ -59,6 +100,6 @@ def open(path: str | PathLike[str], *, recover: bool = False) -> Reader:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"escort_codec.{_HOMES[name]}"), name)
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"escort_codec.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'escort_codec' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Whole files or none: a file is written under a temporary name beside its place, synced, and renamed.
+"""Atomic writing: a file is written under a temporary name in the same folder, synced, and renamed.
 
 The temporary name is ``.escort-<process>-<random>.partial``. The random part keeps threads, processes and containers
 apart that share a folder. The process number lets ``remove_leftovers`` tell a file that is being written from one that
@@ -21,18 +21,18 @@ from escort_codec.errors import OutputError
 
 PARTIAL: Final = re.compile(r"\.escort-(\d+)-[0-9a-f]{16}\.partial")
 STALE: Final = 60.0
-"""Seconds without a change after which a partial file counts as left behind."""
+"""Seconds without a change after which a partial file is abandoned."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextmanager
 def replacing(path: Path, before_rename: Callable[[], None] | None = None) -> Iterator[BinaryIO]:
-    """A binary file to write; when the block ends it takes the place of ``path``.
+    """A binary file to write; when the block ends it replaces ``path``.
 
-    At any time ``path`` is the old file or the new one, whole and on the disk. ``before_rename`` is called when the
-    bytes are safe. If anything fails the old file stays and nothing else is left. Raises OutputError if the system
-    refuses; what the block or ``before_rename`` raises passes through.
+    At any time ``path`` is the old file or the new one, whole and on the disk. ``before_rename`` is called once the
+    bytes are on the disk. If anything fails, the old file stays and nothing else is left. Raises OutputError if the
+    system refuses; exceptions of the block and of ``before_rename`` pass through.
     """
     with _descriptor(path, before_rename) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
         yield file
@@ -73,7 +73,7 @@ def _descriptor(path: Path, before_rename: Callable[[], None] | None) -> Iterato
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename in ``folder`` durable, where the system can."""
+    """Makes a rename in ``folder`` durable, if the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -95,7 +95,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether a process of that number runs on this machine; True where that cannot be known."""
+    """Whether a process of that number runs on this machine; True if unknown."""
     if os.name != "posix":
         return True
     try:

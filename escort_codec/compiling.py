@@ -1,4 +1,4 @@
-"""numba kernels: compiled once a machine, kept in numba's cache, and a wait that is said.
+"""numba kernels: compiled once per machine and cached; a long wait is logged.
 
 A module of kernels imports numba at its top and is itself imported only by the function that first needs it:
 
@@ -7,13 +7,13 @@ A module of kernels imports numba at its top and is itself imported only by the 
             from escort_codec.coding import rle_kernels
         return rle_kernels
 
-With explicit signatures the kernels are compiled, or loaded from the cache, while their module is imported; the import
-lock lets one thread do it and the others wait.
+With explicit signatures the kernels are compiled, or loaded from the cache, while their module is imported. The import
+lock lets one thread do that while the others wait.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,29 +21,30 @@ from typing import Any, Final, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+log = logging.getLogger(__name__)
+
 PATIENCE: Final = 1.0
-"""Seconds of compiling that are worth a line."""
+"""Seconds of compiling after which a line is logged."""
 
 _ONE_AT_A_TIME: Final = threading.RLock()
 
 
 @contextmanager
 def compiling(what: str) -> Iterator[None]:
-    """Prints one line on stderr where ``what`` has to be compiled in the body, once that takes over ``PATIENCE``.
+    """Logs a line if compiling ``what`` in the body takes longer than ``PATIENCE``; none if it comes from the cache.
 
-    Prints nothing where all kernels come from the cache, however slow the machine is. One thread at a time: the others
-    wait, and find the work done.
+    One thread at a time; the others wait and find the work done.
     """
     done = threading.Event()
     with _ONE_AT_A_TIME:
-        from numba.core import event  # under the lock: two threads that import numba at once find half a module
+        from numba.core import event  # under the lock: two threads that import numba at once see half a module
 
         with event.install_recorder("numba:compile") as compiled:
 
             def watch() -> None:
                 while not done.wait(PATIENCE):
                     if compiled.buffer:
-                        print(f"compiling {what}: the first use on this machine takes some seconds", file=sys.stderr)
+                        log.info("compiling %s: the first use on this machine takes a few seconds", what)
                         return
 
             watcher = threading.Thread(target=watch, name="escort-compiling", daemon=True)
@@ -56,11 +57,11 @@ def compiling(what: str) -> Iterator[None]:
 
 
 def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Function]:
-    """Decorates a kernel: compiled for ``signatures`` at once, without the GIL, cached on disk.
+    """Decorates a kernel: compiled at once for ``signatures``, releases the GIL, cached on disk.
 
-    Without signatures the function is compiled into the kernels that call it (``inline``: before LLVM sees it), and
-    has no cache of its own. numba caches beside the module or, where that folder is read-only, in the user's cache
-    folder; where neither can be written, the kernel is compiled anew in every process.
+    Without signatures it is compiled into the kernels that call it (``inline``: before LLVM sees it) and not cached.
+    numba caches beside the module, or in the user's cache folder if that is read-only; if neither is writable, every
+    process compiles anew.
     """
     import numba
 

@@ -1,4 +1,4 @@
-"""Image -> edge map: Canny as in the paper's two presets.
+"""Image -> edge map: Canny, and the sizes of the paper's two presets.
 
 Source: Duan et al., arXiv 2311.18266, and its published scripts. With the default settings the maps equal
 ``cv2.Canny(rgb, 100, 200)`` bit for bit.
@@ -20,15 +20,16 @@ _MAX_AREA: Final = 786_432  # pixels, at resolutions up to 512: 1024 x 768, or 5
 _MULTIPLE: Final = 64  # the latent's factor of 8 times the network's three halvings
 
 
-def edge_map(rgb: NDArray[np.uint8], preset: str = "hires", settings: EdgeSettings | None = None) -> EdgeMap:
+def edge_map(rgb: NDArray[np.uint8], preset: str = HIRES, settings: EdgeSettings | None = None) -> EdgeMap:
     """The edge map (bool) of an image: uint8 RGB (H, W, 3), H and W at least 1.
 
-    ``hires``: at the image's own size. ``lowres``: the image is first resized to the size at which it will be
-    generated, and the map is of that size. ``settings``: Canny's thresholds, and what the paper does not do, a
-    Gaussian before and the shortest contour kept (8-connected, in pixels of the map).
+    ``hires``: the map has the size of the image. ``lowres``: the image is first resized to the size at which it will
+    be generated, and the map has that size. ``settings``: Canny's thresholds and, beyond the paper, a Gaussian before
+    Canny and the shortest contour that is kept (8-connected, in pixels of the map). Raises UsageError for another kind
+    of array, UnknownNameError for an unknown preset.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
-        raise UsageError(f"an edge map is made of a uint8 image (H, W, 3), not of {rgb.dtype} {tuple(rgb.shape)}")
+        raise UsageError(f"an edge map needs a uint8 image (H, W, 3), not {rgb.dtype} {tuple(rgb.shape)}")
     settings = settings or EdgeSettings()
     if check_preset(preset) == LOWRES:
         rgb = _generation_image(rgb)
@@ -43,7 +44,7 @@ def edge_map(rgb: NDArray[np.uint8], preset: str = "hires", settings: EdgeSettin
 
 
 def _generation_image(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image at the size of ``lowres``: Lanczos over 8 x 8 pixels where it grows, else area."""
+    """The image at the size of ``lowres``: enlarged by Lanczos over 8 x 8 pixels, reduced by area."""
     height, width = rgb.shape[:2]
     H, W = generation_size((height, width), LOWRES)
     how = cv2.INTER_LANCZOS4 if height * width <= H * W else cv2.INTER_AREA
@@ -51,25 +52,24 @@ def _generation_image(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def check_preset(preset: str) -> str:
-    """``preset``; raises UnknownNameError if there is no such preset."""
+    """Returns ``preset``. Raises UnknownNameError if there is no such preset."""
     if preset not in PRESETS:
         raise UnknownNameError(f"no preset is called {preset!r} (there are: {', '.join(PRESETS)})")
     return preset
 
 
 def short_side(size: tuple[int, int], preset: str) -> int:
-    """The shorter side in pixels that a (height, width) image is generated at."""
+    """The shorter side in pixels at which a (height, width) image is generated."""
     return 512 if check_preset(preset) == HIRES or min(size) >= 512 else 256
 
 
 def generation_size(size: tuple[int, int], preset: str, resolution: int | None = None) -> tuple[int, int]:
     """(H, W) at which an image of ``size`` (height, width), both >= 1, is generated: multiples of 64.
 
-    The shorter side becomes 512 (``lowres``: 256 for images below 512), or ``resolution``; both sides are halved
-    while the area is above 1024 x 768; then each is rounded to the nearest multiple of 64 (halves to the even
-    multiple, as numpy rounds). Ours beyond the scripts: for resolutions above 512 the area allowed grows with the
-    square (3 * resolution ** 2); no side is below 64, and of an extremely long image the longer side is cut to what
-    the area allows.
+    The shorter side becomes 512 (``lowres``: 256 for images below 512), or ``resolution``. Both sides are halved while
+    the area is above 1024 x 768, then rounded to the nearest multiple of 64 (halves to the even multiple, as numpy
+    rounds). Beyond the paper's scripts: above a resolution of 512 the allowed area grows with its square
+    (3 * resolution ** 2), no side is below 64, and the longer side of an extremely long image is cut to the area.
     """
     short = resolution or short_side(size, preset)
     scale = short / min(size)

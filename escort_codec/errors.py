@@ -1,42 +1,42 @@
-"""Every error that escort raises on purpose, in one tree.
+"""All errors that escort raises on purpose, in one tree.
 
     EscortError                    exit code 1
-    ├── UsageError                 exit code 2: a setting or argument that is wrong; knows the setting
-    │   ├── UnknownNameError       no coding, regenerator, learner ... of that name
-    │   └── ConfigError            a training configuration that is wrong
-    ├── LimitError                 a value above a cap of the format, on the way in
+    ├── UsageError                 exit code 2: a wrong setting or argument; knows the setting
+    │   ├── UnknownNameError       no coding, regenerator, learner ... has that name
+    │   └── ConfigError            a wrong training configuration
+    ├── LimitError                 a value above a cap of the format, in writing
     ├── SourceError                the data folder: missing, empty, unreadable
     │   └── ImageError             one image file: not an image, damaged, too large
     ├── FormatError                the .escx file; knows the chunk and the offset
     │   ├── NotEscxError           the signature is missing or was damaged in transfer
     │   ├── VersionError           a major version that this reader does not know
-    │   ├── IncompleteError        the end is missing: still being written, killed, or truncated
+    │   ├── IncompleteError        the end is missing: still being written, writer killed, or cut off
     │   └── DamagedError           a checksum, length, bound or field is wrong
-    ├── CodingError                coded bits that are no edge map
-    ├── BusyError                  somebody else is writing this file
-    ├── OutputError                what was to be written cannot be, or would overwrite
+    ├── CodingError                coded bytes that are not an edge map
+    ├── BusyError                  another process is writing this file
+    ├── OutputError                a file cannot be written, or exists already
     ├── RegenerationError          one image could not be regenerated
     │   └── ModelError             a model is missing or of the wrong kind
-    └── TrainingError              a run that cannot go on
+    └── TrainingError              a run that cannot continue
 
-The message of each is one line: what, where, what to do. It speaks of settings by their names in the library, in
-backquotes where they stand in a sentence ("give more `seeds`"); the command line replaces these names by its flags.
+Each message is one line: what is wrong, where, and what to do. It uses the names that settings have in the library, in
+backquotes inside a sentence ("give more `seeds`"); the command line replaces them by its flags.
 """
 
 from __future__ import annotations
 
 
 class EscortError(Exception):
-    """The root of all errors of escort. ``exit_code`` is what the command line exits with."""
+    """The root of all errors of escort. ``exit_code`` is that of the command line."""
 
     exit_code = 1
 
 
 class UsageError(EscortError):
-    """A setting or an argument that is wrong.
+    """A wrong setting or argument.
 
-    ``setting`` is the name of the setting in the library, "" where it is not about one; ``value`` is what it was set
-    to; ``message`` is the rest of the line. ``UsageError("at least 1", setting="workers", value=0)`` reads
+    ``setting`` is the name of the setting in the library, or ""; ``value`` is its value; ``message`` is the rest of the
+    line. ``UsageError("at least 1", setting="workers", value=0)`` reads
     "workers = 0: at least 1"; the command line shows "--workers 0: at least 1".
     """
 
@@ -66,7 +66,7 @@ def _rebuild_usage(kind: type[UsageError], message: str, setting: str, value: ob
 
 
 class UnknownNameError(UsageError):
-    """A name that its registry does not hold."""
+    """A name that is not in its registry."""
 
 
 class LimitError(EscortError):
@@ -82,9 +82,9 @@ class ImageError(SourceError):
 
 
 class FormatError(EscortError):
-    """The ``.escx`` file is not what it should be.
+    """A fault in an ``.escx`` file.
 
-    ``chunk`` is the chunk's type (``"BLCK"``) or ``""``, ``offset`` the byte at which it begins or -1, ``path`` the
+    ``chunk`` is the type of the chunk (``"BLCK"``) or ``""``, ``offset`` the byte where it begins or -1, ``path`` the
     file or ``""``. ``fault`` is the message without the path.
     """
 
@@ -119,11 +119,11 @@ class NotEscxError(FormatError):
 
 
 class VersionError(FormatError):
-    """The file's major version is not known to this reader."""
+    """The major version of the file is unknown to this reader."""
 
 
 class IncompleteError(FormatError):
-    """The end of the file is missing: it is being written, its writer was killed, or it was truncated."""
+    """The end of the file is missing: it is still being written, its writer was killed, or it was cut off."""
 
 
 class DamagedError(FormatError):
@@ -131,7 +131,7 @@ class DamagedError(FormatError):
 
 
 class CodingError(EscortError):
-    """The bits given to a coding are not an edge map's."""
+    """Coded bytes that are not an edge map."""
 
 
 class BusyError(EscortError):
@@ -139,7 +139,7 @@ class BusyError(EscortError):
 
 
 class OutputError(EscortError):
-    """Something cannot be written, or would overwrite what is there."""
+    """A file cannot be written, or exists already."""
 
 
 class RegenerationError(EscortError):
@@ -147,12 +147,12 @@ class RegenerationError(EscortError):
 
 
 class ModelError(RegenerationError):
-    """A model is missing, or of a kind that cannot be used."""
+    """A model is missing or of the wrong kind."""
 
 
 class TrainingError(EscortError):
-    """A training run cannot go on."""
+    """A training run cannot continue."""
 
 
 class ConfigError(UsageError):
-    """A training configuration that is wrong."""
+    """A wrong training configuration."""

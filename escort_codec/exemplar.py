@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from escort_codec.coding import EdgeMap, codings
+from escort_codec.coding import DEFAULT, EdgeMap, codings
 from escort_codec.coding.base import check_edges
 from escort_codec.errors import EscortError
 from escort_codec.recipe import EdgeSettings, Recipe
@@ -65,7 +65,7 @@ class Exemplar:
         hint: bytes | None = None,
         edge_settings: EdgeSettings | None = None,
         recipe: Recipe | None = None,
-        coding: str = "context",
+        coding: str = DEFAULT,
     ) -> Exemplar:
         """A prompt exemplar of an edge map (bool, (H, W)).
 

@@ -1,7 +1,7 @@
 """The colour hint: a small lossy WebP thumbnail of the source image, kept as its bare VP8 frame.
 
-The spec's section "Hints" says which bytes are kept and how the WebP file is put together again. The frame's size is
-read from its header and checked against the caps before any image library sees the bytes.
+The spec's section "Hints" defines which bytes are kept and how to rebuild the WebP file. The size of the frame is read
+from its header and checked against the caps before any image library sees the bytes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from numpy.typing import NDArray
 
 from escort_codec.errors import DamagedError, LimitError, UsageError
 from escort_codec.limits import MAX_HINT, MAX_HINT_SIDE
+from escort_codec.options import EncodeOptions
 
 if TYPE_CHECKING:
     from PIL import Image
 
+_DEFAULT: Final = EncodeOptions()
+
 HEADER: Final = 10  # bytes of a VP8 key frame's header (RFC 6386, section 9.1)
 START_CODE: Final = b"\x9d\x01\x2a"
-IMPLIED_ZEROS: Final = 8  # zero bytes that may be left out at the frame's end; a reader puts as many back
+IMPLIED_ZEROS: Final = 8  # zero bytes that may be left out at the end of the frame; a reader adds as many
 
 
-def encode_hint(rgb: NDArray[np.uint8] | Image.Image, side: int = 32, quality: int = 20) -> bytes:
+def encode_hint(
+    rgb: NDArray[np.uint8] | Image.Image, side: int = _DEFAULT.hint, quality: int = _DEFAULT.hint_quality
+) -> bytes:
     """The hint of an image: uint8 RGB (H, W, 3) with H, W >= 1, or a Pillow image of mode RGB.
 
-    ``side`` is the thumbnail's longer side in pixels (1..1024; a smaller image keeps its size), the aspect ratio is
-    kept; ``quality`` is WebP's, 0..100. Raises UsageError for values outside these ranges and LimitError where the
+    ``side`` is the longer side of the thumbnail in pixels (1..1024); a smaller image keeps its size, and the aspect
+    ratio stays. ``quality`` is WebP's, 0..100. Raises UsageError for values outside these ranges, LimitError if the
     result is above the cap of 64 KiB.
     """
     from PIL import Image
@@ -36,32 +41,32 @@ def encode_hint(rgb: NDArray[np.uint8] | Image.Image, side: int = 32, quality: i
     if isinstance(rgb, np.ndarray):
         _check_pixels(rgb)
     elif rgb.mode != "RGB" or not (rgb.width and rgb.height):
-        raise UsageError(f"a hint is made of an image of mode RGB, not of {rgb.mode} {rgb.size}")
+        raise UsageError(f"a hint needs an image of mode RGB, not {rgb.mode} {rgb.size}")
     if not 1 <= side <= MAX_HINT_SIDE:
-        raise UsageError(f"a hint's longer side is 1 to {MAX_HINT_SIDE} pixels, not {side}")
+        raise UsageError(f"give 1 to {MAX_HINT_SIDE} pixels", setting="side", value=side)
     if not 0 <= quality <= 100:
-        raise UsageError(f"a hint's quality is 0 to 100, not {quality}")
+        raise UsageError("give 0 to 100", setting="quality", value=quality)
     image = Image.fromarray(rgb) if isinstance(rgb, np.ndarray) else rgb
     height, width = thumbnail_shape((image.height, image.width), side)
-    # A gap of 2 takes a quarter of plain Lanczos's time and costs 0.03 dB. The same size gives a copy.
+    # A gap of 2 takes a quarter of the time of plain Lanczos and costs 0.03 dB. The same size gives a copy.
     image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    image.info = {}  # a colour profile or a transparent colour is none of a hint's
+    image.info = {}  # a hint has no colour profile and no transparent colour
     file = io.BytesIO()
-    # Method 6 would save 6 % of the bytes and lose 0.1 dB, as a lower quality does, for 1.7 times the time.
+    # Method 6 saves 6 % of the bytes and loses 0.1 dB, like a lower quality, in 1.7 times the time.
     image.save(file, "WEBP", quality=quality, method=4)
     frame = _frame(file.getvalue())
     end = len(frame)
     while end > max(HEADER, len(frame) - IMPLIED_ZEROS) and frame[end - 1] == 0:
         end -= 1
     if end > MAX_HINT:
-        raise LimitError(f"a hint of {end} bytes is above the cap of {MAX_HINT}: take a smaller side or lower quality")
+        raise LimitError(f"a hint of {end} bytes is above the cap of {MAX_HINT}: reduce its side or quality")
     return frame[:end]
 
 
 def decode_hint(data: bytes) -> NDArray[np.uint8]:
-    """The thumbnail that ``encode_hint`` made ``data`` of: uint8 RGB (h, w, 3).
+    """The thumbnail in a hint: uint8 RGB (h, w, 3).
 
-    Raises LimitError for a hint above the caps and DamagedError for bytes that are no hint, whatever Pillow says.
+    Raises LimitError for a hint above the caps, DamagedError for bytes that are not a hint.
     """
     from PIL import Image
 
@@ -79,10 +84,10 @@ def decode_hint(data: bytes) -> NDArray[np.uint8]:
 
 
 def hint_size(data: bytes) -> tuple[int, int]:
-    """A hint's (height, width) in pixels, read from the frame's header; nothing is decoded.
+    """(height, width) of a hint in pixels, read from the header of the frame without decoding.
 
-    Raises LimitError where the length or the size is above the caps, DamagedError where the header is not that of
-    a hint (spec section "Hints").
+    Raises LimitError if length or size is above the caps, DamagedError if the header is not that of a hint (spec
+    section "Hints").
     """
     if len(data) > MAX_HINT:
         raise LimitError(f"a hint of {len(data)} bytes is above the cap of {MAX_HINT}")
@@ -104,13 +109,13 @@ def hint_size(data: bytes) -> tuple[int, int]:
 
 
 def webp_file(data: bytes) -> bytes:
-    """A hint as a WebP file of its own, for any other program (spec section "Hints")."""
+    """A hint as a WebP file (spec section "Hints")."""
     frame = data + bytes(IMPLIED_ZEROS + len(data) % 2)
     return b"RIFF" + struct.pack("<I", len(frame) + 12) + b"WEBPVP8 " + struct.pack("<I", len(frame)) + frame
 
 
 def thumbnail_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
-    """The (h, w) of a thumbnail of an image of ``shape`` (H, W): its longer side ``side``, never enlarged.
+    """(h, w) of the thumbnail of an image of ``shape`` (H, W): longer side ``side``, never enlarged.
 
     The shorter side is rounded half up and at least 1.
     """
@@ -123,11 +128,11 @@ def thumbnail_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _check_pixels(rgb: NDArray[np.uint8]) -> None:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
-        raise UsageError(f"a hint is made of a uint8 image (H, W, 3), not of {rgb.dtype} {tuple(rgb.shape)}")
+        raise UsageError(f"a hint needs a uint8 image (H, W, 3), not {rgb.dtype} {tuple(rgb.shape)}")
 
 
 def _frame(file: bytes) -> bytes:
-    """The VP8 frame in a lossy WebP file as Pillow writes it: the payload of its chunk ``VP8 ``."""
+    """The VP8 frame of a lossy WebP file from Pillow: the payload of its chunk ``VP8 ``."""
     at = 12
     while at + 8 <= len(file):
         (length,) = struct.unpack_from("<I", file, at + 4)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from escort_codec.errors import UsageError
 from escort_codec.limits import MAX_HINT_SIDE, MAX_PIXELS, seeds_fault
-from escort_codec.recipe import PRESETS, EdgeSettings
+from escort_codec.recipe import HIRES, PRESETS, EdgeSettings
 from escort_codec.settings import check, setting
 
 
@@ -20,7 +20,12 @@ class EncodeOptions:
     """
 
     split: str = setting("train", "Which folder of DATA is encoded, if it has several.")
-    preset: str = setting("hires", "hires: edges at the image's size; lowres: at the generation size.", choices=PRESETS)
+    layout: str = setting(
+        "auto",
+        "auto: split folders such as train/ are found; classes: every folder is a class.",
+        choices=("auto", "classes"),
+    )
+    preset: str = setting(HIRES, "hires: edges at the image's size; lowres: at the generation size.", choices=PRESETS)
     settings: EdgeSettings = field(default_factory=EdgeSettings)
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
     hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)

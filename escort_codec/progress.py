@@ -1,22 +1,22 @@
-"""How far a piece of work is: the one protocol between the library and whoever shows it.
+"""Progress: how the library reports how far a task is. Text for people goes through ``logging``.
 
-Progress is numbers; text for people goes through ``logging``. The command line draws both (``escort_cli.progress``).
+The command line shows both (``escort_cli.terminal``).
 """
 
 from __future__ import annotations
 
 
 class Progress:
-    """Shows nothing. A subclass shows one piece of work at a time: ``begin``, some ``advance``, ``end``.
+    """Shows nothing. A subclass shows one task at a time: ``begin``, any number of ``advance``, ``end``.
 
     ``advance`` may be called from any thread.
     """
 
     def begin(self, what: str, total: int | None = None, *, unit: str = "images") -> None:
-        """A piece of work of ``total`` units begins; None: not known."""
+        """A task of ``total`` units begins; None: unknown."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """``count`` more units are done; ``note`` is shown beside the numbers until the next one."""
+        """``count`` more units are done. ``note`` is shown beside the numbers until the next note."""
 
     def end(self) -> None:
-        """The piece of work is over, or was given up."""
+        """The task is finished or given up."""

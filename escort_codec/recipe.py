@@ -50,7 +50,7 @@ class Recipe:
     traced to its recipe. ``digest`` identifies the recipe.
     """
 
-    preset: str = "hires"
+    preset: str = HIRES
     prompt_suffix: str | None = None
     negative_prompt: str | None = None
     steps: int | None = None

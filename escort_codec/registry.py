@@ -1,4 +1,4 @@
-"""A registry: names to members, written down explicitly, one line a member."""
+"""Registries: members by name, each registered by one explicit line."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Registry(Generic[T]):
         self._members: dict[str, T] = {}
 
     def add(self, name: str, member: T) -> T:
-        """Registers and returns ``member``; a name that is taken raises ValueError."""
+        """Registers and returns ``member``. Raises ValueError if the name is taken."""
         if name in self._members:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._members[name] = member
         return member
 
     def get(self, name: str) -> T:
-        """The member of that name; raises UnknownNameError, which names the nearest one."""
+        """The member of that name. Raises UnknownNameError, which suggests the nearest name."""
         try:
             return self._members[name]
         except KeyError:

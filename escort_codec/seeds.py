@@ -10,20 +10,20 @@ from escort_codec.limits import MAX_SEED, MAX_SEEDS
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds that an expression names, ascending, each once: ``"0-2,10"`` is (0, 1, 2, 10).
+    """The seeds of an expression, rising, without repetition: ``"0-2,10"`` is (0, 1, 2, 10).
 
-    Raises UsageError where it is not a list of numbers and ascending ranges, a seed is above 4294967295, or there
-    are more than 4096 of them.
+    Raises UsageError if it is not a list of numbers and rising ranges, a seed is above 4294967295, or there are more
+    than 4096 seeds.
     """
     seeds: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,10})\s*(?:-\s*([0-9]{1,10})\s*)?", part)
         if not match:
-            raise UsageError(f"{part.strip()!r} in {text!r} is no seed: write 0-4, 0,2,7 or 0-2,10")
+            raise UsageError(f"{part.strip()!r} in {text!r} is not a seed: write 0-4, 0,2,7 or 0-2,10")
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:
-            raise UsageError(f"the range {part.strip()!r} runs backwards: write {last}-{first}")
+            raise UsageError(f"the range {part.strip()!r} is backwards: write {last}-{first}")
         if last > MAX_SEED:
             raise UsageError(f"the seed {last} is above {MAX_SEED}")
         if last - first >= MAX_SEEDS or len(seeds.union(range(first, last + 1))) > MAX_SEEDS:
@@ -33,7 +33,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def format_seeds(seeds: Iterable[int]) -> str:
-    """The expression that ``parse_seeds`` reads as these seeds: (0, 1, 2, 10) is ``"0-2,10"``, none is ``""``."""
+    """The inverse of ``parse_seeds``: (0, 1, 2, 10) is ``"0-2,10"``, no seeds are ``""``."""
     runs: list[list[int]] = []
     for seed in sorted(set(seeds)):
         if runs and seed == runs[-1][-1] + 1:
@@ -44,7 +44,7 @@ def format_seeds(seeds: Iterable[int]) -> str:
 
 
 def _run(run: list[int]) -> str:
-    """Two neighbours are as short as a list as they are as a range."""
+    """A run of at least three as a range, else as a list."""
     if len(run) < 3:
         return ",".join(map(str, run))
     return f"{run[0]}-{run[-1]}"

@@ -102,7 +102,8 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
 @cache
 def _settings_of(cls: Any) -> Mapping[str, Setting]:
     hints = get_type_hints(cls)
-    inherited = settings_of(cls.__base__) if is_dataclass(cls.__base__) else {}
+    base: Any = cls.__base__
+    inherited = settings_of(cls.__base__) if is_dataclass(base) else {}
     found = {}
     for each in fields(cls):
         default = each.default_factory() if each.default_factory is not MISSING else each.default

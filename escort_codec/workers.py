@@ -1,4 +1,4 @@
-"""Work in threads: how many are worth starting, and results in order with bounded memory."""
+"""Work in threads, with results in order and bounded memory; signals as a request to stop."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from typing import Any, Final, TypeVar
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-_AHEAD: Final = 2  # items in work or waiting, a worker: enough to hide an uneven one, and bounds the memory
+_AHEAD: Final = 2  # items in progress or waiting per worker: hides uneven ones, and bounds the memory
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on: fewer than the machine has, under taskset or in a job's share of it."""
+    """The number of cores that this process may use: fewer than the machine has under taskset or in a batch job."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items, ``size`` at a time."""
+    """The items in lists of ``size``; the last may be shorter."""
     rest = iter(items)
     while group := list(islice(rest, size)):
         yield group
 
 
 def in_order(items: Iterable[Item], work: Callable[[Item], Made], workers: int | None) -> Iterator[tuple[Item, Made]]:
-    """Each item with what ``work`` makes of it, in their order; ``workers`` threads (None: one a core) are a few ahead.
+    """Each item with the result of ``work``, in order; ``workers`` threads (None: one per core) are a few items ahead.
 
-    One worker needs no thread. What ``work`` raises is raised here, at its item.
+    One worker needs no thread. An exception in ``work`` is raised at its item.
     """
     workers = workers or usable_cores()
     if workers == 1:
@@ -73,23 +73,22 @@ def single_threaded_opencv() -> Iterator[None]:
 
 
 EXIT_CODE: Final = 130
-"""What a command exits with that was asked to end."""
+"""The exit code of a command that a signal stopped."""
 
 
 class Interruption:
-    """``asked`` is True once a signal came."""
+    """``asked`` is True after a signal."""
 
     asked = False
 
 
 @contextmanager
 def ended_by_signals(stop: Callable[[], None], *, grace: float = 0.0) -> Iterator[Interruption]:
-    """Calls ``stop`` at the first SIGINT or SIGTERM; the second does what it did before (it ends the process).
+    """Calls ``stop`` at the first SIGINT or SIGTERM; the second one ends the process as usual.
 
-    What comes within ``grace`` seconds of the first is its echo and passes: a launcher of several processes hands a
-    Ctrl-C on that they had from the terminal already.
-    ``stop`` runs in the main thread between two of its steps and must not wait. Elsewhere than in the main thread,
-    where Python allows no handlers, nothing is changed.
+    Signals within ``grace`` seconds of the first are ignored: a launcher of several processes repeats a Ctrl-C that
+    they already got from the terminal. ``stop`` runs in the main thread and must not wait. Outside the main thread,
+    where Python allows no handlers, this does nothing.
     """
     seen = Interruption()
     before: dict[int, Any] = {}

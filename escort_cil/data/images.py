@@ -41,13 +41,15 @@ class DecodedImages:
         workers: int | None = None,
     ) -> None:
         apart = evaluates and not transform.one_store
-        share = cache_bytes // EVALUATION_SHARE if apart and cache_bytes is not None else 0
-        rest = None if cache_bytes is None else cache_bytes - share
-        self.training = transform.training_store(cache_bytes=rest, folder=folder)
+        share = rest = None
+        if cache_bytes is not None:
+            share = cache_bytes // EVALUATION_SHARE if apart else 0
+            rest = cache_bytes - share
+        self.training = ImageStore.for_training(transform, cache_bytes=rest, folder=folder)
         self._evaluates = evaluates
         self._apart: ImageStore | None = None
         if apart:
-            self._apart = transform.evaluation_store(cache_bytes=None if rest is None else share, folder=folder)
+            self._apart = ImageStore.for_evaluation(transform, cache_bytes=share, folder=folder)
         self._workers = workers
         self._ids: dict[_Key, int] = {}
         self._evaluated: dict[int, int] = {}  # id in ``training`` -> id in ``_apart``

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from escort_cil.augment import Transform
 from escort_cil.data.decoding import Source, Square, decode_all
 from escort_codec.errors import OutputError
 
@@ -63,6 +64,20 @@ class ImageStore:
         self._slots: NDArray[np.int64] = np.empty(0, np.int64)  # by id; -1 is dropped
         self._owners: NDArray[np.int64] = np.empty(0, np.int64)  # by slot: the id
         self._aspects: NDArray[np.float32] = np.empty(0, np.float32)  # by id
+
+    @classmethod
+    def for_training(
+        cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
+    ) -> ImageStore:
+        """An empty store for images that ``augment`` will read."""
+        return cls(transform.stored_side, cache_bytes=cache_bytes, folder=folder)
+
+    @classmethod
+    def for_evaluation(
+        cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
+    ) -> ImageStore:
+        """An empty store for images that ``normalise`` will read: they are as the network sees them."""
+        return cls(transform.size, short_side=transform.short_side, cache_bytes=cache_bytes, folder=folder)
 
     def __len__(self) -> int:
         """Images held now."""

@@ -17,9 +17,9 @@ from escort_cil.demo.contact_sheet import SheetRow, contact_sheet
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.container import Reader
+from escort_codec.container.measure import FileSizes, measure
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import UsageError
-from escort_codec.measure import FileSizes, measure
 from escort_codec.options import EncodeOptions
 from escort_codec.progress import Progress
 from escort_codec.regenerate import make_regenerator

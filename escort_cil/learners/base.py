@@ -1,6 +1,4 @@
-"""What a learner is: how the network grows, what is minimised, what happens at a phase's end. The rest is the
-trainer's.
-"""
+"""The base of all learners: how the network grows, what is minimised, what happens at a phase's end."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from escort_codec.settings import setting
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What every method has; the defaults are the paper's. ``init_...`` is for the first phase."""
+    """The hyperparameters of every method, with the paper's defaults; ``init_...`` is for the first phase."""
 
     init_epochs: int = setting(200, "Epochs of the first phase.", least=1)
     init_lr: float = setting(0.1, "Learning rate of the first phase.", least=0)
@@ -87,7 +85,7 @@ class Learner:
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     uses_memory: ClassVar[bool] = True
     sees_all: ClassVar[bool] = False
-    """Whether the images of all phases so far are shown (the upper bound)."""
+    """Whether it trains on the images of all phases so far (the upper bound)."""
 
     def __init__(self, config: Hyperparameters, backbone: BackboneMaker) -> None:
         self.config = config
@@ -104,7 +102,7 @@ class Learner:
 
     @property
     def net(self) -> GrowingNet:
-        """The network; there is one after the first ``begin_phase``."""
+        """The network, after the first ``begin_phase``."""
         assert self.network is not None
         return self.network
 
@@ -119,7 +117,7 @@ class Learner:
         self.freeze()
 
     def freeze(self) -> None:
-        """Says which weights are not trained in this phase."""
+        """Freezes the weights that this phase does not train."""
 
     def train_mode(self) -> None:
         """Puts the network into training mode."""
@@ -130,10 +128,10 @@ class Learner:
         return F.cross_entropy(output.logits, targets)
 
     def end_training(self) -> None:
-        """What is done to the network once the phase's training is over."""
+        """Changes the network after the phase's training."""
 
     def end_phase(self) -> None:
-        """What is kept for the next phase."""
+        """Keeps what the next phase needs."""
 
     def keep_old_network(self) -> None:
         """Keeps a frozen copy of the network in evaluation mode as ``old_network``."""
@@ -148,7 +146,7 @@ class Learner:
 
 
 def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of softened outputs (Hinton et al. 2015) without the factor T^2, as PyCIL has it.
+    """Cross-entropy of softened outputs (Hinton et al. 2015) without the factor T^2, as in PyCIL.
 
     Both (B, known); the mean over the batch.
     """
@@ -164,7 +162,7 @@ def auxiliary_targets(targets: Tensor, known: int) -> Tensor:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers from ``seed`` inside, and as they were after it."""
+    """torch's random numbers come from ``seed`` in the block; afterwards they continue as if it had not run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -24,7 +24,7 @@ class DerHyperparameters(Hyperparameters):
 
 
 class Expanding(Learner):
-    """What DER and MEMO share: old parts frozen, an auxiliary head's loss, weight alignment after later phases."""
+    """Common to DER and MEMO: frozen old parts, an auxiliary head's loss, weight alignment after later phases."""
 
     config: DerHyperparameters
 
@@ -43,7 +43,7 @@ class Expanding(Learner):
         self.parts.train_newest()
 
     def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy + ``aux_weight`` times the auxiliary head's, for which all old classes are one."""
+        """Cross-entropy + ``aux_weight`` times the auxiliary head's, in which all old classes are one."""
         loss = F.cross_entropy(output.logits, targets)
         if output.aux is None:
             return loss
@@ -56,7 +56,7 @@ class Expanding(Learner):
 
 
 class Der(Expanding):
-    """A backbone a phase, started from the one before."""
+    """A backbone for each phase, initialised from the one before."""
 
     name = "der"
     hyperparameters = DerHyperparameters

@@ -17,7 +17,7 @@ class MemoHyperparameters(DerHyperparameters):
 
 
 class Memo(Expanding):
-    """A last stage a phase, started from the one before, on shared stages that go on training."""
+    """A last stage for each phase, initialised from the one before, on shared stages that keep training."""
 
     name = "memo"
     hyperparameters = MemoHyperparameters
@@ -28,13 +28,13 @@ class Memo(Expanding):
         return SharedStagesNet(self.backbone)
 
     def freeze(self) -> None:
-        """Old last stages are not trained, nor the shared ones where ``train_base`` is off."""
+        """Old last stages are not trained, nor the shared ones if ``train_base`` is off."""
         super().freeze()
         if self.phase and not self.config.train_base:
             self._shared().shared.requires_grad_(False)
 
     def train_mode(self) -> None:
-        """What is frozen stays in evaluation mode."""
+        """Frozen parts stay in evaluation mode."""
         super().train_mode()
         if self.phase and not self.config.train_base:
             self._shared().shared.eval()

@@ -1,4 +1,4 @@
-"""What methods are compared with: no memory, plain replay, and all data."""
+"""References for the methods: no memory, plain replay, and all data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FinetuneHyperparameters(Hyperparameters):
 class Finetune(Learner):
     """Trains on the new classes alone and keeps nothing: the lower reference.
 
-    As in PyCIL the new classes' logits alone enter the loss, so that the old ones' weights are not pushed down.
+    As in PyCIL the new classes' logits alone enter the loss, so the old ones' weights are not pushed down.
     """
 
     name = "finetune"
@@ -50,9 +50,9 @@ class Replay(Learner):
 
 
 class Joint(Learner):
-    """Goes on training on all images of all classes so far: the upper bound.
+    """Trains on all images of all classes so far: the upper bound.
 
-    The only learner that opens images of earlier phases again.
+    The only learner that reads images of earlier phases again.
     """
 
     name = "joint"

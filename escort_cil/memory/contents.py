@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from escort_cil.memory.keep import STORED
 from escort_cil.memory.kinds import ExemplarKind, kinds
-from escort_cil.metrics import MemoryFigures
+from escort_cil.metrics import DECIMALS
 from escort_codec.container import Reader, pack
 from escort_codec.exemplar import Exemplar
 
@@ -58,6 +58,32 @@ def read_contents(path: Path, labels: Sequence[str]) -> Contents:
 def packed(contents: Sequence[ClassMemory]) -> bytes:
     """The memory as the bytes of its ``.escx`` file."""
     return pack(exemplars_of(contents))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """The memory after a phase: the file's bytes, exemplars by kind, and the paper's units.
+
+    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far.
+    """
+
+    bytes: int = 0
+    real: int = 0
+    prompt: int = 0
+    units: float = 0.0
+    real_by_class: tuple[int, ...] = ()
+    prompt_by_class: tuple[int, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """The keys ``memory_...`` of a line of metrics.jsonl."""
+        return {
+            "memory_bytes": self.bytes,
+            "memory_real": self.real,
+            "memory_prompt": self.prompt,
+            "memory_units": round(self.units, DECIMALS),
+            "memory_real_by_class": list(self.real_by_class),
+            "memory_prompt_by_class": list(self.prompt_by_class),
+        }
 
 
 def figures_of(contents: Sequence[ClassMemory], size: int, kept: Iterable[ExemplarKind] = ()) -> MemoryFigures:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from escort_cil.report import plots, tables
 from escort_cil.report.drawing import MARKERS, Plot, clean, size_text, styles
-from escort_cil.report.gallery import ClassMemory, GalleryEntry, gallery, memory_by_class
+from escort_cil.report.gallery import ClassBytes, GalleryEntry, gallery, memory_by_class
 from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, number, read_run
 from escort_cil.report.tables import SortableTable
 from escort_codec.atomic import write_file
@@ -171,7 +171,7 @@ def _comparison_plots(groups: Sequence[RunGroup]) -> list[Plot]:
 def _section(run: Run, group: str, key: str, pictures: int, regenerator: Regenerator) -> RunSection:
     """The section of a run, with ``pictures`` exemplars in its gallery. Files that cannot be read become notices."""
     notices = list(run.notices)
-    memory: dict[str, ClassMemory] | None = None
+    memory: dict[str, ClassBytes] | None = None
     entries: list[GalleryEntry] = []
     memory_text = "The run keeps no memory file."
     if run.memory is not None:
@@ -211,7 +211,7 @@ def _command(config: Mapping[str, Any]) -> str:
     return shlex.join([PurePath(str(command[0])).name, *(str(part) for part in command[1:])])
 
 
-def _memory_text(memory: Mapping[str, ClassMemory], file_bytes: int) -> str:
+def _memory_text(memory: Mapping[str, ClassBytes], file_bytes: int) -> str:
     real = sum(each.real for each in memory.values())
     prompts = sum(each.prompts for each in memory.values())
     payload = sum(each.bytes for each in memory.values())

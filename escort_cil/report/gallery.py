@@ -48,7 +48,7 @@ class GalleryEntry:
 
 
 @dataclass
-class ClassMemory:
+class ClassBytes:
     """The memory of one class: exemplars, and bytes of image files, edge maps and hints."""
 
     real: int = 0
@@ -63,11 +63,11 @@ class ClassMemory:
         return self.real_bytes + self.edge_bytes + self.hint_bytes
 
 
-def memory_by_class(reader: Reader) -> dict[str, ClassMemory]:
+def memory_by_class(reader: Reader) -> dict[str, ClassBytes]:
     """By label, in the order of first appearance."""
-    found: dict[str, ClassMemory] = {}
+    found: dict[str, ClassBytes] = {}
     for exemplar in reader:
-        memory = found.setdefault(exemplar.label, ClassMemory())
+        memory = found.setdefault(exemplar.label, ClassBytes())
         if exemplar.kind == "real":
             memory.real += 1
             memory.real_bytes += len(exemplar.payload)

@@ -25,7 +25,7 @@ from escort_cil.report.drawing import (
     size_text,
     styles,
 )
-from escort_cil.report.gallery import ClassMemory
+from escort_cil.report.gallery import ClassBytes
 from escort_cil.report.runs import Run, RunGroup, number
 from escort_cil.report.tables import confusions
 
@@ -205,7 +205,7 @@ def confusion(run: Run, key: str) -> Plot | None:
     title = "Confusion matrix"
     worst = confusions(run)[:5]
     words = (
-        f"{classes} classes, {int(images.sum())} images, {percent_text(last.top1)} on the diagonal. "
+        f"{classes} classes, {int(images.sum())} images, {percent_text(last.head().top1)} on the diagonal. "
         + ("Most often confused: " if worst else "Nothing was confused.")
         + "; ".join(f"{labels[i]} called {labels[j]} {n} times" for i, j, n in worst)
     )
@@ -244,9 +244,9 @@ def memory_by_phase(run: Run, key: str) -> Plot | None:
     return Plot(key, title, draw(key, title, f"Stacked bars. {words}.", paint, height=2.9))
 
 
-def memory_by_class(labels: Sequence[str], memory: Mapping[str, ClassMemory], key: str) -> Plot | None:
+def memory_by_class(labels: Sequence[str], memory: Mapping[str, ClassBytes], key: str) -> Plot | None:
     """Bytes in memory by class: image files, edge maps and hints, stacked; None if there are none."""
-    rows = [memory.get(label, ClassMemory()) for label in labels]
+    rows = [memory.get(label, ClassBytes()) for label in labels]
     parts = (
         ("image files", REAL, [row.real_bytes for row in rows]),
         ("edge maps", PROMPT, [row.edge_bytes for row in rows]),

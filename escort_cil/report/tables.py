@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from escort_cil.report.drawing import clean, size_text
-from escort_cil.report.gallery import ClassMemory
+from escort_cil.report.gallery import ClassBytes
 from escort_cil.report.runs import Run, RunGroup, flat
 
 VIEW_NAMES: Final = {
@@ -175,7 +175,7 @@ def phases_table(groups: Sequence[RunGroup]) -> SortableTable:
 # Tables of one run.
 
 
-def run_tables(run: Run, labels: Sequence[str], memory: Mapping[str, ClassMemory] | None) -> list[SortableTable]:
+def run_tables(run: Run, labels: Sequence[str], memory: Mapping[str, ClassBytes] | None) -> list[SortableTable]:
     """The tables for which the run has numbers; ``labels`` are its classes, ``memory`` its memory file's contents."""
     tables = (_accuracy_matrix(run), _classes(run, labels, memory), _composition(run), _confusions(run))
     return [table for table in tables if table is not None]
@@ -193,7 +193,7 @@ def _accuracy_matrix(run: Run) -> SortableTable | None:
     return SortableTable("Accuracy on each phase’s classes, %", columns, tuple(rows))
 
 
-def _classes(run: Run, labels: Sequence[str], memory: Mapping[str, ClassMemory] | None) -> SortableTable:
+def _classes(run: Run, labels: Sequence[str], memory: Mapping[str, ClassBytes] | None) -> SortableTable:
     columns = [Column("Class", numeric=False), Column("No.", "position in the class order")]
     rows = [[text_cell(label), number_cell(c, 0)] for c, label in enumerate(labels)]
     if run.figures is not None:
@@ -217,7 +217,7 @@ def _classes(run: Run, labels: Sequence[str], memory: Mapping[str, ClassMemory] 
     if memory is not None:
         columns += [Column("Real", "exemplars in memory"), Column("Prompts", "exemplars in memory"), Column("Bytes")]
         for label, row in zip(labels, rows, strict=True):
-            own = memory.get(label, ClassMemory())
+            own = memory.get(label, ClassBytes())
             row += [number_cell(own.real, 0), number_cell(own.prompts, 0), bytes_cell(own.bytes)]
     return SortableTable("Classes", tuple(columns), tuple(map(tuple, rows)))
 

@@ -1,24 +1,20 @@
-"""From what was typed to runs: the configuration of a command, and a run for each class order."""
+"""The configuration that a command asks for, and a run for each of its class orders."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from escort_cil.data.protocol import class_order
+from escort_cil.learners import learners
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.pycil import read_config_file
 from escort_cil.run.settings import TrainConfig
-from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
-from escort_codec.progress import Progress
 from escort_codec.regenerate import regenerators
 from escort_codec.settings import convert, settings_of, unknown
-
-log = logging.getLogger(__name__)
 
 OF_ITS_DATA: Final = frozenset(
     ["data", "prompts_file", "exemplars", "class_order", "init_cls", "increment", "continued"]
@@ -45,10 +41,10 @@ def configure(
     continued: Path | None = None,
     seeds: Sequence[int] = (),
 ) -> tuple[TrainConfig, tuple[int, ...], tuple[str, ...]]:
-    """The configuration, the seeds of class orders, and notes about the file: ``typed`` beats the file or the run.
+    """The configuration, the seeds of its class orders, and notes about the file. ``typed`` beats the file or the run.
 
     ``typed`` maps settings, ``method.X`` and ``regenerator.X`` to values or texts. ``resume`` is the run whose
-    configuration is taken as it is, ``continued`` the finished one that new classes are added to. Raises ConfigError.
+    configuration is used, ``continued`` the finished run that gets new classes. Raises ConfigError.
     """
     notes: tuple[str, ...] = ()
     values: dict[str, Any] = {}
@@ -86,12 +82,17 @@ def configure(
 
 def _with_read_options(config: TrainConfig) -> TrainConfig:
     """The same with the method's and the regenerator's settings read from texts. Raises UsageError."""
-    made = config.hyperparameters()
-    method = {key: getattr(made, key) for key in config.method_options}
-    with config.make_regenerator():  # refuses what it cannot use
-        declared = settings_of(regenerators.get(config.regenerator)().options_class)
-    regenerator = {key: convert(declared[key], value) for key, value in config.regenerator_options.items()}
-    return replace(config, method_options=method, regenerator_options=regenerator)
+    config.hyperparameters()
+    config.make_regenerator().close()  # refuses what it cannot use
+    of_method = settings_of(learners.get(config.method).hyperparameters)
+    of_regenerator = settings_of(regenerators.get(config.regenerator)().options_class)
+    return replace(
+        config,
+        method_options={key: convert(of_method[key], value) for key, value in config.method_options.items()},
+        regenerator_options={
+            key: convert(of_regenerator[key], value) for key, value in config.regenerator_options.items()
+        },
+    )
 
 
 def _drop_overridden(values: dict[str, Any], typed: Mapping[str, Any]) -> None:
@@ -110,24 +111,3 @@ def _drop_order(values: dict[str, Any], seeds: Sequence[int]) -> None:
     order, seed = values.get("class_order"), values.get("seed")
     if order and isinstance(seed, int) and tuple(seeds) != (seed,) and tuple(order) == class_order(order, seed):
         del values["class_order"]
-
-
-def train_seeds(
-    config: TrainConfig,
-    seeds: Sequence[int],
-    *,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    force: bool = False,
-    resume: bool = False,
-) -> list[RunResult]:
-    """A run for each class order. Several go into folders ``seed<N>`` of ``out``, or are named by their seeds."""
-    results = []
-    for seed in seeds:
-        each = config.with_seed(seed)
-        place = out
-        if len(seeds) > 1:
-            place = out / f"seed{seed}" if out is not None else None
-            log.info("class order %d", seed)
-        results.append(train(each, out=place, progress=progress, force=force, resume=resume))
-    return results

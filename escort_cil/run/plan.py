@@ -18,7 +18,7 @@ from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
-from escort_codec.source import SourceImage, has_split
+from escort_codec.source import SourceImage, find_layout
 
 INHERITED: Final = ("method", "backbone", "image_size", "transform", "eval_views")
 """Settings that a continued run must share with the run before: its network and its figures depend on them."""
@@ -39,7 +39,7 @@ class RunPlan:
         self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
-            self.data = read_data(find_data(config, self.prompts_file), config.holdout, learnt or known)
+            self.data = read_data(find_data(config, self.prompts_file), config.holdout, learnt or known, config.layout)
             labels = sorted({*self.data.labels, *learnt} - set(known))
             self.config = resolve(config, self.data.folder, self.prompts_file, known, labels)
             self.order = self.config.class_order
@@ -117,7 +117,8 @@ def learnt_by(run: RunFolder) -> tuple[str, ...]:
         return ()
     config, records = run.train_config(), run.read_metrics()
     learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
-    apart = has_split(Path(config.data), "train") and not learners.get(config.method).sees_all
+    data = Path(config.data)
+    apart = data.is_dir() and find_layout(data, config.layout).held_apart and not learners.get(config.method).sees_all
     return learnt if apart and len(learnt) < len(config.class_order) else ()
 
 

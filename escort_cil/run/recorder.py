@@ -132,3 +132,21 @@ class Recorder:
         """Removes the checkpoints of a run that is over."""
         if self._writes:
             self._checkpoints.remove()
+
+
+def phase_line(record: Mapping[str, Any]) -> str:
+    """One line about a phase's line of metrics.jsonl."""
+    nme = "" if record["nme_top1"] is None else f", nearest mean {record['nme_top1']:.2f} %"
+    memory = f", memory {record['memory_bytes']:,} bytes" if record["memory_bytes"] else ""
+    return (
+        f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
+        f"{record['average_incremental_accuracy']:.2f} %{memory}"
+    )
+
+
+def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl for trackers: those of every view, and the memory's."""
+    found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
+    for view, figures in record["views"].items():
+        found |= {f"{view}/{key}": value for key, value in figures.items()}
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}

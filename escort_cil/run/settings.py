@@ -30,13 +30,13 @@ _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machi
 _SEED: Final = (1 << 32) - 1
 
 
-def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "") -> Any:  # noqa: A002
+def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "", group: str = _SYNTHETIC) -> Any:  # noqa: A002
     """A field with the default, help and bounds that ``cls`` declares."""
     own = settings_of(cls)[name]
     return setting(
         own.default if default is ... else default,
         help or own.help,
-        group=_SYNTHETIC,
+        group=group,
         form=own.form,
         choices=own.choices,
         least=own.least,
@@ -55,6 +55,7 @@ class TrainConfig:
     prompts_file: str = setting(
         "", "Prompts of `escort encode`; else images are encoded.", group=_DATA, shown=True, metavar="FILE"
     )
+    layout: str = _as_in(EncodeOptions, "layout", group=_DATA)
     exemplars: str = setting(
         "", "Folder of `escort decode` with synthetic images; missing ones are made.", group=_DATA, metavar="DIR"
     )
@@ -265,5 +266,5 @@ class TrainConfig:
         return make_regenerator(self.regenerator, options, near=near)
 
     def with_seed(self, seed: int) -> TrainConfig:
-        """The same with another class order."""
+        """The same configuration with another seed of the class order."""
         return replace(self, seed=seed)

@@ -1,4 +1,4 @@
-"""The codings. Adding one is one file and one line here."""
+"""The codings of edge maps. Adding one is one file and one line here."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from escort_codec.coding.base import Coding, EdgeMap, codings
 from escort_codec.coding.context import Context
 from escort_codec.coding.packed import Packed
 from escort_codec.coding.rle import RunLengths
+from escort_codec.options import EncodeOptions
 
 codings.add("packed", Packed())
 codings.add("rle", RunLengths())
 codings.add("context", Context())
 
-__all__ = ["Coding", "EdgeMap", "codings", "decode_edges", "encode_edges"]
+__all__ = ["DEFAULT", "Coding", "EdgeMap", "codings", "decode_edges", "encode_edges"]
+
+DEFAULT = EncodeOptions().coding
 
 
-def encode_edges(edges: EdgeMap, coding: str = "rle") -> bytes:
-    """The bits of ``edges`` (bool, (H, W)) under the coding of that name."""
+def encode_edges(edges: EdgeMap, coding: str = DEFAULT) -> bytes:
+    """The coded bytes of an edge map, bool (H, W). Raises CodingError, UnknownNameError."""
     return codings.get(coding).encode(edges)
 
 
-def decode_edges(data: bytes, shape: tuple[int, int], coding: str = "rle") -> EdgeMap:
-    """The edge map (bool, ``shape`` = (H, W)) that ``encode_edges`` made ``data`` of.
+def decode_edges(data: bytes, shape: tuple[int, int], coding: str = DEFAULT) -> EdgeMap:
+    """The inverse of ``encode_edges``: an edge map, bool, of ``shape`` (H, W).
 
-    Raises CodingError where ``data`` is not what that coding writes.
+    Raises CodingError for bytes that the coding does not write, UnknownNameError.
     """
     return codings.get(coding).decode(data, shape)

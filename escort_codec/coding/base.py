@@ -1,4 +1,4 @@
-"""What a coding is: one edge map into bits and back, and the registry of the codings."""
+"""The base class of codings, which turn one edge map into bytes and back, and their registry."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ EdgeMap = NDArray[np.bool_]
 class Coding(ABC):
     """One way to write an edge map.
 
-    ``number`` is its name on the wire and never changes (spec section "Codings"). A coding keeps no state
-    between maps, adds no header (the shape stands in the block's table), and is safe to share between threads.
+    ``number`` identifies it in files and never changes (spec section "Codings"). A coding keeps no state between maps,
+    adds no header (the table of the block has the shape), and is safe to share between threads.
     """
 
     name: ClassVar[str]
     number: ClassVar[int]
 
     def prepare(self) -> None:
-        """Compiles what the coding needs, or loads it from the cache: once, before workers are started."""
+        """Compiles the kernels or loads them from the cache. Call it once before workers start."""
 
     @abstractmethod
     def encode(self, edges: EdgeMap) -> bytes:
-        """The bits of ``edges``, bool of shape (H, W), C-contiguous; any H and W, 0 included."""
+        """The coded bytes of an edge map, bool (H, W); H and W may be 0. Raises CodingError."""
 
     def encode_within(self, edges: EdgeMap, limit: int) -> bytes | None:
-        """``encode``'s bits where they are at most ``limit`` bytes, else None: a coding may find that out sooner."""
-        bits = self.encode(edges)
-        return bits if len(bits) <= limit else None
+        """``encode``, or None if the result is longer than ``limit`` bytes; a coding may stop early."""
+        data = self.encode(edges)
+        return data if len(data) <= limit else None
 
     @abstractmethod
     def decode(self, data: bytes, shape: tuple[int, int]) -> EdgeMap:
-        """The edge map of ``shape`` (H, W) that ``encode`` made ``data`` of.
+        """The edge map, bool, of ``shape`` (H, W) whose coded bytes are ``data``.
 
-        Raises CodingError where ``data`` cannot come from ``encode``; never reads outside ``data`` and never
-        takes more memory than the map's pixels.
+        Raises CodingError for bytes that ``encode`` does not write. Never reads outside ``data``; needs no more memory
+        than the pixels of the map.
         """
 
 
 def check_shape(shape: tuple[int, int]) -> None:
-    """Raises CodingError where (H, W) is not within the caps; called before memory is taken."""
+    """Raises CodingError if (H, W) is above the caps. Called before memory is taken."""
     height, width = shape
     if not (0 <= height <= MAX_SIDE and 0 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
-        raise CodingError(f"an edge map of {width} x {height} pixels is beyond the cap of {MAX_PIXELS} pixels")
+        raise CodingError(f"an edge map of {width} x {height} pixels is above the cap of {MAX_PIXELS} pixels")
 
 
 def check_edges(edges: EdgeMap) -> EdgeMap:
-    """``edges`` as a C-contiguous bool array (H, W) within the caps; raises CodingError for anything else."""
+    """``edges`` as a C-contiguous bool array (H, W) within the caps. Raises CodingError for anything else."""
     if edges.ndim != 2 or edges.dtype != np.bool_:
         raise CodingError(f"an edge map is a bool array (H, W), not {edges.dtype} of shape {tuple(edges.shape)}")
     check_shape((edges.shape[0], edges.shape[1]))
@@ -62,9 +62,9 @@ def check_edges(edges: EdgeMap) -> EdgeMap:
 
 
 def check_data(data: bytes) -> None:
-    """Raises CodingError where the coded bytes are more than a payload may have."""
+    """Raises CodingError for more bytes than a payload may have."""
     if len(data) > MAX_PAYLOAD:
-        raise CodingError(f"{len(data)} coded bytes are beyond the cap of {MAX_PAYLOAD}")
+        raise CodingError(f"{len(data)} coded bytes are above the cap of {MAX_PAYLOAD}")
 
 
 codings: Registry[Coding] = Registry("coding")

@@ -1,7 +1,7 @@
 """Kernels of coding 2: the model, and the two loops that drive it. Imports numba: import it lazily.
 
-What a row's contexts take from the rows above it is computed for the whole row at once (``prepare_row``); what they
-take from the row itself is or-ed in pixel by pixel. Integers only (spec section "Coding 2: context").
+The part of the contexts from the rows above is computed for a whole row at once (``prepare_row``); the part from the
+row itself is or-ed in pixel by pixel. Integers only (spec section "Coding 2: context").
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from escort_codec.coding.context import (
     SQUASH_SHIFT,
     WIDE_RATE,
     WINDOWS,
-    here,
+    row_mask,
     window_size,
 )
 from escort_codec.coding.range_coder import HEAD, LEAST, RANGE, byte_at, finish, is_only_form, shift_in, shift_out
@@ -46,12 +46,12 @@ SQUASH_IN: Final = nb.types.Array(nb.uint16, 1, "C", readonly=True)
 
 N_WINDOWS: Final = len(WINDOWS)
 N_CONTEXTS: Final = N_WINDOWS + len(BIASES)
-HERE: Final = tuple(here(window) for window in WINDOWS + BIASES)
+HERE: Final = tuple(row_mask(window) for window in WINDOWS + BIASES)
 WIDE: Final = 1 << window_size(BIASES[0])
 NARROW: Final = 1 << window_size(BIASES[1])
 HERE0, HERE1, HERE2, HERE3, HERE4, HERE5, HERE6 = [np.uint16(h) for h in HERE]
 FULL: Final = -1  # encode: ``out`` is too short
-OUTSIDE: Final = 1  # decode: what was wrong
+OUTSIDE: Final = 1  # decode: the kind of fault
 NOT_ONLY: Final = 2
 
 
@@ -79,9 +79,9 @@ def _part(columns: int, left: int, right: int) -> int:
 
 @kernel()
 def prepare_row(y: int, columns: NDArray[np.uint16], contexts: NDArray[np.uint16], near: NDArray[np.uint16]) -> None:
-    """What the rows above give to row ``y``: ``contexts[i, x]``, and ``near[x]``, 0 where a quiet block may begin.
+    """Computes row ``y``'s part of ``contexts[i, x]`` from the rows above; ``near[x]`` is 0 if a quiet block may begin.
 
-    ``columns`` holds those of the six rows above; row r is at r % RING.
+    ``columns`` holds the rows above, row r at r % RING. A test checks the contexts against WINDOWS and BIASES.
     """
     one = columns[(y - 1) % RING]
     two = columns[(y - 2) % RING]
@@ -131,8 +131,8 @@ def _zero_probability(logit: int, squash: NDArray[np.uint16]) -> int:
 
 
 @kernel()
-def _learn(error: int, static: int, wide: int, narrow: int, bias: NDArray[np.int32], gain: int) -> int:
-    """Moves both biases and the gain by what P0 was wrong; the new gain."""
+def _learn(error: int, static: int, wide: int, narrow: int, bias: NDArray[np.int32]) -> int:
+    """Updates both biases by the error of P0. Returns the gradient of the gain."""
     bias[wide] += (error * WIDE_RATE + (1 << (RATE_SHIFT - 1))) >> RATE_SHIFT
     bias[narrow] += (error * NARROW_RATE + (1 << (RATE_SHIFT - 1))) >> RATE_SHIFT
     return error * static
@@ -142,7 +142,7 @@ def _learn(error: int, static: int, wide: int, narrow: int, bias: NDArray[np.int
 def encode(
     pixels: NDArray[np.uint8], tables: NDArray[np.int8], squash: NDArray[np.uint16], out: NDArray[np.uint8]
 ) -> int:
-    """Codes the map (H, W), 0 or 1 each, into ``out``; the bytes written, or FULL."""
+    """Codes the map (H, W), 0 or 1 each, into ``out``. The number of bytes, or FULL."""
     height, width = pixels.shape
     columns = np.zeros((RING, width + REACH), np.uint16)
     contexts = np.zeros((N_CONTEXTS, width), np.uint16)
@@ -201,7 +201,7 @@ def encode(
                 error = p0 - 65536
             if span < LEAST:
                 written, low, span = shift_out(out, written, low, span)
-            slope += _learn(error, static, wide, narrow, bias, gain)
+            slope += _learn(error, static, wide, narrow, bias)
             held = (held << 1 | bit) & 0xFFFF
             x += 1
         gain = min(max(gain + (slope >> GAIN_RATE_SHIFT), GAIN_LEAST), GAIN_MOST)
@@ -214,7 +214,7 @@ def encode(
 def decode(
     data: NDArray[np.uint8], tables: NDArray[np.int8], squash: NDArray[np.uint16], pixels: NDArray[np.uint8]
 ) -> int:
-    """Sets the edges of the map (H, W), all 0 before, to 1; 0, or what was wrong with ``data``."""
+    """Sets the edges of the map (H, W), all 0 before, to 1. Returns 0, or the kind of fault in ``data``."""
     height, width = pixels.shape
     columns = np.zeros((RING, width + REACH), np.uint16)
     contexts = np.zeros((N_CONTEXTS, width), np.uint16)
@@ -276,7 +276,7 @@ def decode(
                 zeros += 1
                 error = p0 - 65536
             taken, code, seen, span = shift_in(data, taken, code, seen, span)
-            slope += _learn(error, static, wide, narrow, bias, gain)
+            slope += _learn(error, static, wide, narrow, bias)
             x += 1
         gain = min(max(gain + (slope >> GAIN_RATE_SHIFT), GAIN_LEAST), GAIN_MOST)
         slope = 0

@@ -1,4 +1,4 @@
-"""Coding 0, ``packed``: one bit a pixel."""
+"""Coding 0, ``packed``: one bit per pixel."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Packed(Coding):
         return np.packbits(check_edges(edges)).tobytes()
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> EdgeMap:
-        """The map; raises CodingError for a wrong length or a padding bit that is set."""
+        """The edge map. Raises CodingError for a wrong length or a padding bit that is not 0."""
         check_shape(shape)
         pixels = shape[0] * shape[1]
         if len(data) != (pixels + 7) // 8:
-            raise CodingError(f"packed map of {pixels} pixels has {len(data)} bytes, not {(pixels + 7) // 8}")
+            raise CodingError(f"a packed map of {pixels} pixels has {(pixels + 7) // 8} bytes, not {len(data)}")
         bits = np.unpackbits(np.frombuffer(data, np.uint8))
         if bits[pixels:].any():
-            raise CodingError("packed map has padding bits that are not 0")
+            raise CodingError("a packed map has padding bits that are not 0")
         return bits[:pixels].astype(np.bool_).reshape(shape)

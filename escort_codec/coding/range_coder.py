@@ -1,8 +1,8 @@
-"""The binary range coder of coding 2, as inlined parts of its kernels. Imports numba: import it lazily.
+"""The binary range coder of coding 2, inlined into its kernels. Imports numba: import it lazily.
 
 G. N. N. Martin's range encoding (1979) with carries, as in LZMA (I. Pavlov): integers only, 32 bits of range, 16 bits
-of probability (spec section "Coding 2", "Range coder"). The coded number V is written byte by byte; the decoder holds
-``code`` = V - low in place of V, and ``seen``, the last 32 bits of V, to judge at the end whether the encoder would
+of probability (spec section "Coding 2", "Range coder"). The coded number V is written byte by byte. The decoder holds
+``code`` = V - low instead of V, and ``seen``, the last 32 bits of V, to check at the end whether the encoder would
 have chosen this V.
 """
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from escort_codec.compiling import kernel
 
-RANGE: Final = 0xFFFFFFFF  # at the start; low is 0 then
-LEAST: Final = 1 << 24  # below this the range is made larger by a byte
+RANGE: Final = 0xFFFFFFFF  # at the start, when low is 0
+LEAST: Final = 1 << 24  # below this the range grows by a byte
 MASK: Final = 0xFFFFFFFF
 HEAD: Final = 4  # bytes of V that the decoder holds
 
@@ -25,7 +25,7 @@ HEAD: Final = 4  # bytes of V that the decoder holds
 def shift_out(out: NDArray[np.uint8], written: int, low: int, span: int) -> tuple[int, int, int]:
     """Writes the top byte of ``low`` until ``span`` >= LEAST; the new (written, low, span).
 
-    ``low`` may have a 33rd bit: it is carried into what was written.
+    A 33rd bit of ``low`` is carried into the bytes already written.
     """
     if low > MASK:
         low &= MASK
@@ -62,13 +62,13 @@ def finish(out: NDArray[np.uint8], written: int, low: int, span: int) -> int:
 
 @kernel()
 def byte_at(data: NDArray[np.uint8], place: int) -> int:
-    """A byte of V; 0 behind the end."""
+    """A byte of V; 0 after the end."""
     return int(data[place]) if place < data.size else 0
 
 
 @kernel()
 def shift_in(data: NDArray[np.uint8], taken: int, code: int, seen: int, span: int) -> tuple[int, int, int, int]:
-    """Takes bytes of V until ``span`` >= LEAST; the new (taken, code, seen, span)."""
+    """Reads bytes of V until ``span`` >= LEAST; the new (taken, code, seen, span)."""
     while span < LEAST:
         byte = byte_at(data, taken)
         taken += 1
@@ -80,7 +80,7 @@ def shift_in(data: NDArray[np.uint8], taken: int, code: int, seen: int, span: in
 
 @kernel()
 def is_only_form(data: NDArray[np.uint8], taken: int, code: int, span: int, seen: int) -> bool:
-    """Whether ``finish`` would have written ``data``: nothing left over, no zero at its end, and no rounder V."""
+    """Whether ``finish`` would have written ``data``: no bytes left over, no zero at the end, and no rounder V."""
     if data.size > taken or (data.size > 0 and data[data.size - 1] == 0):
         return False
     lowest = seen & -seen

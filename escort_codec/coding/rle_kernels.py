@@ -1,6 +1,6 @@
-"""Kernels of coding 1: a map's runs into adaptive Rice codes and back. Imports numba: import it lazily.
+"""Kernels of coding 1: the runs of a map in adaptive Rice codes. Imports numba: import it lazily.
 
-Integers only: 64 unsigned bits for what is shifted, 64 signed bits for what is counted.
+Integers only: unsigned 64-bit for shifts, signed 64-bit for counts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ BYTES: Final = nb.types.Array(nb.uint8, 1, "C")
 BYTES_IN: Final = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 WORDS_IN: Final = nb.types.Array(nb.uint64, 1, "C", readonly=True)
 
-ESCAPE: Final = 16  # that many ones announce a value of RAW bits
+ESCAPE: Final = 16  # this many ones announce a value of RAW bits
 RAW: Final = 26  # enough for any run: MAX_PIXELS is 2^26
-START: Final = (16, 0)  # the sum that white and black runs start with; the count starts with 1
+START: Final = (16, 0)  # the initial sums of white and black runs; the counts start at 1
 HALVE: Final = 32  # the count at which sum and count are halved
 
 FULL: Final = -1  # encode: ``out`` is too short
-TRUNCATED: Final = 1  # decode: what was wrong
+TRUNCATED: Final = 1  # decode: the kind of fault
 BEYOND: Final = 2
 WASTED: Final = 3
 
@@ -59,7 +59,7 @@ def _parameter(total: int, count: int) -> int:
 
 @kernel(inline=True)
 def _run_end(words: NDArray[np.uint64], position: int, flip: np.uint64) -> int:
-    """The first pixel from ``position`` on whose bit is not that of ``flip``; the end of ``words`` if none."""
+    """The first pixel from ``position`` on whose bit differs from ``flip``, or the end of ``words``."""
     word = position >> 6
     offset = position & 63
     bits = (words[word] ^ flip) >> np.uint64(offset)
@@ -75,15 +75,15 @@ def _run_end(words: NDArray[np.uint64], position: int, flip: np.uint64) -> int:
 
 @kernel(nb.int64(WORDS_IN, nb.int64, BYTES))
 def encode(words: NDArray[np.uint64], size: int, out: NDArray[np.uint8]) -> int:
-    """Codes ``size`` pixels, the lowest bit of the first word first, into ``out``; the bytes written, or FULL."""
+    """Codes ``size`` pixels, the lowest bit of the first word first, into ``out``. The number of bytes, or FULL."""
     total_white, total_black = START
     count_white = count_black = 1
     position = 0
     written = 0
-    held = np.uint64(0)  # bits that do not fill a byte yet, ``n_held`` of them
+    held = np.uint64(0)  # ``n_held`` bits that do not fill a byte yet
     n_held = 0
     black = False
-    least = 0  # the fewest pixels that this run can have
+    least = 0  # the least number of pixels of this run
     while position < size:
         if black:
             end = _run_end(words, position, np.uint64(0xFFFFFFFFFFFFFFFF))
@@ -132,13 +132,13 @@ def encode(words: NDArray[np.uint64], size: int, out: NDArray[np.uint8]) -> int:
 
 @kernel(nb.int64(BYTES_IN, BYTES))
 def decode(data: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> int:
-    """Sets the black pixels of the flat map ``pixels``, all 0 before; 0, or what was wrong with ``data``."""
+    """Sets the black pixels of the flat map ``pixels``, all 0 before. 0, or the kind of fault in ``data``."""
     size = pixels.size
     total_white, total_black = START
     count_white = count_black = 1
     position = 0
     taken = 0
-    held = np.uint64(0)  # the next ``n_held`` bits, from the highest down; 0 below them
+    held = np.uint64(0)  # the next ``n_held`` bits, highest first; 0 below them
     n_held = 0
     black = False
     least = 0

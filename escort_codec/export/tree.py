@@ -27,8 +27,8 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.names import make_folder
 from escort_codec.export.plan import Task
+from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage
 
@@ -209,7 +209,7 @@ class _Writer:
 
     def _failed(self, task: Task, exc: BaseException) -> None:
         why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc) or type(exc).__name__
-        line = f"{task.path}: {why}"
+        line = f"{task.path}: {why.removeprefix(f'{self._out / task.path}: ')}"
         with self._lock:
             self.outcome.failures.append(line)
             count = len(self.outcome.failures)

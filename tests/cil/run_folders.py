@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from escort_cil.metrics import MemoryFigures, PhaseFigures, Predictions, RunFigures, phase_figures
+from escort_cil.memory.contents import MemoryFigures
+from escort_cil.metrics import PhaseFigures, Predictions, RunFigures, phase_figures
 from escort_cil.run.confusion import save_figures
 from escort_cil.run.folder import CONFUSION
 from escort_codec.container import Writer
@@ -107,7 +108,7 @@ def write_run(
         )
         said = {view: evaluation(so_far, skill - 0.1 * n, 1000 * seed + phase) for n, view in enumerate(views)}
         figures = figures.after(said)
-        records.append(figures.to_record(memory))
+        records.append(figures.to_record(memory.to_record()))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps({**config, "class_order": list(labels)}, indent=2), encoding="utf-8")
     save_figures(figures, folder / CONFUSION)

@@ -121,6 +121,15 @@ def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> N
         configure(parse_settings(["regenerator.near=cpu"]))
 
 
+def test_epochs_move_the_milestones_of_a_file(tmp_path: Path) -> None:
+    config, _, _ = configure({"epochs": 17}, file=write(tmp_path, MEMO))
+    assert config.method_options["epochs"] == 170
+    for each in (config, TrainConfig.from_map(config.to_map())):
+        made = each.hyperparameters()
+        assert (made.init_epochs, made.init_milestones) == (17, (5, 10, 14))
+        assert (made.epochs, made.milestones) == (17, (8, 12, 15))
+
+
 def test_a_runs_own_file(tmp_path: Path) -> None:
     config = TrainConfig(data="x", method="wa", budget="1KB", seeds=(1, 2), epochs=4)
     assert configure({}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()}))[0] == config
@@ -250,7 +259,7 @@ def test_values_that_are_not_valid(values: dict[str, Any], message: str) -> None
     [
         ("seeds=x", r"seeds = 'x': give seeds, such as 0-4"),
         ("epochs=many", "epochs = 'many': give a whole number of at least 1"),
-        ("blur=true", "blur = 'true': give a number of at least 0"),
+        ("blur=true", "blur = 'true': give a number from 0 to 655.35"),
         ("class_order=[1]", "give a list of texts"),
         ("shuffle=1", "shuffle = '1': give true or false"),
         ("budget=many", "budget = 'many': write 200KB"),

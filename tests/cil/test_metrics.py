@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from escort_cil.memory.contents import MemoryFigures
 from escort_cil.metrics import (
-    MemoryFigures,
     PhaseFigures,
     Predictions,
     RunFigures,
@@ -49,13 +49,13 @@ def run(*phases: PhaseFigures) -> RunFigures:
 
 
 def test_accuracies_by_hand_with_groups_of_unequal_size() -> None:
-    assert FIRST.accuracy_by_phase == pytest.approx([100 * 4 / 6])
-    assert SECOND.accuracy_by_phase == pytest.approx([100 * 5 / 6, 75])
-    assert THIRD.accuracy_by_phase == pytest.approx([100 * 2 / 6, 25, 100 * 2 / 3])
-    assert (SECOND.top1, THIRD.top1) == pytest.approx((80, 100 * 5 / 13))
-    assert (THIRD.old, THIRD.new) == pytest.approx((30, 100 * 2 / 3))
-    assert math.isnan(FIRST.old)
-    assert FIRST.new == FIRST.top1
+    assert FIRST.by_phase() == pytest.approx([100 * 4 / 6])
+    assert SECOND.by_phase() == pytest.approx([100 * 5 / 6, 75])
+    assert THIRD.by_phase() == pytest.approx([100 * 2 / 6, 25, 100 * 2 / 3])
+    assert (SECOND.head().top1, THIRD.head().top1) == pytest.approx((80, 100 * 5 / 13))
+    assert (THIRD.head().old, THIRD.head().new) == pytest.approx((30, 100 * 2 / 3))
+    assert math.isnan(FIRST.head().old)
+    assert FIRST.head().new == FIRST.head().top1
     # classes 0 to 5: 1 of 4, 1 of 2, 1 of 4, all, all, none
     assert THIRD.class_mean == pytest.approx(100 * (0.25 + 0.5 + 0.25 + 1 + 1 + 0) / 6)
 
@@ -69,26 +69,26 @@ def test_confusion_matrix_has_the_true_class_in_its_row() -> None:
 def test_top5_counts_the_first_five_of_a_longer_ranking() -> None:
     ranking = np.array([[6, 5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5, 6], [1, 0, 2, 3, 4, 5, 6]])
     figures = phase_figures(Predictions(np.array([0, 4, 1]), ranking), (7,))
-    assert figures.top1 == pytest.approx(100 / 3)
-    assert figures.top5 == pytest.approx(200 / 3)
-    assert FIRST.top5 == 100  # two classes: the class is always among the first two
+    assert figures.head().top1 == pytest.approx(100 / 3)
+    assert figures.head().top5 == pytest.approx(200 / 3)
+    assert FIRST.head().top5 == 100  # two classes: the class is always among the first two
 
 
 def test_nearest_mean_as_a_ranking_and_as_the_nearest_class_alone() -> None:
     true = np.array([0, 1, 2, 3, 4, 5])
     top = np.tile(np.arange(6), (6, 1))
     ranked = phase_figures(Predictions(true, top, np.roll(top, -1, axis=1)), (3, 3))
-    assert ranked.nme_top1 == pytest.approx(100 / 6)  # all are called class 1
-    assert ranked.nme_top5 == pytest.approx(500 / 6)  # class 0 comes sixth
+    assert ranked.head("nearest").top1 == pytest.approx(100 / 6)  # all are called class 1
+    assert ranked.head("nearest").top5 == pytest.approx(500 / 6)  # class 0 comes sixth
     alone = phase_figures(Predictions(true, top, np.ones(6, np.int64)), (3, 3))
-    assert alone.nme_top1 == ranked.nme_top1
-    assert math.isnan(alone.nme_top5)
+    assert alone.head("nearest").top1 == ranked.head("nearest").top1
+    assert math.isnan(alone.head("nearest").top5)
     assert alone.by_phase("nearest") == pytest.approx([100 / 3, 0])
-    assert (alone.nme_old, alone.nme_new) == pytest.approx((100 / 3, 0))
+    assert (alone.head("nearest").old, alone.head("nearest").new) == pytest.approx((100 / 3, 0))
     assert (alone.to_record()["nme_old"], alone.to_record()["nme_new"]) == (33.3333, 0)
-    assert math.isnan(FIRST.nme_top1)
-    assert math.isnan(FIRST.nme_old)
-    assert math.isnan(FIRST.nme_new)
+    assert math.isnan(FIRST.head("nearest").top1)
+    assert math.isnan(FIRST.head("nearest").old)
+    assert math.isnan(FIRST.head("nearest").new)
 
 
 def test_accuracy_matrix_forgetting_and_transfer_by_hand() -> None:
@@ -125,7 +125,7 @@ def test_record_is_a_line_of_plain_numbers() -> None:
     memory = MemoryFigures(
         bytes=2048, real=3, prompt=24, units=4.0, real_by_class=(3, 0, 0), prompt_by_class=(0, 12, 12)
     )
-    record = run(FIRST, SECOND).to_record(memory)
+    record = run(FIRST, SECOND).to_record(memory.to_record())
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert record["phase"] == 1
     assert record["classes"] == 3
@@ -199,15 +199,15 @@ def test_counts_agree_with_counting_image_by_image(evaluation: tuple[tuple[int, 
     figures = phase_figures(given_, groups)
     origin = [phase for phase, size in enumerate(groups) for _ in range(size)]
     pairs = list(zip(given_.true.tolist(), given_.top.tolist(), strict=True))
-    assert figures.top1 == pytest.approx(100 * sum(t == r[0] for t, r in pairs) / len(pairs))
-    assert figures.top5 == pytest.approx(100 * sum(t in r[:5] for t, r in pairs) / len(pairs))
-    for phase, accuracy in enumerate(figures.accuracy_by_phase):
+    assert figures.head().top1 == pytest.approx(100 * sum(t == r[0] for t, r in pairs) / len(pairs))
+    assert figures.head().top5 == pytest.approx(100 * sum(t in r[:5] for t, r in pairs) / len(pairs))
+    for phase, accuracy in enumerate(figures.by_phase()):
         own = [t == r[0] for t, r in pairs if origin[t] == phase]
         assert accuracy == pytest.approx(100 * sum(own) / len(own)) if own else math.isnan(accuracy)
     # top-1 is the mean of the groups' accuracies, each weighted by its images
     images = [sum(origin[t] == phase for t, _ in pairs) for phase in range(len(groups))]
-    weighed = sum(a * n for a, n in zip(figures.accuracy_by_phase, images, strict=True) if n)
-    assert figures.top1 == pytest.approx(weighed / len(pairs))
+    weighed = sum(a * n for a, n in zip(figures.by_phase(), images, strict=True) if n)
+    assert figures.head().top1 == pytest.approx(weighed / len(pairs))
 
 
 @settings(deadline=None)
@@ -219,7 +219,8 @@ def test_figures_do_not_depend_on_the_order_of_the_images(evaluation: tuple[tupl
     shuffled = Predictions(given_.true[order], given_.top[order], given_.nearest[order])
     ours, theirs = phase_figures(given_, groups), phase_figures(shuffled, groups)
     assert (ours.linear.confusion == theirs.linear.confusion).all()
-    assert (ours.top1, ours.top5, ours.nme_top1) == (theirs.top1, theirs.top5, theirs.nme_top1)
+    assert ours.head()[:2] == theirs.head()[:2]
+    assert ours.head("nearest").top1 == theirs.head("nearest").top1
 
 
 def test_saved_counts_give_every_figure_back_to_the_digit(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_recorded_seeds_into_a_folder_named_after_the_file(
     with Image.open(out / "fish/002_seed01.jpg") as image:
         assert image.size == draw_picture("fish", "train", 2, size=64).shape[1::-1]
     again = _run(escx)
-    assert again.stdout == "memory: 0 images made, 13 files were there\n"
+    assert again.stdout == "memory: 0 images made, 13 files existed\n"
     assert "regenerator" not in again.stderr
 
 
@@ -115,12 +115,12 @@ def test_quiet_says_nothing(escx: Path, tmp_path: Path) -> None:
         (("--limit", "0"), "--limit"),
         (("--workers", "0"), "--workers"),
         (("--regenerator", "harmonik"), "did you mean 'harmonic'"),
-        (("--steps", "20"), "--steps means nothing to the harmonic regenerator"),
-        (("--device", "cuda"), "--device means nothing to the harmonic regenerator"),
+        (("--steps", "20"), "--steps 20: the harmonic regenerator has no such setting"),
+        (("--device", "cuda"), "--device cuda: the harmonic regenerator has no such setting"),
         (("--batch-size", "many"), "--batch-size"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_exit_code_2(
+def test_invalid_options_are_one_line_and_exit_code_2(
     options: tuple[str, ...], said: str, escx: Path, tmp_path: Path
 ) -> None:
     result = _run(escx, "--out", tmp_path / "out", *options)

@@ -133,7 +133,7 @@ def test_print_config(tmp_path: Path) -> None:
         (["--budget", "many"], 2, "--budget many: write 200KB, 20KB/class, 20units/class or 2000units"),
         (["--keep", "30% original"], 2, "shares must add up to 100%"),
         (["--epochs", "0"], 2, "--epochs 0: give a whole number of at least 1"),
-        (["--set", "blur=-1"], 2, "--blur -1: give a number of at least 0"),
+        (["--set", "blur=-1"], 2, "--blur -1: give a number from 0 to 655.35"),
         (["--set", "method.epochs=0"], 2, "method.epochs"),
         (["--set", "blur"], 2, "write KEY=VALUE"),
         (["--resume", "run", "--continue", "run"], 2, "not both"),

@@ -64,7 +64,7 @@ def test_halving_after_thirty_one_runs() -> None:
     # Runs of one pixel: white values are 1 and then 0s. After 31 runs the count is 32 and both are halved; the map
     # must still come back, and the second implementation must agree on where k falls.
     edges = row("01" * 200 + "0" * 50 + "1")
-    assert (decode(encode_edges(edges), shape_of(edges), 1) == edges).all()
+    assert (decode(encode_edges(edges, "rle"), shape_of(edges), 1) == edges).all()
 
 
 @settings(max_examples=300, deadline=None)
@@ -114,7 +114,7 @@ def test_alternating_pixels_after_a_long_run_outgrow_the_first_buffer() -> None:
 
 def test_every_byte_that_is_not_zero_is_an_edge() -> None:
     canny = np.array([[0, 255, 255, 0, 255]], np.uint8)
-    assert encode_edges(canny.view(np.bool_)) == encode_edges(canny > 0)
+    assert encode_edges(canny.view(np.bool_), "rle") == encode_edges(canny > 0, "rle")
 
 
 @pytest.mark.parametrize(

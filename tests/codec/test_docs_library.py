@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import escort_codec
-from escort_codec import Exemplar, Reader, Writer
-from escort_codec.container.parts import extract, merge, split
+from escort_codec import Exemplar, Reader, Writer, extract, merge, split
 from tests.helpers import check_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
@@ -24,7 +23,7 @@ def test_every_example_gives_what_the_page_shows(tmp_path: Path, monkeypatch: py
     check_page(PAGE, more_than=40)
 
 
-INTERNAL = {"file", "state", "block", "blocks"}  # for the container's own modules, as Reader says
+INTERNAL = {"file", "state", "block", "blocks"}  # for the modules of the container, as Reader says
 
 
 def public(kind: type) -> set[str]:
@@ -37,6 +36,11 @@ def public(kind: type) -> set[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
     }
     return {name for name in names if not name.startswith("_")} - INTERNAL
+
+
+def test_the_page_imports_from_the_package_alone() -> None:
+    modules = set(re.findall(r"(?:from|import) (escort\w*[\w.]*)", PAGE.read_text("utf-8")))
+    assert modules == {"escort_codec"}
 
 
 def test_every_public_name_has_an_example() -> None:

@@ -142,7 +142,10 @@ def test_two_processes_make_every_missing_image_once(tiny_sd: Path, tmp_path: Pa
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     program = [
         "-m",
-        "escort_codec.regenerate",
+        "escort_cli",
+        "decode",
+        "--regenerator",
+        "controlnet",
         *arguments(tiny_sd, file, shared, "--seeds", "0,7", "--batch-size", "3"),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -222,5 +225,5 @@ def test_a_process_that_died_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("Connection closed by peer")
 
     monkeypatch.setattr(torch.distributed, "gather_object", closed)
-    with pytest.raises(EscortError, match="another one ended"):
+    with pytest.raises(EscortError, match="another process ended early"):
         Processes(0, 2).gather(1)

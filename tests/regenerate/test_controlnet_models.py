@@ -14,7 +14,6 @@ import torch
 
 from escort_codec.errors import ModelError
 from escort_codec.exemplar import Exemplar
-from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet.models import (
     DEFAULT_MODEL,
     ModelChoice,
@@ -24,6 +23,7 @@ from escort_codec.regenerate.controlnet.models import (
     resolved_revision,
     split_revision,
 )
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 from tests.regenerate.single_file import write_single_file
 
@@ -36,7 +36,7 @@ def exemplar() -> Exemplar:
 
 
 def image_with(model: str, controlnet: str | None) -> Any:
-    options = Options(model=model, controlnet=controlnet, steps=1, resolution=64, device="cpu")
+    options = ControlNetOptions(model=model, controlnet=controlnet, steps=1, resolution=64, device="cpu")
     with ControlNetRegenerator(options) as one:
         return one.image(exemplar(), 0)
 
@@ -76,7 +76,7 @@ def cache(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_a_hub_id_comes_from_the_cache(cache: Path, expected: Any) -> None:
     for model, controlnet in (("org/tiny", "org/tiny-canny"), ("org/tiny@v1", f"org/tiny-canny@{COMMIT}")):
         assert same(image_with(model, controlnet), expected)
-        with ControlNetRegenerator(Options(model=model, controlnet=controlnet, device="cpu")) as one:
+        with ControlNetRegenerator(ControlNetOptions(model=model, controlnet=controlnet, device="cpu")) as one:
             recipe = one.recipe(exemplar())
         assert (recipe.model, recipe.model_revision) == ("org/tiny", COMMIT)
         assert (recipe.controlnet, recipe.controlnet_revision) == ("org/tiny-canny", COMMIT)
@@ -91,7 +91,7 @@ def test_what_is_not_in_the_cache_is_named_with_how_to_get_it(cache: Path) -> No
     assert "'hf download org/tiny --revision v2' ('huggingface-cli download' in old versions)" in said
     said = refusal_of("org/tiny", None)  # the default ControlNet of its class
     assert said.startswith("the ControlNet lllyasviel/sd-controlnet-canny was not found")
-    assert "name a folder with --controlnet" in said
+    assert "name a folder with `controlnet`" in said
 
 
 @pytest.mark.parametrize("name", ["control_sd15_canny.pth", "control_sd15_canny.safetensors"])

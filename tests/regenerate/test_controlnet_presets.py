@@ -14,8 +14,8 @@ from escort_codec.edges import generation_size, short_side
 from escort_codec.errors import EscortError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Options
 from escort_codec.regenerate.controlnet import settings
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import (
     control_image,
     full_prompt,
@@ -23,7 +23,7 @@ from escort_codec.regenerate.controlnet.presets import (
     presets,
     to_source_size,
 )
-from escort_codec.regenerate.controlnet.settings import Resolved, check_options, resolve
+from escort_codec.regenerate.controlnet.settings import Resolved, resolve
 
 HIRES = [  # source (h, w), generated (H, W)
     ((512, 512), (512, 512)),
@@ -151,7 +151,7 @@ def exemplar(prompt: str = "cat", recipe: Recipe | None = None, **more: Any) -> 
 
 
 def settled(one: Exemplar, **options: Any) -> Resolved:
-    return resolve(one, Options(**options), lambda: "fp32")
+    return resolve(one, ControlNetOptions(**options), lambda: "fp32")
 
 
 def test_the_hires_preset_fills_the_recipe() -> None:
@@ -244,7 +244,7 @@ def test_the_hint_is_used_where_it_is_asked_for() -> None:
     "recipe",
     [Recipe(preset="none"), Recipe(scheduler="euler"), Recipe(steps=0), Recipe(dtype="int8"), Recipe(resolution=9)],
 )
-def test_a_recipe_that_cannot_be_meant_fails_its_exemplar(recipe: Recipe) -> None:
+def test_a_recipe_that_is_not_valid_fails_its_exemplar(recipe: Recipe) -> None:
     with pytest.raises(RegenerationError, match=r"cat/a\.jpg"):
         settled(exemplar(recipe=recipe))
 
@@ -272,9 +272,9 @@ def test_a_real_exemplar_is_an_image_already() -> None:
         {"hint_strength": 0.1, "steps": 5},
     ],
 )
-def test_options_that_cannot_be_meant(values: dict[str, Any]) -> None:
+def test_options_that_are_not_valid(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        check_options(Options(**values))
+        ControlNetOptions(**values)
 
 
 @pytest.mark.parametrize("name", ["@v1", "a/b@"])

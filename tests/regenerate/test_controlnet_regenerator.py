@@ -16,16 +16,17 @@ from safetensors.torch import load_file, save_file
 from escort_codec.errors import ModelError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Job, Options, Regenerated
+from escort_codec.regenerate.base import Job, Regenerated
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 
 TOLERANCE = 1  # of 255: the same sums in another order may fall to the other side of a whole number
 
 
-def options_of(folder: Path, **values: Any) -> Options:
+def options_of(folder: Path, **values: Any) -> ControlNetOptions:
     given: dict[str, Any] = {"steps": 2, "resolution": 64, "device": "cpu", "dtype": "fp32", "batch_size": 4}
     places = {"model": str(folder / "model"), "controlnet": str(folder / "controlnet")}
-    return Options(**(places | given | values))
+    return ControlNetOptions(**(places | given | values))
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +112,12 @@ def test_the_recipe_says_what_was_used(regenerator: ControlNetRegenerator, tiny_
     assert again.digest == recipe.digest
     edges = exemplar(0).edges
     stored = Exemplar.from_edges(edges, label="cat", name="0.jpg", recipe=again, coding="packed")
-    with ControlNetRegenerator(Options(device="cpu")) as bare:
+    with ControlNetRegenerator(ControlNetOptions(device="cpu")) as bare:
         assert bare.recipe(stored) == recipe
 
 
 def test_nothing_is_loaded_for_a_recipe_or_for_no_jobs() -> None:
-    with ControlNetRegenerator(Options(model="nobody/nothing", device="cpu")) as bare:
+    with ControlNetRegenerator(ControlNetOptions(model="nobody/nothing", device="cpu")) as bare:
         assert bare.recipe(exemplar(0)).model == "nobody/nothing"
         assert list(bare.regenerate([])) == []
         assert bare.session.seconds["load"] == 0
@@ -174,7 +175,7 @@ def test_an_image_that_does_not_fit_at_all_is_named(tiny_sd: Path, monkeypatch: 
         monkeypatch.setattr(unet, "forward", cannot_hold(0, unet.forward))
         results = list(one.regenerate([Job(exemplar(i), 0) for i in range(3)]))
     assert len(results) == 3
-    assert all("does not fit" in str(result.error) and "--resolution" in str(result.error) for result in results)
+    assert all("does not fit" in str(result.error) and "`resolution`" in str(result.error) for result in results)
 
 
 # half precision, and values that are not finite
@@ -289,7 +290,7 @@ def test_two_models_in_one_file_are_used_in_turn(tiny_sd: Path, tiny_sdxl: Path)
         recipe = Recipe(model=str(folder / "model"), controlnet=str(folder / "controlnet"))
         return replace(exemplar(0), recipe=recipe)
 
-    given = Options(steps=1, resolution=64, device="cpu", batch_size=2)
+    given = ControlNetOptions(steps=1, resolution=64, device="cpu", batch_size=2)
     with ControlNetRegenerator(given) as one:
         results = list(one.regenerate([Job(made_with(folder), 0) for folder in (tiny_sd, tiny_sdxl)]))
     assert [result.recipe.model for result in results] == [str(tiny_sd / "model"), str(tiny_sdxl / "model")]
@@ -307,7 +308,7 @@ def test_a_device_that_is_not_here(tiny_sd: Path) -> None:
 
 def test_a_model_that_is_missing_ends_the_run() -> None:
     with (
-        ControlNetRegenerator(Options(model="nobody/nothing", device="cpu")) as one,
+        ControlNetRegenerator(ControlNetOptions(model="nobody/nothing", device="cpu")) as one,
         pytest.raises(ModelError, match="hf download nobody/nothing"),
     ):
         one.image(exemplar(0), 0)

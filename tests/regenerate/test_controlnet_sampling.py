@@ -13,9 +13,10 @@ import torch
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, encode_hint
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Job, Options
+from escort_codec.regenerate.base import Job
 from escort_codec.regenerate.controlnet.loading import Loaded, load, quiet_libraries
 from escort_codec.regenerate.controlnet.models import ModelChoice
+from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.pictures import Picture, prepare
 from escort_codec.regenerate.controlnet.presets import enlarged_hint, guess_scales
 from escort_codec.regenerate.controlnet.prompts import Embeddings
@@ -64,7 +65,7 @@ def exemplar(number: int = 0, prompt: str = "cat", hint: bool = False, recipe: R
 
 
 def ready(one: Exemplar, seed: int = 0, **options: Any) -> tuple[Settings, Picture]:
-    found = resolve(one, Options(**({"resolution": 64} | options)), lambda: "fp32")
+    found = resolve(one, ControlNetOptions(**({"resolution": 64} | options)), lambda: "fp32")
     return found.settings, prepare(Job(one, seed), found)
 
 
@@ -164,7 +165,7 @@ def embedded(loaded: Loaded, text: str) -> Any:
 
 def test_the_hires_call(tiny_sd: Path, calls: list[dict[str, Any]]) -> None:
     jobs = [Job(exemplar(0, "cat"), 3), Job(exemplar(1, "dog"), 5)]
-    options = Options(model=str(tiny_sd / "model"), controlnet=str(tiny_sd / "controlnet"), device="cpu")
+    options = ControlNetOptions(model=str(tiny_sd / "model"), controlnet=str(tiny_sd / "controlnet"), device="cpu")
     with ControlNetRegenerator(options) as regenerator:
         results = list(regenerator.regenerate(jobs))
         loaded = regenerator.session._in_use()[0]

@@ -16,12 +16,12 @@ from escort_codec.coding import EdgeMap
 from escort_codec.errors import RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
-from escort_codec.regenerate import DEFAULT, Job, Options, RGBImage, regenerators
+from escort_codec.regenerate import DEFAULT, Job, RGBImage, make_regenerator, regenerators
 from escort_codec.regenerate import harmonic as module
-from escort_codec.regenerate.harmonic import Harmonic, Scene, Solver
+from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions, Scene, Solver
 from escort_codec.regenerate.variation import MODES, TO_YCC, WARP, Variation, _field, plain_hint, resized, warp
 
-ONE = Options(workers=1)
+ONE = HarmonicOptions(workers=1)
 STILL = Variation(1, 0, 1, (0, 0), 0, np.zeros((2, MODES, MODES), np.float32), np.zeros((MODES, MODES), np.float32),
                   np.random.default_rng(0))  # fmt: skip
 
@@ -53,7 +53,8 @@ def _as_it_is(exemplar: Exemplar, solver: Solver | None = None) -> RGBImage:
 
 def test_it_is_the_default_and_needs_no_torch() -> None:
     assert DEFAULT == "harmonic"
-    assert regenerators.get(DEFAULT)(Options()).name == "harmonic"
+    assert regenerators.get(DEFAULT)() is Harmonic
+    assert make_regenerator(DEFAULT).name == "harmonic"
 
 
 def test_outlines_are_as_sharp_as_the_edge_map() -> None:
@@ -156,7 +157,7 @@ def test_the_same_seed_is_the_same_to_the_bit_whatever_runs_beside_it() -> None:
     exemplars = [_exemplar(_scene()), _exemplar(_scene()[:, :90].copy(), hint=False), _exemplar(_scene()[::2].copy())]
     jobs = [Job(e, s, key=(i, s)) for i, e in enumerate(exemplars) for s in range(3)]
     alone = {job.key: Harmonic(ONE).image(job.exemplar, job.seed).tobytes() for job in jobs}
-    several = {r.job.key: r for r in Harmonic(Options(workers=3)).regenerate(reversed(jobs))}
+    several = {r.job.key: r for r in Harmonic(HarmonicOptions(workers=3)).regenerate(reversed(jobs))}
     assert {key: r.image.tobytes() for key, r in several.items() if r.image is not None} == alone
     assert len(set(alone.values())) == len(jobs)
 
@@ -299,7 +300,7 @@ def test_jobs_are_taken_a_few_at_a_time() -> None:
             taken += 1
             yield Job(exemplar, seed)
 
-    results = Harmonic(Options(workers=2)).regenerate(jobs())
+    results = Harmonic(HarmonicOptions(workers=2)).regenerate(jobs())
     next(results)
     assert taken < 100
     threads = threading.active_count()
@@ -308,7 +309,7 @@ def test_jobs_are_taken_a_few_at_a_time() -> None:
 
 
 def test_stop_ends_after_the_images_in_flight() -> None:
-    regenerator = Harmonic(Options(workers=2))
+    regenerator = Harmonic(HarmonicOptions(workers=2))
     exemplar = _exemplar(_scene()[:40, :40].copy())
     made = 0
     for result in regenerator.regenerate(Job(exemplar, seed) for seed in range(1000)):
@@ -325,7 +326,16 @@ def test_the_recipe_names_the_method_and_nothing_of_a_diffusion_model() -> None:
     assert dict(recipe.extra)["harmonic"] == module.VERSION
 
 
-@pytest.mark.parametrize("options", [Options(device="cuda"), Options(steps=20), Options(use_hint=True)])
-def test_options_of_others_are_refused(options: Options) -> None:
-    with pytest.raises(UsageError, match="means nothing to the harmonic"):
-        Harmonic(options)
+@pytest.mark.parametrize("options", [{"device": "cuda"}, {"steps": 20}, {"use_hint": True}])
+def test_options_of_others_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="the harmonic regenerator has no such setting") as caught:
+        make_regenerator("harmonic", options)
+    assert (caught.value.setting,) == tuple(options)
+
+
+def test_a_near_option_is_offered_and_values_are_checked() -> None:
+    with pytest.raises(UsageError, match="did you mean 'workers'"):
+        make_regenerator("harmonic", {"worker": 2})
+    with pytest.raises(UsageError, match="workers = 0: "):
+        make_regenerator("harmonic", {"workers": 0})
+    assert make_regenerator("harmonic", {"workers": "2"}).workers == 2  # type: ignore[attr-defined]

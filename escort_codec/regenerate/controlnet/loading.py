@@ -223,7 +223,7 @@ def _check_pair(unet: Any, controlnet: Any, model: str, name: str) -> None:
         if unet.config[key] != controlnet.config[key]:
             raise ModelError(
                 f"the ControlNet {name} is not for {model}: its {key} is {controlnet.config[key]}, the model's "
-                f"{unet.config[key]}; choose one made for this kind of model with --controlnet"
+                f"{unet.config[key]}; choose a `controlnet` made for this kind of model"
             )
 
 
@@ -260,7 +260,7 @@ def _missing(what: str, name: str, revision: str | None, option: str, exc: Excep
 
     at = f" at revision {revision}" if revision else ""
     if name.startswith(".") or not HUB_ID.fullmatch(name):
-        return f"the {what} {name} was not found: no such folder or file; {option} takes one, or a Hub id as org/name"
+        return f"the {what} {name} was not found: no such folder or file; `{option}` takes one, or a Hub id as org/name"
     asked = (
         "the Hub was not asked as HF_HUB_OFFLINE is set"
         if constants.is_offline_mode()
@@ -270,5 +270,5 @@ def _missing(what: str, name: str, revision: str | None, option: str, exc: Excep
     return (
         f"the {what} {name}{at} was not found: no folder or file of that name, not in the cache "
         f"{constants.HF_HUB_CACHE}, and {asked}; get it with '{get}' ('huggingface-cli download' in old versions), "
-        f"or name a folder with {option}"
+        f"or name a folder with `{option}`"
     )

@@ -118,7 +118,7 @@ def family_of_index(index: Path, name: str) -> Family:
         return "sdxl"
     if str(kind).startswith("StableDiffusion") and "3" not in str(kind):
         return "sd"
-    raise ModelError(f"{name} is a {kind}: --model takes Stable Diffusion 1, 2 or XL")
+    raise ModelError(f"{name} is a {kind}: `model` takes Stable Diffusion 1, 2 or XL")
 
 
 def default_controlnet(name: str, family: Family) -> str:

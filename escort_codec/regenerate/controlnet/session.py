@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Session:
+class ModelSession:
     """One model at a time on one device.
 
     ``seconds`` counts what is not image making: ``load``, and ``warm_up`` (measuring the batch size, compiling).
@@ -51,7 +51,7 @@ class Session:
         return self._device
 
     def default_dtype(self) -> str:
-        """What ``--dtype auto`` is here."""
+        """The dtype that "auto" stands for on this device."""
         from escort_codec.regenerate.controlnet.device import default_dtype
 
         return default_dtype(self.device)

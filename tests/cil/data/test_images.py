@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import escort_codec.source
 from escort_cil.augment import Transform, transforms
 from escort_cil.data.decoding import Source, Square
 from escort_cil.data.images import DecodedImages
@@ -29,6 +28,7 @@ from escort_codec.export.plan import Choice, make_plan
 from escort_codec.export.tree import Saving, prepare_tree, write_tree
 from escort_codec.options import EncodeOptions
 from escort_codec.regenerate import make_regenerator
+from escort_codec.source import image as source_image
 from escort_codec.source import scan
 from tests.cil.run_folders import draw_picture
 from tests.cil.small_runs import logged, quick
@@ -38,13 +38,13 @@ from tests.cil.small_runs import logged, quick
 def decodes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each image file's pixels were decoded, by a hash of the file."""
     counts: Counter[str] = Counter()
-    decode = escort_codec.source._upright_rgb
+    decode = source_image._load
 
-    def counted(image: Any) -> Image.Image:
-        counts[hashlib.sha256(image.fp.getvalue()).hexdigest()] += 1
-        return decode(image)
+    def counted(data: bytes, *options: Any) -> Image.Image:
+        counts[hashlib.sha256(data).hexdigest()] += 1
+        return decode(data, *options)
 
-    monkeypatch.setattr(escort_codec.source, "_upright_rgb", counted)
+    monkeypatch.setattr(source_image, "_load", counted)
     return counts
 
 

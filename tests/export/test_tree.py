@@ -4,15 +4,15 @@ import errno
 import io
 import json
 import os
+import stat
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from escort_codec.regenerate.files import make_folder, sweep, write_beside
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,14 +21,15 @@ import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export.manifest import Entry, ManifestWriter, read_manifest, repair
-from escort_codec.export.names import LONGEST, Names, fold, safe_part
-from escort_codec.export.plan import Choice, Plan, Task, make_plan
-from escort_codec.export.tree import Outcome, Saving, Watch, encode_image, prepare_tree, write_tree
+from escort_codec.export.manifest import ManifestEntry, ManifestWriter, read_manifest, repair
+from escort_codec.export.plan import Choice, ExportPlan, Task, make_plan
+from escort_codec.export.tree import Outcome, Saving, encode_image, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
+from escort_codec.names import LONGEST, SafeNames, fold, make_folder, safe_part
+from escort_codec.progress import Progress
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate import Job, Options, Regenerated, Regenerator
-from escort_codec.regenerate.harmonic import Harmonic
+from escort_codec.regenerate import Job, Regenerated, Regenerator
+from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
 
 EDGES = np.zeros((12, 16), bool)
 EDGES[3:9, 5] = EDGES[3, 5:11] = True
@@ -54,9 +55,9 @@ def _escx(path: Path, exemplars: Iterable[Exemplar]) -> Reader:
 
 def _decode(
     reader: Reader, out: Path, choice: Choice | None = None, regenerator: Regenerator | None = None, **more: Any
-) -> tuple[Plan, Outcome]:
+) -> tuple[ExportPlan, Outcome]:
     choice = choice or Choice()
-    regenerator = regenerator or Harmonic(Options(workers=1))
+    regenerator = regenerator or Harmonic(HarmonicOptions(workers=1))
     plan = make_plan(reader, out, choice, regenerator)
     prepare_tree(out)
     return plan, write_tree(reader, out, plan.tasks, regenerator, Saving(choice.format), **more)
@@ -94,7 +95,7 @@ def test_the_tree_of_a_small_file(tmp_path: Path) -> None:
     with Image.open(tmp_path / "out/cat/a_seed01.jpg") as image:
         assert image.format == "JPEG"
         assert image.size == (16, 12)
-        made = Harmonic(Options(workers=1)).image(reader["cat/a.jpg"], 1)
+        made = Harmonic(HarmonicOptions(workers=1)).image(reader["cat/a.jpg"], 1)
         assert np.abs(np.asarray(image, int) - made).mean() < 6
 
 
@@ -143,7 +144,7 @@ def test_formats(file_format: str, pillow: str) -> None:
 @pytest.mark.parametrize(
     "options", [("bmp", None), ("png", 90), ("jpg", 0), ("webp", 101), ("jpg", None, 0), ("JPG", None)]
 )
-def test_savings_that_cannot_be_meant(options: tuple[Any, ...]) -> None:
+def test_savings_that_are_not_valid(options: tuple[Any, ...]) -> None:
     with pytest.raises(UsageError):
         Saving(*options)
 
@@ -151,7 +152,7 @@ def test_savings_that_cannot_be_meant(options: tuple[Any, ...]) -> None:
 # Resume
 
 
-def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+def test_existing_files_are_not_made_again(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(), _prompt(name="b.jpg"), _real()])
     out = tmp_path / "out"
     _decode(reader, out, Choice(seeds=(0,)))
@@ -165,7 +166,7 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert sorted(line["image"] for line in _lines(out)) == _files(out)
 
 
-def test_nothing_is_opened_where_nothing_is_missing(tmp_path: Path) -> None:
+def test_nothing_is_opened_if_nothing_is_missing(tmp_path: Path) -> None:
     class Lazy(Harmonic):
         def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
             raise AssertionError("the regenerator was started")
@@ -202,7 +203,7 @@ def test_another_regenerators_images_are_not_mixed_in(tmp_path: Path) -> None:
     assert {line["regenerator"] for line in _lines(tmp_path / "out")} == {"other"}
 
 
-def test_another_recipe_is_said(tmp_path: Path) -> None:
+def test_another_recipe_is_reported(tmp_path: Path) -> None:
     class Stepped(Harmonic):
         steps = 20
 
@@ -216,14 +217,14 @@ def test_another_recipe_is_said(tmp_path: Path) -> None:
     stepped.steps = 50
     plan = make_plan(reader, tmp_path / "out", Choice(), stepped)
     assert plan.tasks == []
-    assert plan.notes[0].startswith("2 images that are there were made with another recipe")
+    assert plan.notes[0].startswith("2 existing images were made with another recipe")
 
 
 # The manifest
 
 
-def _entry(image: str, **more: Any) -> Entry:
-    return Entry(image, "cat/a", "cat", 0, **more)
+def _entry(image: str, **more: Any) -> ManifestEntry:
+    return ManifestEntry(image, "cat/a", "cat", 0, **more)
 
 
 def test_a_torn_line_a_second_line_and_a_lost_image_are_put_right(tmp_path: Path) -> None:
@@ -306,7 +307,7 @@ def test_choosing_a_part(tmp_path: Path) -> None:
         {"images": False},
     ],
 )
-def test_choices_that_cannot_be_meant(choice: dict[str, Any], tmp_path: Path) -> None:
+def test_choices_that_are_not_valid(choice: dict[str, Any], tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     with pytest.raises(UsageError) as caught:
         make_plan(reader, tmp_path / "out", Choice(**choice))
@@ -326,13 +327,13 @@ def test_exemplars_without_seeds(tmp_path: Path) -> None:
     assert [task.path for task in plan.tasks] == ["cat/b_seed01.jpg"]
     assert plan.notes[0].startswith("1 exemplars record no seeds")
     lone = _escx(tmp_path / "n.escx", [_prompt(seeds=())])
-    with pytest.raises(UsageError, match="--seeds 0-4"):
+    with pytest.raises(UsageError, match="give `seeds`, such as 0-4"):
         make_plan(lone, tmp_path / "out", Choice())
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_shares_are_all_tasks_and_none_twice(tasks: int, world: int) -> None:
-    plan = Plan([Task(n // 3, "image", str(n), n % 3) for n in range(tasks)])
+    plan = ExportPlan([Task(n // 3, "image", str(n), n % 3) for n in range(tasks)])
     shares = [plan.share(rank, world) for rank in range(world)]
     assert [task for share in shares for task in share] == plan.tasks
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -398,7 +399,7 @@ def test_long_parts_stay_distinct_and_fit() -> None:
 
 
 def test_names_that_only_differ_where_file_systems_do_not_look() -> None:
-    names = Names(["Cat", "cat", "manifest.jsonl", "CON", "con"])
+    names = SafeNames(["Cat", "cat", "manifest.jsonl", "CON", "con"])
     assert names.stem("Cat", "a.jpg", 0) == "Cat/a"
     assert names.stem("cat", "a.jpg", 1) == "cat~2/a"
     assert names.stem("manifest.jsonl", "a.jpg", 2) == "manifest.jsonl~2/a"
@@ -415,7 +416,7 @@ def test_names_that_only_differ_where_file_systems_do_not_look() -> None:
 
 
 def test_a_real_file_never_takes_a_prompts_name() -> None:
-    names = Names(["c"])
+    names = SafeNames(["c"])
     assert names.stem("c", "a.jpg", 0) == "c/a"
     assert names.file("c", "a_seed00.jpg", 1, "") == "c/a_seed00~real.jpg"
     assert names.file("c", "a_EDGES.png", 2, "") == "c/a_EDGES~real.png"
@@ -433,7 +434,7 @@ NAME = st.text(st.sampled_from("aAeEé\u0301bſsı.~ 2/_") | st.characters(), mi
 @given(st.lists(st.tuples(NAME, st.booleans()), max_size=20))
 @settings(max_examples=150, deadline=None)
 def test_all_files_are_distinct_and_inside(given_names: list[tuple[str, bool]]) -> None:
-    names = Names(["c"])
+    names = SafeNames(["c"])
     written: list[str] = []
     for number, (name, real) in enumerate(given_names):
         if real:
@@ -482,16 +483,15 @@ def test_links_in_the_tree_are_refused(link: str, tmp_path: Path) -> None:
     assert list(outside.iterdir()) == []
 
 
-def test_a_link_that_appears_while_writing_is_refused_too(tmp_path: Path) -> None:
+def test_a_link_that_appears_while_writing_is_refused_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     plan = make_plan(reader, tmp_path / "out", Choice(), Harmonic())
     prepare_tree(tmp_path / "out")
     (tmp_path / "outside").mkdir()
     (tmp_path / "out/cat").symlink_to(tmp_path / "outside", target_is_directory=True)
-    said: list[str] = []
-    outcome = write_tree(reader, tmp_path / "out", plan.tasks, Harmonic(), Saving(), watch=Watch(fail=said.append))
+    outcome = write_tree(reader, tmp_path / "out", plan.tasks, Harmonic(), Saving())
     assert outcome.failed == 2
-    assert "symbolic link" in said[0]
+    assert "symbolic link" in caplog.messages[0]
     assert list((tmp_path / "outside").iterdir()) == []
 
 
@@ -513,19 +513,30 @@ def test_a_file_where_the_folder_belongs(tmp_path: Path) -> None:
         make_plan(reader, tmp_path / "other", Choice())
 
 
-def test_a_failed_image_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+class Counter(Progress):
+    """Counts, and calls ``then`` after each."""
+
+    def __init__(self, then: Callable[[int], None] = lambda done: None) -> None:
+        self.done = 0
+        self._then = then
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        self._then(self.done)
+
+
+def test_a_failed_image_is_reported_and_the_rest_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     exemplars = [_prompt(), _prompt(name="bad.jpg", hint=b"\x10\0\0\x9d\x01\x2a\x10\0\x10\0"), _prompt(name="c.jpg")]
     reader = _escx(tmp_path / "m.escx", exemplars)
-    said: list[str] = []
-    done: list[None] = []
-    watch = Watch(lambda: done.append(None), said.append)
-    _, outcome = _decode(reader, tmp_path / "out", watch=watch)
-    assert (outcome.images, outcome.failed, len(done)) == (4, 2, 6)
-    assert [line.partition(":")[0] for line in sorted(said)] == ["cat/bad_seed00.jpg", "cat/bad_seed01.jpg"]
+    progress = Counter()
+    _, outcome = _decode(reader, tmp_path / "out", progress=progress)
+    assert (outcome.images, outcome.failed, progress.done) == (4, 2, 6)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert [line.partition(":")[0] for line in sorted(caplog.messages)] == ["cat/bad_seed00.jpg", "cat/bad_seed01.jpg"]
     assert sorted(line["image"] for line in _lines(tmp_path / "out")) == _files(tmp_path / "out")
 
 
-def test_a_damaged_block_is_reported_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_damaged_block_is_reported_once_and_the_rest_continues(tmp_path: Path) -> None:
     path = tmp_path / "m.escx"
     rng = np.random.default_rng(0)
     large = [
@@ -546,23 +557,24 @@ def test_a_damaged_block_is_reported_once_and_the_rest_goes_on(tmp_path: Path) -
     assert len(plan.tasks) == 700 - lost
 
 
-def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real_sync = os.fsync
     calls = 0
 
     def full(file: int) -> None:
         nonlocal calls
-        calls += 1
-        if calls in (2, 3):
+        calls += stat.S_ISREG(os.fstat(file).st_mode)  # folders are synced too
+        if calls in (2, 3) and stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real_sync(file)
 
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(3)])
     monkeypatch.setattr(os, "fsync", full)
-    said: list[str] = []
-    _, outcome = _decode(reader, tmp_path / "out", watch=Watch(fail=said.append))
+    _, outcome = _decode(reader, tmp_path / "out")
     assert (outcome.images, outcome.failed) == (4, 2)
-    assert "No space left" in said[0]
+    assert "No space left" in caplog.messages[0]
     assert len(_files(tmp_path / "out")) == 4
     monkeypatch.undo()
     plan, outcome = _decode(reader, tmp_path / "out")
@@ -580,7 +592,7 @@ def test_the_regenerators_own_failure_is_raised_and_what_was_made_stays(tmp_path
 
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(9)])
     with pytest.raises(RegenerationError, match="the model is gone"):
-        _decode(reader, tmp_path / "out", regenerator=Breaks(Options(workers=1)))
+        _decode(reader, tmp_path / "out", regenerator=Breaks(HarmonicOptions(workers=1)))
     assert len(_files(tmp_path / "out")) == 2
 
 
@@ -598,16 +610,14 @@ def test_a_fault_of_ours_is_not_swallowed(tmp_path: Path) -> None:
 def test_stop_ends_after_the_images_in_flight(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg", seeds=tuple(range(20))) for n in range(40)])
     stop = threading.Event()
-    regenerator = Harmonic(Options(workers=1))
-    done: list[None] = []
+    regenerator = Harmonic(HarmonicOptions(workers=1))
 
-    def advance() -> None:
-        done.append(None)
-        if len(done) == 5:
+    def after(done: int) -> None:
+        if done == 5:
             stop.set()
             regenerator.stop()
 
-    _, outcome = _decode(reader, tmp_path / "out", regenerator=regenerator, watch=Watch(advance, stop=stop))
+    _, outcome = _decode(reader, tmp_path / "out", regenerator=regenerator, progress=Counter(after), stop=stop)
     assert 5 <= outcome.images < 200
     assert len(_files(tmp_path / "out")) == outcome.images == len(_lines(tmp_path / "out"))
 
@@ -627,9 +637,11 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def hang(path: Path, data: bytes, before: object = None) -> None:
         go.wait(30)
 
-    monkeypatch.setattr("escort_codec.export.tree.write_beside", hang)
+    monkeypatch.setattr("escort_codec.export.tree.write_file", hang)
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg", seeds=tuple(range(20))) for n in range(10)])
-    thread = threading.Thread(target=_decode, args=(reader, tmp_path / "out", None, Counting(Options(workers=1))))
+    thread = threading.Thread(
+        target=_decode, args=(reader, tmp_path / "out", None, Counting(HarmonicOptions(workers=1)))
+    )
     thread.start()
     for _ in range(100):
         before = made
@@ -641,33 +653,7 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     thread.join()
 
 
-# Files
-
-
-def test_a_write_that_fails_leaves_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    write_beside(path, b"old")
-
-    def fail() -> None:
-        raise OSError("no")
-
-    with pytest.raises(OSError, match="no"):
-        write_beside(path, b"new", fail)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-
-
-def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    dead = 2**22 + 17  # above the largest process number of Linux and macOS
-    ours = f".escort-{os.getpid()}-0.partial"
-    for name in (f".escort-{dead}-3.partial", ours, ".escort-x-1.partial", "a.partial"):
-        (tmp_path / "cat" / name).write_bytes(b"x")
-    old = tmp_path / f".escort-{os.getpid()}-9.partial"
-    old.write_bytes(b"x")
-    os.utime(old, (0, 0))
-    sweep(tmp_path)
-    assert _files(tmp_path) == sorted([f"cat/{ours}", "cat/.escort-x-1.partial", "cat/a.partial"])
+# Folders
 
 
 def test_a_folder_is_made_but_not_through_a_file(tmp_path: Path) -> None:
