@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from escort_cil.networks.across import normalise_across
 from escort_codec.errors import ConfigError
 from escort_codec.processes import join, leave, local_rank, local_world
-
-T = TypeVar("T")
 
 
 class Devices:

@@ -16,7 +16,7 @@ from escort_cil.devices import Devices
 from escort_cil.metrics import TOP, Predictions
 from escort_cil.networks import GrowingNet, Output
 
-CHUNK_BYTES = 256 << 20  # pixels that are decoded at a time, where they are not kept
+CHUNK_BYTES = 256 << 20  # bytes of pixels that are decoded at a time, if they are not kept
 
 
 class Evaluator:
@@ -70,7 +70,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def distances(features: Tensor, means: Tensor) -> Tensor:
-    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite where there is none."""
+    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite if one is NaN."""
     unit = F.normalize(features.double(), eps=1e-8)
     squared = 2 - 2 * unit @ means.nan_to_num().T
     squared[:, means.isnan().any(dim=1)] = float("inf")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class TestSet:
     """Test images, decoded once when their class comes.
 
-    The view "real" needs the images alone; for "regenerated" and "both" each image's first copy is kept beside it, and
-    all three views are evaluated, the one asked for first. ``synthetic`` is for these images alone: their names may be
+    The view "real" needs only the images. For "regenerated" and "both" each image's first copy is stored as well, and
+    all three views are evaluated, the chosen one first. ``synthetic`` is for these images alone: their names may be
     those of training images. ``cache_bytes`` of the decoded images are kept in memory (None: all), the rest in a file
     in ``folder``.
     """

@@ -1,7 +1,7 @@
 """Batch normalisation over the batches of all processes.
 
-torch's own ``SyncBatchNorm`` is for GPUs alone. With the one here, several processes on CPUs that share a batch compute
-what one process computes of the whole batch, up to rounding.
+GPUs use torch's ``SyncBatchNorm``, which does not run on CPUs: there ``BatchNormAcross`` takes its place. Several
+processes that share a batch thus compute what one process computes from the whole batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -37,6 +37,15 @@ def sum_over_processes(values: Tensor) -> Tensor:
 class BatchNormAcross(nn.BatchNorm2d):
     """``BatchNorm2d`` whose statistics in training are those of all processes' images together."""
 
+    @classmethod
+    def of(cls, plain: nn.BatchNorm2d) -> BatchNormAcross:
+        """One with the weights and the statistics of ``plain``, shared and not copied."""
+        across = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
+        across.weight, across.bias = plain.weight, plain.bias
+        across.running_mean, across.running_var = plain.running_mean, plain.running_var
+        across.num_batches_tracked = plain.num_batches_tracked
+        return across.train(plain.training)
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) of this process, normalised."""
         if not self.training:
@@ -61,20 +70,12 @@ class BatchNormAcross(nn.BatchNorm2d):
 
 
 def normalise_across(network: nn.Module, *, gpu: bool) -> None:
-    """Makes every ``BatchNorm2d`` of a network one over all processes, keeping weights and statistics.
+    """Makes every ``BatchNorm2d`` inside a network one over all processes, with the same weights and statistics.
 
-    On GPUs it becomes torch's ``SyncBatchNorm``, elsewhere ``BatchNormAcross``.
+    On GPUs it becomes torch's ``SyncBatchNorm``, on CPUs ``BatchNormAcross``. Those that are converted already stay.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
-                setattr(module, name, _across(child, nn.SyncBatchNorm if gpu else BatchNormAcross))
-
-
-def _across(plain: nn.BatchNorm2d, kind: type[nn.SyncBatchNorm | BatchNormAcross]) -> nn.Module:
-    across = kind(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
-    across.weight, across.bias = plain.weight, plain.bias
-    across.running_mean, across.running_var = plain.running_mean, plain.running_var
-    across.num_batches_tracked = plain.num_batches_tracked
-    across.training = plain.training
-    return across
+                convert = nn.SyncBatchNorm.convert_sync_batchnorm if gpu else BatchNormAcross.of
+                setattr(module, name, convert(child))

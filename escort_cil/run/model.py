@@ -35,7 +35,7 @@ class SavedModel:
 def load_model(run: Path) -> SavedModel:
     """Loads the model that a run folder holds: the last finished phase's.
 
-    Raises TrainingError where there is no run, no phase of it is finished, or a file is damaged or another run's.
+    Raises TrainingError if there is no run, no phase of it is finished, or a file is damaged or belongs to another run.
     """
     folder = RunFolder(run)
     config = folder.train_config()
