@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from escort_cil.memory.budget import Budget
     from escort_cil.memory.keep import Keep
     from escort_cil.report import write_report
-    from escort_cil.run.model import SavedModel, load_model
+    from escort_cil.run.recorder import SavedModel, load_model
     from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import RunResult, train
 

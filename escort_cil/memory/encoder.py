@@ -16,7 +16,7 @@ from escort_codec.encode import encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import SourceImage
 from escort_codec.workers import usable_cores
 
