@@ -17,7 +17,8 @@ from escort_cil.data.images import half_of_memory
 from escort_cil.data.protocol import group_by_label, read_data
 from escort_cil.devices import Devices
 from escort_cil.evaluator import class_means
-from escort_cil.memory.contents import Contents, read_contents
+from escort_cil.memory.contents import Contents, exemplars_of, read_contents
+from escort_cil.memory.kinds import is_regenerated
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
 from escort_cil.run import folder as names
@@ -228,6 +229,6 @@ def _memory(model: SavedModel) -> tuple[Contents | None, str]:
     if len(contents) > len(model.labels):
         return None, f"{path} holds {contents[-1].label!r}, which the model never learnt"
     exemplars = model.config.exemplars
-    if exemplars and not Path(exemplars).is_dir() and any(memory.of("prompt") for memory in contents):
+    if exemplars and not Path(exemplars).is_dir() and any(map(is_regenerated, exemplars_of(contents))):
         return None, f"the prompts' images were in {exemplars}, which does not exist"
     return contents, ""

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from escort_cil.augment import Transform, normalise
-from escort_cil.data.decoding import Source
+from escort_cil.data.decoding import Source, decode_all
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
+from escort_cil.memory.encoder import Derived
 from escort_cil.memory.synthetic import SyntheticImages
 from escort_cil.metrics import TOP, Predictions
 from escort_cil.networks import GrowingNet, Output
@@ -151,15 +152,17 @@ class TestSet:
         if self._views == "real":
             self._real.add(sources, names=names, workers=self._workers)
         else:
-            needs = self._synthetic.needs(shown=True)
+            encoder, needs = self._synthetic.encoder, self._synthetic.needs(shown=True)
+            with self._real.room(len(images)) as room:
 
-            def derive(i: int, picture: Image.Image) -> None:
-                self._synthetic.encoder.derive(images[i], picture, needs)
+                def store(i: int, picture: Image.Image) -> Derived:
+                    room.put(i, picture)
+                    return encoder.derive(images[i], picture, needs)
 
-            self._real.add(sources, names=names, workers=self._workers, derive=derive)
+                encoder.keep(decode_all(sources, store, workers=self._workers))
             copies = [row[0] for row in self._synthetic.of_images(images)]
             self._copies.add(copies, names=names, workers=self._workers)
-            self._synthetic.encoder.forget()
+            encoder.forget()
         self._true += [class_to_idx[image.label] for image in images]
 
     def close(self) -> None:

@@ -206,14 +206,10 @@ class Trainer:
         resumed = self.recorder.restore_inside(state, learner) if state is not None else None
         after: Contents | None = None
         if config.memory_only:
-            data.prepare(phase)
+            data.decode(phase)
             after = self._remember(phase, held)
             self.synthetic.encoder.forget(exemplars_of(after))
-        memory = data.memory(held if after is None else after)
-        data.keep(phase, memory)
-        if not config.memory_only:
-            data.prepare(phase)
-        items, images, remembered = data.items(phase, memory)
+        items, images, remembered = data.load(phase, held if after is None else after)
         epochs = plan.hyperparameters.schedule(phase).epochs
         self._say(
             f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
@@ -270,7 +266,8 @@ class Trainer:
         plan = self.plan
         memory = MemoryFigures()
         if contents is not None:
-            memory = figures_of(contents, self.recorder.write_memory(contents, phase, plan.budget))
+            size = self.recorder.write_memory(contents, phase, plan.budget)
+            memory = figures_of(contents, size, plan.budget.keep.kinds)
         self.test.add(plan.labels(phase), plan.class_to_idx)
         means = self.data.means(phase, contents, self.session.evaluator)
         predicted = self.test.predict(self.session.evaluator, self.learner.net, means)

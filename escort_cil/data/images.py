@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.decoding import Source, Use, decode_all
+from escort_cil.data.decoding import Source, T, decode_all
 from escort_cil.data.store import ImageStore
 
 EVALUATION_SHARE: Final = 5  # one part in five of the memory: evaluation squares are read once or twice per phase
@@ -60,18 +60,27 @@ class DecodedImages:
         return len(self.training)
 
     def add(
-        self,
-        sources: Sequence[Source],
-        *,
-        names: Sequence[str],
-        evaluated: Sequence[bool] | None = None,
-        derive: Use | None = None,
+        self, sources: Sequence[Source], *, names: Sequence[str], evaluated: Sequence[bool] | None = None
     ) -> Tensor:
         """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
 
-        ``evaluated`` says which are stored for evaluation as well (None: all). ``derive`` is called in the threads with
-        the index and the picture of each image that is decoded. If one is bad none is added: raises ImageError naming
-        it, and OutputError if they cannot be stored.
+        ``evaluated`` says which are stored for evaluation as well (None: all). If one is bad none is added: raises
+        ImageError naming it, and OutputError if they cannot be stored.
+        """
+        self.decode(sources, lambda i, picture: None, names=names, evaluated=evaluated)
+        return torch.tensor([self._ids[key] for key in map(_key, sources)], dtype=torch.int64)
+
+    def decode(
+        self,
+        sources: Sequence[Source],
+        derive: Callable[[int, Image.Image], T],
+        *,
+        names: Sequence[str],
+        evaluated: Sequence[bool] | None = None,
+    ) -> list[T]:
+        """Adds images; returns what ``derive`` makes of those that were not known, from their index and picture.
+
+        ``derive`` is called in threads, with a Pillow image of mode RGB. Raises as ``add`` does.
         """
         evaluates = [True] * len(sources) if evaluated is None else evaluated
         keys = [_key(source) for source in sources]
@@ -79,10 +88,10 @@ class DecodedImages:
         for i, key in enumerate(keys):
             if not self._knows(key, evaluates[i]):
                 first.setdefault(key, i)
+        if not first:
+            return []
         for_evaluation = {key for key, each in zip(keys, evaluates, strict=True) if each}
-        if first:
-            self._decode(sources, names, first, [key in for_evaluation for key in first], derive)
-        return torch.tensor([self._ids[key] for key in keys], dtype=torch.int64)
+        return self._decode(sources, names, first, [key in for_evaluation for key in first], derive)
 
     def evaluation(self, ids: Tensor) -> tuple[ImageStore, Tensor]:
         """The evaluation squares of the images ``ids`` (N,): a store, and their ids in it.
@@ -123,8 +132,8 @@ class DecodedImages:
         names: Sequence[str],
         first: dict[_Key, int],
         evaluated: Sequence[bool],
-        derive: Use | None,
-    ) -> None:
+        derive: Callable[[int, Image.Image], T],
+    ) -> list[T]:
         """Decodes the sources at the places ``first``; ``evaluated`` says which get an evaluation square as well."""
         places, digests = list(first.values()), [b""] * len(first)
         rows = np.cumsum(evaluated) - 1
@@ -132,26 +141,26 @@ class DecodedImages:
             training = stack.enter_context(self.training.room(len(places)))
             evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(evaluated)))
 
-            def put(n: int, picture: Image.Image) -> None:
+            def store(n: int, picture: Image.Image) -> T:
                 training.put(n, picture)
                 if evaluation is not None and evaluated[n]:
                     evaluation.put(int(rows[n]), picture)
-                if derive is not None:
-                    derive(places[n], picture)
+                return derive(places[n], picture)
 
             def read(n: int, data: bytes) -> None:
                 digests[n] = _digest(data)
 
-            decode_all(
-                [sources[i] for i in places], put, names=[names[i] for i in places], workers=self._workers, read=read
+            derived = decode_all(
+                [sources[i] for i in places], store, names=[names[i] for i in places], workers=self._workers, read=read
             )
         ids = training.ids.tolist()
         self._ids |= zip(first, ids, strict=True)
         self._ids |= {digest: i for digest, i in zip(digests, ids, strict=True) if digest}
         if evaluation is not None:
             self._evaluated |= zip(
-                (i for i, wish in zip(ids, evaluated, strict=True) if wish), evaluation.ids.tolist(), strict=True
+                (i for i, each in zip(ids, evaluated, strict=True) if each), evaluation.ids.tolist(), strict=True
             )
+        return derived
 
 
 def _key(source: Source) -> _Key:

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.decoding import Source, Square, Use, decode_all
+from escort_cil.data.decoding import Source, Square, decode_all
 from escort_codec.errors import OutputError
 
 
@@ -99,27 +99,15 @@ class ImageStore:
         return 0 if self._mapped is None else self._mapped.nbytes
 
     def add(
-        self,
-        images: Sequence[Source],
-        *,
-        names: Sequence[str] | None = None,
-        workers: int | None = None,
-        derive: Use | None = None,
+        self, images: Sequence[Source], *, names: Sequence[str] | None = None, workers: int | None = None
     ) -> Tensor:
-        """Decodes images in ``workers`` threads (None: one a core) and keeps them.
+        """Decodes images in ``workers`` threads (None: one per core) and stores them; returns their ids, int64 (N,).
 
-        ``names`` are for messages about images that are not files; ``derive`` is called in the threads with the index
-        and the picture of each. Returns their ids, int64 (N,), in the given order. If one image is bad none is kept:
-        raises ImageError naming the first, and OutputError if the file cannot take them.
+        ``names`` are for messages about images that are not files. If one image is bad none is stored: raises
+        ImageError naming the first, and OutputError if the file cannot take them.
         """
         with self.room(len(images)) as room:
-
-            def keep(i: int, picture: Image.Image) -> None:
-                room.put(i, picture)
-                if derive is not None:
-                    derive(i, picture)
-
-            decode_all(images, keep, names=names, workers=workers)
+            decode_all(images, room.put, names=names, workers=workers)
         return room.ids
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Final
 from escort_cil.augment import transforms
 from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
 from escort_cil.learners import Learner, learners
-from escort_cil.memory.encoder import options_of
+from escort_cil.memory.prompts import options_of
 from escort_cil.memory.selection import selections
 from escort_cil.networks import backbones
 from escort_cil.run import folder as names
