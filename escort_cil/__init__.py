@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from escort_cil.memory.budget import Budget
     from escort_cil.memory.keep import Keep
     from escort_cil.report import write_report
-    from escort_cil.run.model import SavedModel, load_model
+    from escort_cil.run.recorder import SavedModel, load_model
     from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import RunResult, train
 
@@ -57,11 +57,11 @@ _HOMES = {
     "Keep": "memory.keep",
     "MemoryDataset": "memory.adapters",
     "RunResult": "trainer",
-    "SavedModel": "run.model",
+    "SavedModel": "run.recorder",
     "TrainConfig": "run.settings",
     "Transform": "augment",
     "evaluate_run": "evaluation",
-    "load_model": "run.model",
+    "load_model": "run.recorder",
     "normalise": "augment",
     "pycil_memory": "memory.adapters",
     "read_data": "data.protocol",

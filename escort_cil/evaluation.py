@@ -22,7 +22,7 @@ from escort_cil.memory.kinds import is_regenerated
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
 from escort_cil.run import folder as names
-from escort_cil.run.model import SavedModel, load_model
+from escort_cil.run.recorder import SavedModel, load_model
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
 from escort_codec.container import Reader

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from escort_cil.data.decoding import Source
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Item, Items, store_items
+from escort_cil.data.images import DecodedImages, Item, Items, store_items
 from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
 from escort_cil.memory.contents import Contents, exemplars_of

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from escort_cil.augment import Transform
 from escort_cil.devices import Devices
-from escort_cil.evaluator import Evaluator
+from escort_cil.evaluator import Evaluator, TestSet
 from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import ExportedImages, Find, SyntheticCache, SyntheticImages
 from escort_cil.run.settings import EvalViews, TrainConfig
-from escort_cil.test_set import TestSet
 from escort_codec.container import Reader
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Regenerator

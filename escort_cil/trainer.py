@@ -15,18 +15,16 @@ import torch
 
 from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
-from escort_cil.epochs import LoopSettings, train_epochs
+from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
 from escort_cil.memory.budget import fill, make_shelves
 from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, read_contents
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import CheckpointState
-from escort_cil.run.confusion import load_figures
-from escort_cil.run.folder import RunFolder
+from escort_cil.run.folder import RunFolder, load_figures
 from escort_cil.run.plan import RunPlan, learnt_by
 from escort_cil.run.recorder import Recorder, phase_line, phase_values
-from escort_cil.run.seeds import derived_seed
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
 from escort_cil.session import Session, open_session

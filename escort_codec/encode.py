@@ -20,9 +20,8 @@ from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
-from escort_codec.options import EncodeOptions, check_options
 from escort_codec.progress import Progress
-from escort_codec.recipe import Recipe
+from escort_codec.recipe import EncodeOptions, Recipe, check_options
 from escort_codec.source import SourceImage, check_image, load_image, read_file, scan_folder
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 

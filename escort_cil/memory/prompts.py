@@ -12,7 +12,7 @@ from escort_codec.encode import encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import hint_size
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import SourceImage
 
 if TYPE_CHECKING:

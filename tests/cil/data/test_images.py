@@ -15,8 +15,7 @@ from PIL import Image
 
 from escort_cil.augment import Transform, transforms
 from escort_cil.data.decoding import Source, Square
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Items
+from escort_cil.data.images import DecodedImages, Items
 from escort_cil.evaluation import evaluate_run
 from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
@@ -26,7 +25,7 @@ from escort_codec.encode import encode_folder
 from escort_codec.errors import ImageError
 from escort_codec.export.plan import Choice, make_plan
 from escort_codec.export.tree import Saving, prepare_tree, write_tree
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import image as source_image
 from escort_codec.source import scan

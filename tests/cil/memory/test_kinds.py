@@ -17,7 +17,7 @@ from escort_cil.memory.prompts import Prompts
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, UnknownNameError
 from escort_codec.exemplar import Exemplar
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import SourceImage, load_image, scan
 from tests.cil.small_runs import quick
 

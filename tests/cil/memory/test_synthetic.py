@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from escort_cil.augment import transforms
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Item, Items, store_items
+from escort_cil.data.images import DecodedImages, Item, Items, store_items
 from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.kinds import Original, Prompt, WebP
@@ -27,8 +26,7 @@ from escort_codec.container import Reader, pack
 from escort_codec.encode import encode_folder, encode_image
 from escort_codec.errors import ConfigError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import SourceImage, load_image, load_rgb, scan
 
