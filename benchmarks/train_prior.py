@@ -1,10 +1,10 @@
 """Trains a prior of coding 2 (``context``) on photographs: ``python benchmarks/train_prior.py DATA... --out FILE``.
 
-Turns every image under each DATA into edge maps (Canny, OpenCV) of many sizes: native size, native times a random factor,
-short sides 64, 128, 256 and 512, and the size of preset ``lowres``; mirrored at random, and with both thresholds times a
-random factor. Then trains all tables together, as one logistic model, by stochastic gradient descent (AdaGrad; Duchi,
-Hazan and Singer, 2011) on the pixels that the coder codes, with gain and biases adapting as they do in the coder. One
-thread and one seed: the same images, libraries and machine give the same file.
+Turns every image under each DATA into edge maps (Canny, OpenCV) of many sizes: native size, native times a random
+factor, short sides 64, 128, 256 and 512, and the size of preset ``lowres``; mirrored at random, and with both
+thresholds times a random factor. Then trains all tables together, as one logistic model, by stochastic gradient descent
+(AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with gain and biases adapting as they do in
+the coder. One thread and one seed: the same images, libraries and machine give the same file.
 """
 
 from __future__ import annotations
