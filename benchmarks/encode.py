@@ -23,7 +23,7 @@ from PIL import Image
 
 import escort_codec
 from escort_codec.encode import encode_folder
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import scan
 
 

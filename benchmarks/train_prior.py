@@ -35,8 +35,8 @@ from escort_codec.coding.context import (
     pack_prior,
 )
 from escort_codec.coding.context_kernels import HERE, N_CONTEXTS, NARROW, WIDE, note_row, prepare_row
-from escort_codec.compiling import kernel
 from escort_codec.source import load_rgb
+from escort_codec.workers import kernel
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
 N_WINDOWS = len(WINDOWS)

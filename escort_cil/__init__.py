@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from escort_cil.augment import Transform, normalise
     from escort_cil.data.protocol import DataSet, read_data
+    from escort_cil.data.store import ImageStore
     from escort_cil.evaluation import Evaluation, EvaluationOptions, evaluate_run
     from escort_cil.memory.adapters import MemoryDataset, pycil_memory, unpack
     from escort_cil.memory.budget import Budget
     from escort_cil.memory.keep import Keep
     from escort_cil.report import write_report
-    from escort_cil.run.model import SavedModel, load_model
+    from escort_cil.run.recorder import SavedModel, load_model
     from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import RunResult, train
 
@@ -30,6 +31,7 @@ __all__ = [
     "DataSet",
     "Evaluation",
     "EvaluationOptions",
+    "ImageStore",
     "Keep",
     "MemoryDataset",
     "RunResult",
@@ -51,6 +53,7 @@ _HOMES = {
     "DataSet": "data.protocol",
     "Evaluation": "evaluation",
     "EvaluationOptions": "evaluation",
+    "ImageStore": "data.store",
     "Keep": "memory.keep",
     "MemoryDataset": "memory.adapters",
     "RunResult": "trainer",

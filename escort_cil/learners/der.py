@@ -24,7 +24,7 @@ class DerHyperparameters(Hyperparameters):
 
 
 class Expanding(Learner):
-    """The common part of DER and MEMO: frozen old parts, an auxiliary head's loss, weight alignment after later phases."""
+    """Common to DER and MEMO: frozen old parts, an auxiliary head's loss, weight alignment after later phases."""
 
     config: DerHyperparameters
 

@@ -7,7 +7,7 @@ killed one had not.
 
 Tensors: ``network.NAME``; within a phase also ``old.NAME`` (the network that is distilled from) and
 ``optimizer.I.KEY``, and in the file's header the epochs done. The random state is the model seed, the phase and the
-epoch: every epoch's numbers are drawn from these alone (``escort_cil.run.seeds``).
+epoch: every epoch's numbers are drawn from these alone (``escort_cil.epochs``).
 """
 
 from __future__ import annotations

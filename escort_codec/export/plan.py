@@ -13,7 +13,7 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, read_manifest
-from escort_codec.export.names import SafeNames, refuse_link
+from escort_codec.names import SafeNames, refuse_link
 from escort_codec.regenerate.base import Regenerator
 
 Kind = Literal["image", "edges", "real"]

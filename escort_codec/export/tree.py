@@ -27,8 +27,8 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.names import make_folder
 from escort_codec.export.plan import Task
+from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage
 

@@ -14,7 +14,7 @@ from escort_codec.regenerate.controlnet import batching
 from escort_codec.regenerate.controlnet.batching import Groups, Sizes, is_out_of_memory, largest_batch
 from escort_codec.regenerate.controlnet.models import ModelChoice
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
-from escort_codec.regenerate.controlnet.session import Session
+from escort_codec.regenerate.controlnet.session import ModelSession
 from escort_codec.regenerate.controlnet.settings import Settings
 
 GB = 1 << 30
@@ -122,7 +122,7 @@ def test_a_gpu_is_measured_once_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[0])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 * GB, 80 * GB))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    session: Any = Session(ControlNetOptions())
+    session: Any = ModelSession(ControlNetOptions())
     session._device = torch.device("cuda", 0)
     session._model = (Networks(), None)
     choice = ModelChoice("m", None, "c", None, "bf16")
@@ -138,8 +138,8 @@ def test_a_gpu_is_measured_once_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cpu_takes_four_unless_told_otherwise() -> None:
     choice = ModelChoice("m", None, "c", None, "fp32")
     settings = Settings(choice, (512, 512), False, 20, 9.0, 1.0, "ddim", None)
-    assert Session(ControlNetOptions(device="cpu")).batch_size(settings) == 4
-    assert Session(ControlNetOptions(device="cpu"), near="cuda:99").batch_size(settings) == 4
+    assert ModelSession(ControlNetOptions(device="cpu")).batch_size(settings) == 4
+    assert ModelSession(ControlNetOptions(device="cpu"), near="cuda:99").batch_size(settings) == 4
     with pytest.raises(UsageError, match="cuda:99"):
-        Session(ControlNetOptions(), near="cuda:99").batch_size(settings)
-    assert Session(ControlNetOptions(device="cpu", batch_size=9)).batch_size(settings) == 9
+        ModelSession(ControlNetOptions(), near="cuda:99").batch_size(settings)
+    assert ModelSession(ControlNetOptions(device="cpu", batch_size=9)).batch_size(settings) == 9

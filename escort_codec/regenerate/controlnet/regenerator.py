@@ -20,7 +20,7 @@ from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_l
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.pictures import Picture, prepare
 from escort_codec.regenerate.controlnet.presets import to_source_size
-from escort_codec.regenerate.controlnet.session import Session, in_words
+from escort_codec.regenerate.controlnet.session import ModelSession, in_words
 from escort_codec.regenerate.controlnet.settings import Resolved, Settings, resolve, with_pins
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class ControlNetRegenerator(Regenerator):
 
     def __init__(self, options: ControlNetOptions | None = None, near: str | None = None) -> None:
         self.options = options or ControlNetOptions()
-        self.session = Session(self.options, near)
+        self.session = ModelSession(self.options, near)
         self._pins: dict[ModelChoice, Pins] = {}
         self._pool: ThreadPoolExecutor | None = None
 

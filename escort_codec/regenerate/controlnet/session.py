@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Session:
+class ModelSession:
     """One model at a time on one device.
 
     ``seconds`` counts what is not image making: ``load``, and ``warm_up`` (measuring the batch size, compiling).
