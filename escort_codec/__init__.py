@@ -47,7 +47,7 @@ _HOMES = {
     "exemplar": ("Exemplar",),
     "hint": ("decode_hint", "encode_hint"),
     "progress": ("Progress",),
-    "recipe": ("EncodeOptions", "EdgeSettings", "Recipe"),
+    "recipe": ("EdgeSettings", "EncodeOptions", "Recipe"),
     "regenerate": ("make_regenerator", "regenerators"),
     "seeds": ("format_seeds", "parse_seeds"),
     "source": ("load_image", "load_rgb", "scan"),
