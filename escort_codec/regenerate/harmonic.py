@@ -31,7 +31,7 @@ from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage
-from escort_codec.regenerate.variation import Variation, plain_hint, resized, warp
+from escort_codec.regenerate.harmonic_variation import Variation, plain_hint, resized, warp
 from escort_codec.settings import check, setting
 from escort_codec.workers import usable_cores
 

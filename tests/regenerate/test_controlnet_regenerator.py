@@ -163,7 +163,7 @@ def test_a_batch_that_does_not_fit_is_halved(
         found = images(one.regenerate(jobs))
         assert len(found) == 5
         assert [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()] == [
-            "out of memory at 5 images of 64 x 64: going on with 2"
+            "out of memory at 5 images of 64 x 64: continuing with 2"
         ]
         assert one.session.sizes.of((64, 64)) == 2
 
@@ -301,7 +301,7 @@ def test_a_device_that_is_not_here(tiny_sd: Path) -> None:
     for device in ("cuda:99", "nowhere"):
         with (
             ControlNetRegenerator(options_of(tiny_sd, device=device)) as one,
-            pytest.raises(UsageError, match="no device"),
+            pytest.raises(UsageError, match=r"no such device|write auto, cpu"),
         ):
             one.image(exemplar(0), 0)
 
