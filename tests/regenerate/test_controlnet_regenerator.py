@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from escort_codec.errors import ModelError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Job, Regenerated
+from escort_codec.regenerate.base import Job, JobResult
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 
@@ -40,7 +40,7 @@ def exemplar(number: int, size: tuple[int, int] = (60, 80), prompt: str = "cat")
     return Exemplar.from_edges(edges, label="cat", name=f"{number}.jpg", prompt=prompt, coding="packed")
 
 
-def images(results: Iterator[Regenerated]) -> dict[tuple[str, int], Any]:
+def images(results: Iterator[JobResult]) -> dict[tuple[str, int], Any]:
     found = {}
     for result in results:
         assert result.image is not None, result.error

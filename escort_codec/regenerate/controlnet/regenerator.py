@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from escort_codec.errors import ModelError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator
+from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_line, pin
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import to_source_size
@@ -64,7 +64,7 @@ class ControlNetRegenerator(Regenerator):
         """See the base class. A Hub model's revision is filled in if its files are in the local cache."""
         return self._filled(self._resolve(exemplar))
 
-    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         """See the base class. Raises ModelError if the model cannot be loaded."""
         groups: JobGroups[GenerationSettings, PendingJob] = JobGroups(self.session.batch_size)
         for job in jobs:
@@ -73,7 +73,7 @@ class ControlNetRegenerator(Regenerator):
             try:
                 request = self._resolve(job.exemplar)
             except RegenerationError as exc:
-                yield Regenerated(job, None, job.exemplar.recipe, exc)
+                yield JobResult(job, None, job.exemplar.recipe, exc)
                 continue
             prepared = PendingJob(job, request, self._threads.submit(prepare, job, request))
             for settings, batch in groups.add(request.settings, prepared):
@@ -114,14 +114,14 @@ class ControlNetRegenerator(Regenerator):
                 self._pins[choice] = Pins(choice.model_revision, choice.controlnet, choice.controlnet_revision)
         return with_pins(request.recipe, choice, self._pins[choice])
 
-    def _make(self, settings: GenerationSettings, batch: list[PendingJob]) -> Iterator[Regenerated]:
+    def _make(self, settings: GenerationSettings, batch: list[PendingJob]) -> Iterator[JobResult]:
         """The results of one group's jobs, in as many batches as memory needs."""
         ready: list[tuple[PendingJob, ModelInput]] = []
         for prepared in batch:
             try:
                 ready.append((prepared, prepared.model_input.result()))
             except RegenerationError as exc:
-                yield Regenerated(prepared.job, None, self._filled(prepared.request), exc)
+                yield JobResult(prepared.job, None, self._filled(prepared.request), exc)
         if not ready:
             return
         if self.session.load(settings.choice):
@@ -160,7 +160,7 @@ class ControlNetRegenerator(Regenerator):
         part: list[tuple[PendingJob, ModelInput]],
         images: NDArray[np.uint8],
         finite: list[bool],
-    ) -> Iterator[Regenerated]:
+    ) -> Iterator[JobResult]:
         """A batch's results at the source images' sizes. Images that are not finite are made again in fp32."""
         sized = [
             self._threads.submit(to_source_size, image, prepared.job.exemplar.size) if good else None
@@ -170,9 +170,9 @@ class ControlNetRegenerator(Regenerator):
             if image is None:
                 yield self._again_in_fp32(settings, prepared, picture)
             else:
-                yield Regenerated(prepared.job, image.result(), self._filled(prepared.request))
+                yield JobResult(prepared.job, image.result(), self._filled(prepared.request))
 
-    def _again_in_fp32(self, settings: GenerationSettings, prepared: PendingJob, picture: ModelInput) -> Regenerated:
+    def _again_in_fp32(self, settings: GenerationSettings, prepared: PendingJob, picture: ModelInput) -> JobResult:
         dtype, job = settings.choice.dtype, prepared.job
         if dtype == "fp32":
             return self._failed(prepared, "the model's values are not finite")
@@ -185,7 +185,7 @@ class ControlNetRegenerator(Regenerator):
         log.warning("%s, seed %d: not finite in %s, made again in fp32", job.exemplar.key, job.seed, dtype)
         recipe = self._filled(prepared.request)
         recipe = replace(recipe, extra=tuple(sorted((*recipe.extra, ("retried_in", "fp32")))))
-        return Regenerated(job, to_source_size(images[0], job.exemplar.size), recipe)
+        return JobResult(job, to_source_size(images[0], job.exemplar.size), recipe)
 
     def _too_large(self, settings: GenerationSettings) -> str:
         return (
@@ -193,7 +193,7 @@ class ControlNetRegenerator(Regenerator):
             "a smaller `resolution` or the `dtype` bf16 needs less"
         )
 
-    def _failed(self, prepared: PendingJob, why: str) -> Regenerated:
+    def _failed(self, prepared: PendingJob, why: str) -> JobResult:
         job = prepared.job
         error = RegenerationError(f"{job.exemplar.key}, seed {job.seed}: {why}")
-        return Regenerated(job, None, self._filled(prepared.request), error)
+        return JobResult(job, None, self._filled(prepared.request), error)
