@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from escort_cil.memory.budget import Budget
     from escort_cil.memory.keep import Keep
     from escort_cil.report import write_report
-    from escort_cil.run.model import SavedModel, load_model
+    from escort_cil.run.recorder import SavedModel, load_model
     from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import RunResult, train
 
@@ -57,7 +57,7 @@ _HOMES = {
     "memory.budget": ("Budget",),
     "memory.keep": ("Keep",),
     "report": ("write_report",),
-    "run.model": ("SavedModel", "load_model"),
+    "run.recorder": ("SavedModel", "load_model"),
     "run.settings": ("TrainConfig",),
     "trainer": ("RunResult", "train"),
 }

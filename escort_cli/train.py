@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from escort_cil.run.settings import TrainConfig
-from escort_cli.settings_options import parse_settings, print_columns, settings_table, with_settings
+from escort_cli.flags import parse_settings, print_columns, settings_table, with_settings
 from escort_codec.settings import settings_of
 
 if TYPE_CHECKING:

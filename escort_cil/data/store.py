@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.decoding import Source, Square, Use, decode_all
+from escort_cil.data.decoding import Source, Square, decode_all
 from escort_codec.errors import OutputError
 
 
@@ -99,27 +99,15 @@ class ImageStore:
         return 0 if self._mapped is None else self._mapped.nbytes
 
     def add(
-        self,
-        images: Sequence[Source],
-        *,
-        names: Sequence[str] | None = None,
-        workers: int | None = None,
-        derive: Use | None = None,
+        self, images: Sequence[Source], *, names: Sequence[str] | None = None, workers: int | None = None
     ) -> Tensor:
-        """Decodes images in ``workers`` threads (None: one a core) and keeps them.
+        """Decodes images in ``workers`` threads (None: one per core) and stores them; returns their ids, int64 (N,).
 
-        ``names`` are for messages about images that are not files; ``derive`` is called in the threads with the index
-        and the picture of each. Returns their ids, int64 (N,), in the given order. If one image is bad none is kept:
-        raises ImageError naming the first, and OutputError if the file cannot take them.
+        ``names`` are for messages about images that are not files. If one image is bad none is stored: raises
+        ImageError naming the first, and OutputError if the file cannot take them.
         """
         with self.room(len(images)) as room:
-
-            def keep(i: int, picture: Image.Image) -> None:
-                room.put(i, picture)
-                if derive is not None:
-                    derive(i, picture)
-
-            decode_all(images, keep, names=names, workers=workers)
+            decode_all(images, room.put, names=names, workers=workers)
         return room.ids
 
     @contextmanager
@@ -147,8 +135,8 @@ class ImageStore:
         """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
 
         With ``part`` the pixels are only those of ``ids[part]``: a process's share of the batch. A centre-cropped
-        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them from while the CPU goes
-        on. Raises IndexError for an id that is unknown or was dropped.
+        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them while the CPU works on.
+        Raises IndexError for an id that is unknown or was dropped.
         """
         wanted = ids.cpu().numpy()
         mine = wanted if part is None else wanted[part]
@@ -208,7 +196,7 @@ class ImageStore:
         out[~in_memory] = self._mapped[slots[~in_memory] - len(self._memory)]
 
     def _put(self, slot: int, image: NDArray[np.uint8]) -> None:
-        """Keeps one planar image. Raises OutputError where the file cannot take it."""
+        """Stores one planar image. Raises OutputError if the file cannot take it."""
         if slot < len(self._memory):
             self._memory[slot] = image
             return
@@ -261,6 +249,6 @@ class Room:
         self._keep = keep
 
     def put(self, i: int, picture: Image.Image) -> None:
-        """Keeps a picture (Pillow, mode RGB) as the i-th. Raises OutputError where the file cannot take it."""
+        """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
         pixels, self.aspects[i] = self._square.of(picture)
         self._keep(i, pixels)

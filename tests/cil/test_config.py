@@ -14,7 +14,7 @@ from escort_cil.memory.keep import Keep
 from escort_cil.run.command import configure
 from escort_cil.run.pycil import read_config_file
 from escort_cil.run.settings import TrainConfig
-from escort_cli.settings_options import parse_settings
+from escort_cli.flags import parse_settings
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.settings import parse_bytes
 
