@@ -10,7 +10,7 @@ import typer
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders of escort train, or folders that hold some.")
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders of escort train, or folders with some in them.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
     pictures: Annotated[
@@ -20,18 +20,16 @@ def report(
         str, typer.Option("--regenerator", metavar="NAME", help="Makes the images of the prompts that are shown.")
     ] = "harmonic",
 ) -> None:
-    """Write one page on runs: curves, confusions, memory and configuration; it needs no other file and no network.
+    """Write one page about runs: curves, confusions, memory and configuration. It needs no other file and no network.
 
-    Runs that differ in their seeds alone are gathered as mean and deviation; the others are named by what differs.
+    Runs that differ in their seeds alone become mean and deviation; the others are named by what differs.
     """
     from escort_cil.report import write_report
+    from escort_cli.terminal import terminal
 
-    groups = write_report(runs, out, pictures=pictures, regenerator=regenerator)
+    with terminal():
+        groups = write_report(runs, out, pictures=pictures, regenerator=regenerator)
     count = sum(len(group.runs) for group in groups)
-    for group in groups:
-        for run in group.runs:
-            for notice in run.notices:
-                typer.echo(f"escort report: {run.path}: {notice}", err=True)
     print(
         f"{out}: {count} {'run' if count == 1 else 'runs'} of {len(groups)} "
         f"{'configuration' if len(groups) == 1 else 'configurations'}, {out.stat().st_size:,} bytes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from escort_codec.errors import EscortError, OutputError, TrainingError, UsageEr
 from escort_codec.regenerate import DEFAULT, Regenerator, make_regenerator
 
 __all__ = ["write_report"]
+
+log = logging.getLogger(__name__)
 
 MAX_PICTURES: Final = 200  # exemplars of one run's gallery
 PARTS: Final = (
@@ -67,8 +70,8 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     """Writes the page of the run folders at or below ``runs`` to ``out``; the same runs give the same page.
 
     Shows ``pictures`` exemplars of the first run of each configuration, prompts as the regenerator of that name makes
-    images of them. Returns the configurations with their runs. Raises TrainingError if there is no run or one cannot
-    be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
+    images of them. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
+    run or one cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
     """
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
         raise TrainingError("a report needs jinja2 and matplotlib: pip install 'escort[report]'")
@@ -77,6 +80,9 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     if out.is_dir():
         raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'report.html'}")
     groups = group_runs([read_run(path, _folder_name(path, runs)) for path in find_runs(runs)])
+    for run in (run for group in groups for run in group.runs):
+        for notice in run.notices:
+            log.warning("%s: %s", run.path, notice)
     with make_regenerator(regenerator) as maker:
         write_file(out, render(groups, pictures, maker).encode())
     return groups

@@ -1,5 +1,5 @@
 "use strict";
-// A click (or Enter, or Space) on a column's heading sorts its table, a second one the other way round.
+// A click (or Enter, or Space) on a column's heading sorts its table; a second one reverses the order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   const original = [...table.tBodies[0].rows];
@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       heading.setAttribute("aria-sort", order);
       const numeric = original.some((row) => typeof value(row, column) === "number");
       const rows = original.map((row) => [value(row, column), row]);
-      // Where a column has numbers, cells without one (a dash) stand last either way.
+      // In a column of numbers, cells without one (a dash) come last in both orders.
       const missing = ([v]) => numeric && typeof v !== "number";
       rows.sort((a, b) => {
         if (missing(a) || missing(b)) return missing(a) - missing(b);
@@ -28,7 +28,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// All runs at once, to look through or to print: on paper stands what is open.
+// All runs at once, to read or to print: paper shows what is open.
 for (const [id, open] of [["open-all", true], ["close-all", false]]) {
   document.getElementById(id)?.addEventListener("click", () => {
     for (const details of document.querySelectorAll("details.run")) details.open = open;

@@ -299,12 +299,13 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
         assert name in text  # as it is: through neither matplotlib's mathematics nor the template
 
 
-def test_a_run_without_memory_or_counts_still_has_a_page(tmp_path: Path) -> None:
+def test_a_run_without_memory_or_counts_still_has_a_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = write_run(tmp_path / "run", LABELS, (5,), {"method": "finetune"}, real=0, prompts=0)
     (run / "confusion.npz").unlink()
     page = page_of([run], tmp_path / "report.html")
     assert "The run keeps no memory file." in page
     assert "no confusion matrix" in page
+    assert f"{run}: no confusion matrix" in caplog.text
     assert "Forgetting" not in page  # one phase: there is nothing to forget
 
 
