@@ -72,7 +72,7 @@ def run_reference(options: argparse.Namespace) -> dict[str, Any]:
 
     from escort_codec.regenerate.controlnet.loading import quiet_libraries
     from escort_codec.regenerate.controlnet.presets import control_image, full_prompt, presets, to_source_size
-    from escort_codec.regenerate.controlnet.schedulers import make_scheduler
+    from escort_codec.regenerate.controlnet.sampling import make_scheduler
 
     preset = presets.get("hires")
     device = torch.device(options.device)
@@ -240,7 +240,7 @@ def main() -> None:
         print(json.dumps(result))
         return
     sys.path.insert(0, str(ROOT))
-    from escort_codec.regenerate.controlnet.device import resolve_device
+    from escort_codec.regenerate.controlnet.session import resolve_device
 
     options.device = str(resolve_device(options.device))
     size = SIZES[options.scale or ("real" if options.device.startswith("cuda") else "small")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,20 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 class BatchNormAcross(nn.BatchNorm2d):
-    """``BatchNorm2d`` whose statistics in training are those of all processes' images together."""
+    """``BatchNorm2d`` whose statistics in training are those of all processes' images together.
+
+    For CPUs, on which torch's ``SyncBatchNorm`` does not run: several processes that share a batch compute what one
+    process computes from the whole batch, up to rounding.
+    """
+
+    @classmethod
+    def of(cls, plain: nn.BatchNorm2d) -> BatchNormAcross:
+        """One with the weights and the statistics of ``plain``, shared and not copied."""
+        across = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
+        across.weight, across.bias = plain.weight, plain.bias
+        across.running_mean, across.running_var = plain.running_mean, plain.running_var
+        across.num_batches_tracked = plain.num_batches_tracked
+        return across.train(plain.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) of this process, normalised."""
@@ -63,26 +76,15 @@ class BatchNormAcross(nn.BatchNorm2d):
 
 
 def normalise_across(network: nn.Module, *, gpu: bool) -> None:
-    """Makes every ``BatchNorm2d`` of a network one over all processes, keeping weights and statistics.
+    """Makes every ``BatchNorm2d`` inside a network one over all processes, with the same weights and statistics.
 
-    On GPUs it becomes torch's ``SyncBatchNorm``, elsewhere ``BatchNormAcross``.
+    On GPUs it becomes torch's ``SyncBatchNorm``, on CPUs ``BatchNormAcross``. Those that are converted already stay.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
-                setattr(module, name, _across(child, nn.SyncBatchNorm if gpu else BatchNormAcross))
-
-
-def _across(plain: nn.BatchNorm2d, kind: type[nn.SyncBatchNorm | BatchNormAcross]) -> nn.Module:
-    across = kind(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
-    across.weight, across.bias = plain.weight, plain.bias
-    across.running_mean, across.running_var = plain.running_mean, plain.running_var
-    across.num_batches_tracked = plain.num_batches_tracked
-    across.training = plain.training
-    return across
-
-
-T = TypeVar("T")
+                convert = nn.SyncBatchNorm.convert_sync_batchnorm if gpu else BatchNormAcross.of
+                setattr(module, name, convert(child))
 
 
 class Devices:

@@ -113,7 +113,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates the model of the run folder ``run`` on ``data/test/<class>/`` or ``data/<class>/``.
 
-    Writes to a temporary folder alone. Raises TrainingError if the run has no model, SourceError if ``data`` has no
+    Writes only to a temporary folder. Raises TrainingError if the run has no model, SourceError if ``data`` has no
     images of a known class, and ImageError for a damaged image.
     """
     model = load_model(run)

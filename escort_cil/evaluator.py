@@ -25,7 +25,7 @@ from escort_codec.source import SourceImage
 if TYPE_CHECKING:
     from escort_cil.run.settings import EvalViews
 
-CHUNK_BYTES = 256 << 20  # pixels that are decoded at a time, where they are not kept
+CHUNK_BYTES = 256 << 20  # bytes of pixels that are decoded at a time, if they are not kept
 
 
 class Evaluator:
@@ -79,7 +79,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def distances(features: Tensor, means: Tensor) -> Tensor:
-    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite where there is none."""
+    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite if one is NaN."""
     unit = F.normalize(features.double(), eps=1e-8)
     squared = 2 - 2 * unit @ means.nan_to_num().T
     squared[:, means.isnan().any(dim=1)] = float("inf")
@@ -115,8 +115,8 @@ def _ranking(scores: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
 class TestSet:
     """Test images, decoded once when their class comes.
 
-    The view "real" needs the images alone; for "regenerated" and "both" each image's first copy is kept beside it, and
-    all three views are evaluated, the one asked for first. ``synthetic`` is for these images alone: their names may be
+    The view "real" needs only the images. For "regenerated" and "both" each image's first copy is stored as well, and
+    all three views are evaluated, the chosen one first. ``synthetic`` is for these images alone: their names may be
     those of training images. ``cache_bytes`` of the decoded images are kept in memory (None: all), the rest in a file
     in ``folder``.
     """

@@ -91,8 +91,7 @@ def open_session(
     New synthetic images go into the folder ``cache``; those in ``existing`` and in the setting ``exemplars`` are used.
     Raises EscortError.
     """
-    given = Path(config.exemplars) if config.exemplars else None
-    exported = ExportedImages(given) if given is not None else None
+    exported = ExportedImages(Path(config.exemplars)) if config.exemplars else None
     evaluator = Evaluator(devices, transform, config.hyperparameters().batch_size, workers)
     with config.make_regenerator(devices.chosen) as regenerator:
         yield Session(

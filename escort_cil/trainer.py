@@ -176,7 +176,7 @@ class Trainer:
             log.info("%s", line)
 
     def _restore(self, state: CheckpointState | None) -> int:
-        """Goes to where the run is, or where the one before ended; returns the phase to train next."""
+        """Restores a stopped run, or the one that this run continues; returns the phase to train next."""
         plan = self.plan
         start = plan.first if state is None else state.phase
         for phase in range(start):

@@ -167,6 +167,7 @@ def encode_folder(
     """
     options = options or EncodeOptions()
     check_options(options)
+    codings.get(options.coding)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)

@@ -147,12 +147,9 @@ class EncodeOptions:
 
 
 def check_options(options: EncodeOptions) -> None:
-    """Raises UsageError for options that are not valid."""
-    from escort_codec.coding import codings
-
+    """Raises UsageError for options that are not valid; the coding is looked up when it is used."""
     check(options)
     check(options.settings)
-    codings.get(options.coding)
     low, high = options.settings.low, options.settings.high
     if low > high:
         raise UsageError(f"Canny's thresholds must rise: {low} is above {high}")

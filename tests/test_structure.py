@@ -158,7 +158,7 @@ def test_public_names_exist(module: str) -> None:
         return
     loaded = importlib.import_module(module)
     assert all(hasattr(loaded, name) for name in lists[0])
-    homes = getattr(loaded, "_HOMES", None)
+    homes = getattr(loaded, "_HOME_OF", None)
     if homes is not None:
         assert set(homes) <= set(lists[0])
         typed = [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.ImportFrom)]

@@ -135,8 +135,8 @@ class ImageStore:
         """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
 
         With ``part`` the pixels are only those of ``ids[part]``: a process's share of the batch. A centre-cropped
-        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them from while the CPU goes
-        on. Raises IndexError for an id that is unknown or was dropped.
+        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them while the CPU works on.
+        Raises IndexError for an id that is unknown or was dropped.
         """
         wanted = ids.cpu().numpy()
         mine = wanted if part is None else wanted[part]
@@ -196,7 +196,7 @@ class ImageStore:
         out[~in_memory] = self._mapped[slots[~in_memory] - len(self._memory)]
 
     def _put(self, slot: int, image: NDArray[np.uint8]) -> None:
-        """Keeps one planar image. Raises OutputError where the file cannot take it."""
+        """Stores one planar image. Raises OutputError if the file cannot take it."""
         if slot < len(self._memory):
             self._memory[slot] = image
             return
@@ -249,6 +249,6 @@ class Room:
         self._keep = keep
 
     def put(self, i: int, picture: Image.Image) -> None:
-        """Keeps a picture (Pillow, mode RGB) as the i-th. Raises OutputError where the file cannot take it."""
+        """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
         pixels, self.aspects[i] = self._square.of(picture)
         self._keep(i, pixels)

@@ -28,7 +28,7 @@ from escort_codec.errors import OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
 from escort_codec.progress import Progress
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator
+from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.source import SourceImage
 from escort_codec.workers import usable_cores
 
@@ -121,14 +121,14 @@ class SyntheticCache:
                 progress.advance()
         progress.end()
 
-    def _results(self, jobs: list[Job]) -> Iterator[Regenerated]:
+    def _results(self, jobs: list[Job]) -> Iterator[JobResult]:
         for result in self.regenerator.regenerate(jobs):
             if result.image is None:
                 raise result.error or RegenerationError(f"{result.job.exemplar.key}: no image was made")
             yield result
 
 
-def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[Regenerated]) -> Iterator[None]:
+def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[JobResult]) -> Iterator[None]:
     """Saves images while the next ones are made."""
     waiting: deque[Future[None]] = deque()
     for result in results:
@@ -139,7 +139,7 @@ def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[Regenerated]) -> I
         yield waiting.popleft().result()
 
 
-def _save(result: Regenerated) -> None:
+def _save(result: JobResult) -> None:
     place: Path = result.job.key
     assert result.image is not None
     try:

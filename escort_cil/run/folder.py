@@ -1,5 +1,5 @@
 """The run folder: ``config.json``, ``metrics.jsonl``, ``confusion.npz``, ``memory.escx``, ``model.safetensors``,
-``log.txt``, and while a run goes on ``checkpoint/``.
+``log.txt``, and ``checkpoint/`` until the run is finished.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class RunFolder:
             raise OutputError(f"{self.path}: the run folder cannot be made: {exc.strerror or exc}") from exc
 
     def write_config(self, values: Mapping[str, Any], command: Sequence[str]) -> None:
-        """Writes config.json: the configuration as it is resolved, the version, and the command line."""
+        """Writes config.json: the resolved configuration, the version, and the command line."""
         whole = {"version": escort_codec.__version__, "command": list(command), **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -103,7 +103,7 @@ class RunFolder:
             raise ConfigError(f"{self.path}: has another configuration: {shown}")
 
     def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Writes metrics.jsonl, a line a phase."""
+        """Writes metrics.jsonl, one line per phase."""
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         write_file(self / METRICS, "".join(lines).encode())
 

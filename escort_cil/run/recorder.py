@@ -1,4 +1,4 @@
-"""What a run leaves: checkpoints while it goes on, and after each phase metrics, counts, memory and weights."""
+"""What a run writes: checkpoints, and after each phase metrics, counts, memory and weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from escort_codec.errors import TrainingError
 class Recorder:
     """Writes a run's folder; only the main process of several writes (``writes``).
 
-    The end of a phase is one step: before ``state.json`` is replaced nothing of it counts, after it everything does.
+    A phase ends in one step: nothing of its end counts before ``state.json`` is replaced, and everything does after.
     """
 
     def __init__(self, folder: RunFolder, model_seed: int, *, writes: bool, every: int) -> None:
@@ -40,7 +40,7 @@ class Recorder:
         self._every = every
 
     def state(self) -> CheckpointState | None:
-        """How far the folder's run is, None where it has no checkpoint."""
+        """How far the folder's run is, or None if it has no checkpoint."""
         return self._checkpoints.load()
 
     def memory_path(self) -> Path:
@@ -50,7 +50,7 @@ class Recorder:
     def write_memory(self, contents: Contents, phase: int, budget: Budget) -> int:
         """Writes the memory after a phase, to be published with the rest; returns its size on disk in bytes.
 
-        Raises TrainingError where it is above the budget.
+        Raises TrainingError if it is above the budget.
         """
         data = packed(contents)
         limit = budget.limit(len(contents))
@@ -72,7 +72,7 @@ class Recorder:
             self._publish(phase, learner)
 
     def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
-        """Makes a checkpoint after every so many epochs of a phase, and after the last."""
+        """Makes a checkpoint every N epochs of a phase, and after the last one."""
         if not self._writes or (done % self._every and done < epochs):
             return
         more = dict(optimizer)
@@ -86,18 +86,18 @@ class Recorder:
         self._checkpoints.save(whole, prefixed("network", network.state_dict()) | dict(more))
 
     def _publish(self, phase: int, learner: Learner | None) -> None:
-        """Puts what belongs to the end of ``phase`` in its place; doing it twice does no harm."""
+        """Moves the files of the end of ``phase`` to their places; doing it twice does no harm."""
         self._checkpoints.publish(self.folder.path, phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
-            # What the network is built by: saved_model.py. One key, as safetensors writes several in any order.
+            # ``load_model`` builds the network from it. One key, as safetensors writes several in any order.
             about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
             save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
 
     def restore(self, state: CheckpointState, learner: Learner) -> None:
-        """Takes up a checkpoint: ``learner`` has gone through the phases before it, without their training.
+        """Continues from a checkpoint: ``learner`` has gone through the phases before it without training.
 
-        At the end of a phase its weights are loaded; inside one, ``restore_inside`` does it once the phase has begun.
+        Loads the weights of a finished phase; inside one, ``restore_inside`` does it when the phase has begun.
         """
         self.records = list(state.records)
         ended = state.epoch == 0
@@ -113,7 +113,7 @@ class Recorder:
             self.figures = load_figures(self.folder / names.CONFUSION)
 
     def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
-        """The weights of a checkpoint inside a phase; returns the optimizer's tensors, None at a phase's beginning."""
+        """The weights of a checkpoint inside a phase; returns the optimizer's tensors, or None at its beginning."""
         if state.epoch == 0:
             return None
         tensors = self._checkpoints.tensors(state)
@@ -123,7 +123,7 @@ class Recorder:
         return tensors
 
     def begin_from(self, base: RunFolder, learner: Learner) -> None:
-        """Takes over what a finished run has learnt and remembers: weights, memory, metrics, counts."""
+        """Copies what a finished run has learnt and remembers: weights, memory, metrics, counts."""
         self.records = list(base.read_metrics())
         self.figures = load_figures(base / names.CONFUSION)
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
@@ -132,7 +132,7 @@ class Recorder:
             write_file(self.memory_path(), (base / names.MEMORY).read_bytes())
 
     def finish(self) -> None:
-        """Removes the checkpoints of a run that is over."""
+        """Removes the checkpoints of a finished run."""
         if self._writes:
             self._checkpoints.remove()
 
@@ -174,7 +174,7 @@ class SavedModel:
 def load_model(run: Path) -> SavedModel:
     """Loads the model that a run folder holds: the last finished phase's.
 
-    Raises TrainingError where there is no run, no phase of it is finished, or a file is damaged or another run's.
+    Raises TrainingError if there is no run, no phase of it is finished, or a file is damaged or belongs to another run.
     """
     folder = RunFolder(run)
     config = folder.train_config()

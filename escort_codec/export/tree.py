@@ -30,7 +30,7 @@ from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
 from escort_codec.export.plan import Task
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage
+from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
 
 QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
 """Each format's default quality; PNG is lossless and has none."""
@@ -162,7 +162,7 @@ class _Writer:
                 continue
             yield Job(last[1], task.seed, task)
 
-    def save(self, result: Regenerated, regenerator: str) -> None:
+    def save(self, result: JobResult, regenerator: str) -> None:
         """Queues an image; waits if the queue is full."""
         task: Task = result.job.key
 

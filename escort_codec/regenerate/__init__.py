@@ -1,4 +1,4 @@
-"""Regenerators: one prompt exemplar and one seed into one image.
+"""Regenerators: each turns a prompt exemplar and a seed into an image. They know no files.
 
 Adding one is one file (or folder) and one line here.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage, make_regenerator, regenerators
+from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage, make_regenerator, regenerators
 
-__all__ = ["DEFAULT", "Job", "RGBImage", "Regenerated", "Regenerator", "make_regenerator", "regenerators"]
+__all__ = ["DEFAULT", "Job", "JobResult", "RGBImage", "Regenerator", "make_regenerator", "regenerators"]
 
 DEFAULT = "harmonic"
 """The default. It needs no weights and no GPU; it is a stand-in for a diffusion model."""

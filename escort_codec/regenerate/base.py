@@ -1,4 +1,4 @@
-"""What a regenerator is: one prompt exemplar and one seed into one image; and the registry."""
+"""The base class of regenerators, their jobs and results, and the registry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RGBImage: TypeAlias = "NDArray[np.uint8]"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image to make: a prompt exemplar and a seed. ``key`` is the caller's own and is returned untouched."""
+    """One image to make: a prompt exemplar and a seed. ``key`` belongs to the caller and comes back unchanged."""
 
     exemplar: Exemplar
     seed: int
@@ -31,7 +31,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Regenerated:
+class JobResult:
     """The result of a job: ``image`` is uint8 RGB of shape (*exemplar.size, 3), or None, and then ``error`` says why.
     ``recipe`` is the job's recipe with every value that the regenerator used."""
 
@@ -45,7 +45,7 @@ class Regenerator(ABC):
     """Turns prompt exemplars into images. A context manager, as it may hold a model.
 
     An image depends on the exemplar, the seed and the options alone: never on the other jobs, their order, the batch or
-    the number of processes (except for a backend's kernels; each says so).
+    the number of processes (except through a backend's kernels; each regenerator documents that).
     """
 
     name: ClassVar[str]
@@ -58,10 +58,10 @@ class Regenerator(ABC):
 
     @abstractmethod
     def recipe(self, exemplar: Exemplar) -> Recipe:
-        """The exemplar's recipe with every value that this regenerator would use. Loads no model."""
+        """The exemplar's recipe with every value that this regenerator uses. Loads no model."""
 
     @abstractmethod
-    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         """One result for each job, in any order. A failed job gives a result with an error; the others continue."""
 
     def image(self, exemplar: Exemplar, seed: int) -> RGBImage:
@@ -73,18 +73,18 @@ class Regenerator(ABC):
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds so far that were not spent on images, by purpose (loading a model, compiling it)."""
+        """Seconds spent so far on other things than images, by purpose (loading a model, compiling it)."""
         return {}
 
     def stop(self) -> None:
-        """Asks ``regenerate`` to end after the images in flight; jobs not yet begun get no result.
+        """Ends ``regenerate`` after the images in flight; jobs that have not begun get no result.
 
         May be called from a signal handler or another thread.
         """
         self.stopping = True
 
     def close(self) -> None:
-        """Frees what the regenerator holds."""
+        """Frees the model and the threads."""
 
     def __enter__(self) -> Self:
         return self
@@ -98,9 +98,9 @@ regenerators: Registry[Callable[[], type[Regenerator]]] = Registry("regenerator"
 
 
 def make_regenerator(name: str, options: Any = None, *, near: str | None = None) -> Regenerator:
-    """A regenerator by name. ``options`` are a map of its settings (texts are read), its options object, or None.
+    """A regenerator by name. ``options`` is a map of its settings (texts are parsed), its options object, or None.
 
-    ``near`` is the device of what the images are made for, used if the options name none. Raises UsageError.
+    ``near`` is the device that uses the images; it is the default for ``device``. Raises UsageError.
     """
     kind = regenerators.get(name)()
     if options is None or isinstance(options, Mapping):

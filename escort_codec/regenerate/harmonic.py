@@ -1,13 +1,13 @@
 """``harmonic``: the colour hint spread by diffusion inside the edge map's outlines.
 
-A stand-in that needs no weights and no GPU. It restores a blurred picture with sharp outlines; it invents nothing that
-hint and edges do not hold, and is never to be taken for ControlNet's output.
+A stand-in that needs no weights and no GPU. It restores a blurred picture with sharp outlines and adds nothing that is
+not in the hint and the edges; do not compare it with ControlNet's output.
 
 Method: the image u minimises  sum over links c |grad u|^2 + sum over pixels p |u - t|^2  (compare the diffusion curves
 of Orzan et al. 2008, and the edge-based compression of Mainberger and Weickert 2009). A link between 4-neighbours has
-c = 1, or ``weak`` where one of the two is an edge pixel; t is the enlarged hint. It is solved from coarse to fine with
-red-black Gauss-Seidel sweeps; on each level t is corrected by what the image, averaged over the hint's pixels, still
-lacks of the hint (iterative back-projection, Irani and Peleg 1991), so that edges sharpen and means stay.
+c = 1, or ``weak`` if one of the two is an edge pixel; t is the enlarged hint. It is solved from coarse to fine with
+red-black Gauss-Seidel sweeps. On each level t is corrected by the difference between the hint and the image averaged
+over the hint's pixels (iterative back-projection, Irani and Peleg 1991), so that edges sharpen and means stay.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from escort_codec.errors import EscortError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator, RGBImage
-from escort_codec.regenerate.variation import Variation, plain_hint, resized, warp
+from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
+from escort_codec.regenerate.harmonic_variation import Variation, plain_hint, resized, warp
 from escort_codec.settings import check, setting
 from escort_codec.workers import compiling, usable_cores
 
 VERSION: Final = "1"
-"""Counts changes of what the same exemplar and seed give; stands in the recipe."""
+"""Increases when the same exemplar and seed give another image; part of the recipe."""
 
 MAX_SOLVED: Final = 1 << 22
-"""Pixels on which the equations are solved; a larger edge map is halved first, the image enlarged afterwards."""
+"""Most pixels on which the equations are solved; a larger edge map is halved, the image enlarged at the end."""
 
 MAX_TOGETHER: Final = 8
-"""Seeds of one exemplar that one task makes, so that they share its links."""
+"""Most seeds of one exemplar per task; they share its links."""
 
 Plane = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """How the equations are solved. The defaults are what was best on photographs of about 300 x 240 pixels."""
+    """How the equations are solved. The defaults were best on photographs of about 300 x 240 pixels."""
 
     weak: float = 0.003
     """Conductance of a link at an edge pixel."""
@@ -57,12 +57,12 @@ class Solver:
     rounds: tuple[int, ...] = (1, 4, 8)
     """Corrections of t: on the finest level, the one above, and all others."""
     sweeps: int = 2
-    """Gauss-Seidel sweeps a round."""
+    """Gauss-Seidel sweeps per round."""
 
 
 @dataclass(frozen=True, slots=True)
 class HarmonicOptions:
-    """What a user may choose."""
+    """The harmonic regenerator's options."""
 
     workers: int | None = setting(None, "Threads that make and save images; one per core if left out.", least=1)
 
@@ -89,15 +89,15 @@ class Harmonic(Regenerator):
         self.solver = solver or Solver()
 
     def recipe(self, exemplar: Exemplar) -> Recipe:
-        """The preset, and as ``extra`` the versions of this method, numpy and OpenCV; the rest means nothing here."""
+        """The preset, and as ``extra`` the versions of this method, numpy and OpenCV; nothing else applies."""
         facts = (("harmonic", VERSION), ("numpy", np.__version__), ("opencv", cv2.__version__))
         return Recipe(preset=exemplar.recipe.preset, extra=facts)
 
-    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
-        """One result for each job, in the jobs' order; at most a few jobs a thread are taken ahead."""
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
+        """One result for each job, in the jobs' order; reads at most a few jobs per thread ahead."""
         _kernels()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="harmonic")
-        ahead: deque[Future[list[Regenerated]]] = deque()
+        ahead: deque[Future[list[JobResult]]] = deque()
         try:
             for group in _grouped(jobs):
                 if self.stopping:
@@ -110,23 +110,23 @@ class Harmonic(Regenerator):
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, jobs: list[Job]) -> list[Regenerated]:
-        """The images of one exemplar. Whatever is wrong with it becomes its jobs' error."""
+    def _make(self, jobs: list[Job]) -> list[JobResult]:
+        """The images of one exemplar. An error becomes the result of all its jobs."""
         exemplar = jobs[0].exemplar
         recipe = self.recipe(exemplar)
         try:
             scene = Scene.of(exemplar, self.solver)
-            return [Regenerated(job, scene.image(job.seed), recipe) for job in jobs]
+            return [JobResult(job, scene.image(job.seed), recipe) for job in jobs]
         except (EscortError, MemoryError, ValueError, cv2.error) as exc:
             error = RegenerationError(f"{exemplar.key}: {exc}")
             error.__cause__ = exc
-            return [Regenerated(job, None, recipe, error) for job in jobs]
+            return [JobResult(job, None, recipe, error) for job in jobs]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the images of one exemplar share: ``edges`` bool (H, W), its links on every level, ``hint`` uint8 RGB
-    (h, w, 3) or None, the images' ``size`` (height, width)."""
+    """What the images of one exemplar share: ``edges`` bool (H, W) and its links on every level, ``hint`` uint8 RGB
+    (h, w, 3), the images' ``size`` (height, width). ``drawn``: the exemplar has no hint, and the image is a drawing."""
 
     edges: EdgeMap
     hint: RGBImage
@@ -137,10 +137,10 @@ class Scene:
 
     @classmethod
     def of(cls, exemplar: Exemplar, solver: Solver) -> Scene:
-        """Decodes edge map and hint; raises EscortError where they are damaged or have no pixels."""
+        """Decodes edge map and hint; raises EscortError if they are damaged or have no pixels."""
         edges = exemplar.edges
         if not edges.size or 0 in exemplar.size:
-            raise RegenerationError("an image of no pixels cannot be made")
+            raise RegenerationError("the image has no pixels")
         while edges.size > MAX_SOLVED:
             edges = _halved(edges)
         drawn = exemplar.hint is None
@@ -162,8 +162,8 @@ class Scene:
     def _solve(self, hint: Plane) -> Plane:
         """The solution on the finest level, float32 (H + 2, W + 2, 3), of ``hint``: luma, Cb, Cr, float32 (h, w, 3).
 
-        A hint's chroma has half its luma's resolution: its pull is a quarter, and its corrections are as coarse, or
-        colours would leak over the outlines.
+        A hint's chroma has half the resolution of its luma. So its pull is a quarter and its corrections are coarser;
+        else colours would leak over the outlines.
         """
         kernels = _kernels()
         target, shape = hint, (hint.shape[0], hint.shape[1])
@@ -181,12 +181,12 @@ class Scene:
             finer = height > shape[0] and width > shape[1]
             rounds = self.solver.rounds[min(level, len(self.solver.rounds) - 1)] if finer else 1
             for number in range(rounds):
-                wanted = resized(target, (height, width), cv2.INTER_LINEAR)
-                kernels.relax(image, across, down, wanted, pull, pull / np.float32(4), self.solver.sweeps)
+                enlarged = resized(target, (height, width), cv2.INTER_LINEAR)
+                kernels.relax(image, across, down, enlarged, pull, pull / np.float32(4), self.solver.sweeps)
                 if finer and (level or number + 1 < rounds):
-                    lacking = hint - resized(image[1:-1, 1:-1], shape, cv2.INTER_AREA)
-                    lacking[:, :, 1:] = _at_half(lacking[:, :, 1:])
-                    target = target + lacking
+                    difference = hint - resized(image[1:-1, 1:-1], shape, cv2.INTER_AREA)
+                    difference[:, :, 1:] = _at_half(difference[:, :, 1:])
+                    target = target + difference
         assert image is not None
         return image
 
@@ -226,7 +226,7 @@ def _levels(edges: EdgeMap, coarsest: tuple[int, int], weak: float) -> list[tupl
 
 
 def _at_half(image: Plane) -> Plane:
-    """An image (h, w, C) without what half its resolution cannot hold."""
+    """An image (h, w, C) at half its resolution and back."""
     height, width = image.shape[:2]
     return resized(
         resized(image, ((height + 1) // 2, (width + 1) // 2), cv2.INTER_AREA), (height, width), cv2.INTER_LINEAR
@@ -234,7 +234,7 @@ def _at_half(image: Plane) -> Plane:
 
 
 def _halved(edges: EdgeMap) -> EdgeMap:
-    """Half the size: an edge where one of four pixels is one."""
+    """Half the size: a pixel is an edge if one of its four is."""
     height, width = edges.shape
     padded = np.pad(edges, ((0, height % 2), (0, width % 2)))
     return np.ascontiguousarray(padded.reshape((height + 1) // 2, 2, (width + 1) // 2, 2).any(axis=(1, 3)))

@@ -1,8 +1,8 @@
 """The compiled parts of the harmonic regenerator. Import through ``harmonic._kernels`` only: it pulls in numba.
 
 Arrays of a level have a border of one pixel on each side: images are float32 (H + 2, W + 2, 3), luma, Cb and Cr in grey
-levels; conductances float32 (H + 2, W + 2). ``across[i, j]`` is that of the link between (i, j) and (i, j + 1),
-``down[i, j]`` of that between (i, j) and (i + 1, j); links into the border are 0, so that no loop asks where it is.
+levels; conductances float32 (H + 2, W + 2). ``across[i, j]`` belongs to the link between (i, j) and (i, j + 1),
+``down[i, j]`` to that between (i, j) and (i + 1, j). Links into the border are 0, so that loops need no bounds checks.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def link(edges: NDArray[np.bool_], weak: np.float32, across: Plane, down: Plane)
 def coarsen(across: Plane, down: Plane, coarse_across: Plane, coarse_down: Plane) -> None:
     """The links of the level of half the size, into zeroed planes.
 
-    Between the centres of two coarse pixels lie half a link, a link and half a link: they are in series, and the two
-    rows (or columns) of it side by side are averaged. What lies outside an odd size counts as the row before it.
+    Between the centres of two coarse pixels lie half a link, a link and half a link in series; the two rows (or
+    columns) side by side are averaged. Beyond an odd size the last row or column is repeated.
     """
     height, width = across.shape[0] - 2, across.shape[1] - 2
     rows, columns = coarse_across.shape[0] - 2, coarse_across.shape[1] - 2
@@ -131,7 +131,7 @@ def _rounded(value: np.float32) -> np.uint8:
 
 @kernel(nb.void(_IMAGE, _EDGES, nb.uint8[:, :, ::1]))
 def finish(image: Image, edges: NDArray[np.bool_], pixels: NDArray[np.uint8]) -> None:
-    """Edge pixels become the mean of their neighbours that are none; luma and chroma (JFIF) become RGB, 0..255."""
+    """Edge pixels become the mean of their neighbours without edges; luma and chroma (JFIF) become RGB, 0..255."""
     height, width = edges.shape
     for i in range(height):
         for j in range(width):

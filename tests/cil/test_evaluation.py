@@ -17,7 +17,7 @@ from escort_cil.run.checkpoint import load_tensors, save_tensors
 from escort_cil.run.recorder import load_model
 from escort_cil.trainer import train
 from escort_codec.errors import FormatError, ModelError, SourceError, TrainingError
-from escort_codec.regenerate.base import Job, Regenerated
+from escort_codec.regenerate.base import Job, JobResult
 from escort_codec.regenerate.harmonic import Harmonic
 from tests.cil.small_runs import logged, quick
 
@@ -165,9 +165,9 @@ def test_what_cannot_be_loaded(run: Path, small_data: Path, tmp_path: Path) -> N
         load_model(tmp_path)
 
 
-def failing(self: Harmonic, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+def failing(self: Harmonic, jobs: Iterable[Job]) -> Iterator[JobResult]:
     for job in jobs:
-        yield Regenerated(job, None, self.recipe(job.exemplar), ModelError("the weights are not here"))
+        yield JobResult(job, None, self.recipe(job.exemplar), ModelError("the weights are not here"))
 
 
 def test_a_memory_that_cannot_tell(

@@ -27,7 +27,7 @@ from escort_cil.report.tables import number_cell
 from escort_codec.container import Reader, Writer
 from escort_codec.errors import OutputError, TrainingError, UnknownNameError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator
+from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from tests.cil.run_folders import exemplars, write_run
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
@@ -443,7 +443,7 @@ class Failing(Regenerator):
     def recipe(self, exemplar: Exemplar) -> object:  # type: ignore[override]
         return exemplar.recipe
 
-    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         from escort_codec.errors import RegenerationError
 
         for job in reversed(list(jobs)):
@@ -451,7 +451,7 @@ class Failing(Regenerator):
             red[..., 0] = 255
             error = RegenerationError("no <colour> left")
             bad = job.seed != 0
-            yield Regenerated(job, None if bad else red, job.exemplar.recipe, error if bad else None)
+            yield JobResult(job, None if bad else red, job.exemplar.recipe, error if bad else None)
 
 
 def decoded(uri: str) -> Image.Image:

@@ -28,7 +28,7 @@ from escort_codec.hint import encode_hint
 from escort_codec.names import LONGEST, SafeNames, fold, make_folder, safe_part
 from escort_codec.progress import Progress
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate import Job, Regenerated, Regenerator
+from escort_codec.regenerate import Job, JobResult, Regenerator
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
 
 EDGES = np.zeros((12, 16), bool)
@@ -168,7 +168,7 @@ def test_existing_files_are_not_made_again(tmp_path: Path) -> None:
 
 def test_nothing_is_opened_if_nothing_is_missing(tmp_path: Path) -> None:
     class Lazy(Harmonic):
-        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
             raise AssertionError("the regenerator was started")
 
     reader = _escx(tmp_path / "m.escx", [_prompt()])
@@ -584,7 +584,7 @@ def test_a_full_disk_leaves_no_half_file(
 
 def test_the_regenerators_own_failure_is_raised_and_what_was_made_stays(tmp_path: Path) -> None:
     class Breaks(Harmonic):
-        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
             for number, result in enumerate(super().regenerate(jobs)):
                 if number == 2:
                     raise RegenerationError("the model is gone")
@@ -598,9 +598,9 @@ def test_the_regenerators_own_failure_is_raised_and_what_was_made_stays(tmp_path
 
 def test_a_fault_of_ours_is_not_swallowed(tmp_path: Path) -> None:
     class Wrong(Harmonic):
-        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
             for result in super().regenerate(jobs):
-                yield Regenerated(result.job, "no image", result.recipe)  # type: ignore[arg-type]
+                yield JobResult(result.job, "no image", result.recipe)  # type: ignore[arg-type]
 
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     with pytest.raises(AttributeError):
@@ -628,7 +628,7 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = 0
 
     class Counting(Harmonic):
-        def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
             nonlocal made
             for result in super().regenerate(jobs):
                 made += 1

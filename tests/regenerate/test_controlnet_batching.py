@@ -10,19 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escort_codec.errors import UsageError
-from escort_codec.regenerate.controlnet import batching
-from escort_codec.regenerate.controlnet.batching import Groups, Sizes, is_out_of_memory, largest_batch
+from escort_codec.regenerate.controlnet import session as module
 from escort_codec.regenerate.controlnet.models import ModelChoice
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
-from escort_codec.regenerate.controlnet.session import ModelSession
-from escort_codec.regenerate.controlnet.settings import Settings
+from escort_codec.regenerate.controlnet.resolve import GenerationSettings
+from escort_codec.regenerate.controlnet.session import (
+    BatchSizes,
+    JobGroups,
+    ModelSession,
+    is_out_of_memory,
+    largest_batch,
+)
 
 GB = 1 << 30
 
 
 @given(st.lists(st.integers(0, 4), max_size=60), st.integers(1, 7))
 def test_every_item_is_handed_out_once_with_its_key_in_order(keys: list[int], size: int) -> None:
-    groups: Groups[int, int] = Groups(lambda key: size)
+    groups: JobGroups[int, int] = JobGroups(lambda key: size)
     full = [batch for number, key in enumerate(keys) for batch in groups.add(key, number)]
     rest = list(groups.rest())
     assert all(len(items) == size for _, items in full)
@@ -35,15 +40,15 @@ def test_every_item_is_handed_out_once_with_its_key_in_order(keys: list[int], si
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "HELD", 5)
-    groups: Groups[str, int] = Groups(lambda key: 100)
+    monkeypatch.setattr(module, "WAITING", 5)
+    groups: JobGroups[str, int] = JobGroups(lambda key: 100)
     handed = [batch for number, key in enumerate("ababa") for batch in groups.add(key, number)]
     assert handed == [("a", [0, 2, 4])]
     assert list(groups.rest()) == [("b", [1, 3])]
 
 
 def test_sizes_are_what_was_asked_for_until_memory_runs_out() -> None:
-    sizes = Sizes(12)
+    sizes = BatchSizes(12)
     assert sizes.known((512, 512))
     assert sizes.of((512, 512)) == 12
     assert sizes.ran_out((512, 512), 12) == 6
@@ -55,12 +60,12 @@ def test_sizes_are_what_was_asked_for_until_memory_runs_out() -> None:
 
 
 def test_sizes_that_are_measured() -> None:
-    sizes = Sizes(None)
+    sizes = BatchSizes(None)
     assert not sizes.known((512, 512))
-    sizes.found((512, 512), 24)
+    sizes.measured((512, 512), 24)
     assert sizes.known((512, 512))
     assert sizes.of((512, 512)) == 24
-    sizes.found((64, 64), 10_000)
+    sizes.measured((64, 64), 10_000)
     assert sizes.of((64, 64)) == 64  # no more pay off
 
 
@@ -126,7 +131,7 @@ def test_a_gpu_is_measured_once_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     session._device = torch.device("cuda", 0)
     session._model = (Networks(), None)
     choice = ModelChoice("m", None, "c", None, "bf16")
-    settings = Settings(choice, (512, 512), False, 20, 9.0, 1.0, "ddim", None)
+    settings = GenerationSettings(choice, (512, 512), False, 20, 9.0, 1.0, "ddim", None)
     assert session.batch_size(settings) == 64
     session.measure(settings, object())
     assert session.batch_size(settings) == 16  # (36 - 1) / 2 = 17.5
@@ -137,7 +142,7 @@ def test_a_gpu_is_measured_once_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cpu_takes_four_unless_told_otherwise() -> None:
     choice = ModelChoice("m", None, "c", None, "fp32")
-    settings = Settings(choice, (512, 512), False, 20, 9.0, 1.0, "ddim", None)
+    settings = GenerationSettings(choice, (512, 512), False, 20, 9.0, 1.0, "ddim", None)
     assert ModelSession(ControlNetOptions(device="cpu")).batch_size(settings) == 4
     assert ModelSession(ControlNetOptions(device="cpu"), near="cuda:99").batch_size(settings) == 4
     with pytest.raises(UsageError, match="cuda:99"):

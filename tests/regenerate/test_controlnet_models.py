@@ -145,7 +145,7 @@ def test_paths_that_hold_no_model(tiny_sd: Path, tmp_path: Path) -> None:
     (tmp_path / "noise.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")  # a pickle that would run a program
     assert "cannot be read as a file of weights" in refusal_of(str(tmp_path / "noise.pth"), None)
     weights = tiny_sd / "controlnet" / "diffusion_pytorch_model.safetensors"
-    assert "no Stable Diffusion model" in refusal_of(str(weights), None)
+    assert "is not a Stable Diffusion model" in refusal_of(str(weights), None)
     assert "ControlNet" in refusal_of(str(tiny_sd / "model"), str(tmp_path))
     flux = tmp_path / "flux"
     flux.mkdir()
@@ -185,7 +185,7 @@ def test_names(tmp_path: Path) -> None:
 
 def test_on_a_gpu_the_networks_are_channels_last(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as it can be seen without one: everything that is done for a GPU but the move itself."""
-    from escort_codec.regenerate.controlnet.loading import Loaded, load
+    from escort_codec.regenerate.controlnet.loading import DiffusionModel, load
 
     def to(self: Any, *given: Any, device: Any = None, **more: Any) -> Any:
         devices.add(str(device))
@@ -202,7 +202,7 @@ def test_on_a_gpu_the_networks_are_channels_last(tiny_sd: Path, monkeypatch: pyt
     assert not any(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
     move = torch.nn.Module.to
     monkeypatch.setattr(torch.nn.Module, "to", to)
-    Loaded(pipeline, "sd", torch.bfloat16, torch.device("cuda", 0))
+    DiffusionModel(pipeline, "sd", torch.bfloat16, torch.device("cuda", 0))
     assert "cuda:0" in devices
     assert len(weights) > 20
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)

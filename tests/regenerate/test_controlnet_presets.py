@@ -14,7 +14,7 @@ from escort_codec.edges import generation_size, short_side
 from escort_codec.errors import EscortError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.controlnet import settings
+from escort_codec.regenerate.controlnet import resolve as module
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import (
     control_image,
@@ -23,7 +23,7 @@ from escort_codec.regenerate.controlnet.presets import (
     presets,
     to_source_size,
 )
-from escort_codec.regenerate.controlnet.settings import Resolved, resolve
+from escort_codec.regenerate.controlnet.resolve import Request, resolve
 
 HIRES = [  # source (h, w), generated (H, W)
     ((512, 512), (512, 512)),
@@ -150,7 +150,7 @@ def exemplar(prompt: str = "cat", recipe: Recipe | None = None, **more: Any) -> 
     )
 
 
-def settled(one: Exemplar, **options: Any) -> Resolved:
+def settled(one: Exemplar, **options: Any) -> Request:
     return resolve(one, ControlNetOptions(**options), lambda: "fp32")
 
 
@@ -180,7 +180,7 @@ def test_versions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_again(library: str) -> str:
         raise AssertionError(library)
 
-    monkeypatch.setattr(settings, "version", read_again)
+    monkeypatch.setattr(module, "version", read_again)
     assert settled(exemplar()).recipe.extra == first
 
 

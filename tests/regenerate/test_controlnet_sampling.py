@@ -14,16 +14,20 @@ from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, encode_hint
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job
-from escort_codec.regenerate.controlnet.loading import Loaded, load, quiet_libraries
+from escort_codec.regenerate.controlnet.loading import DiffusionModel, load, quiet_libraries
 from escort_codec.regenerate.controlnet.models import ModelChoice
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
-from escort_codec.regenerate.controlnet.pictures import Picture, prepare
 from escort_codec.regenerate.controlnet.presets import enlarged_hint, guess_scales
-from escort_codec.regenerate.controlnet.prompts import Embeddings
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
-from escort_codec.regenerate.controlnet.sampling import call_arguments, decode, sample, starting_noise
-from escort_codec.regenerate.controlnet.schedulers import make_scheduler
-from escort_codec.regenerate.controlnet.settings import Settings, resolve
+from escort_codec.regenerate.controlnet.resolve import GenerationSettings, ModelInput, prepare, resolve
+from escort_codec.regenerate.controlnet.sampling import (
+    Embeddings,
+    call_arguments,
+    decode,
+    make_scheduler,
+    sample,
+    starting_noise,
+)
 
 # diffusers' UniPC gives a tensor to np.array in a way that NumPy 2 is to refuse one day
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -37,14 +41,14 @@ def choice_of(folder: Path, dtype: str = "fp32") -> ModelChoice:
 
 
 @pytest.fixture(scope="module")
-def sd(tiny_sd: Path) -> Iterator[Loaded]:
+def sd(tiny_sd: Path) -> Iterator[DiffusionModel]:
     loaded = load(choice_of(tiny_sd), CPU)
     yield loaded
     loaded.close()
 
 
 @pytest.fixture(scope="module")
-def sdxl(tiny_sdxl: Path) -> Iterator[Loaded]:
+def sdxl(tiny_sdxl: Path) -> Iterator[DiffusionModel]:
     loaded = load(choice_of(tiny_sdxl), CPU)
     yield loaded
     loaded.close()
@@ -64,7 +68,7 @@ def exemplar(number: int = 0, prompt: str = "cat", hint: bool = False, recipe: R
     )
 
 
-def ready(one: Exemplar, seed: int = 0, **options: Any) -> tuple[Settings, Picture]:
+def ready(one: Exemplar, seed: int = 0, **options: Any) -> tuple[GenerationSettings, ModelInput]:
     found = resolve(one, ControlNetOptions(**({"resolution": 64} | options)), lambda: "fp32")
     return found.settings, prepare(Job(one, seed), found)
 
@@ -143,7 +147,7 @@ def test_starting_noise_is_one_generator_a_seed() -> None:
 
 
 @pytest.fixture
-def calls(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def calls(sd: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every call of the pipeline; what it gives back are the latents that it was given."""
     seen: list[dict[str, Any]] = []
 
@@ -155,7 +159,7 @@ def calls(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
-def embedded(loaded: Loaded, text: str) -> Any:
+def embedded(loaded: DiffusionModel, text: str) -> Any:
     tokens = loaded.pipeline.tokenizer(
         [text], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
     ).input_ids
@@ -194,7 +198,7 @@ def test_the_hires_call(tiny_sd: Path, calls: list[dict[str, Any]]) -> None:
     assert all(result.image is not None and result.image.shape == (60, 80, 3) for result in results)
 
 
-def test_the_lowres_and_the_guess_calls(sd: Loaded) -> None:
+def test_the_lowres_and_the_guess_calls(sd: DiffusionModel) -> None:
     embeddings = Embeddings(sd)
     settings, picture = ready(exemplar(recipe=Recipe(preset="lowres")), resolution=None)
     call = call_arguments(sd, embeddings, settings, [picture])
@@ -208,7 +212,7 @@ def test_the_lowres_and_the_guess_calls(sd: Loaded) -> None:
     assert torch.equal(call["prompt_embeds"], embedded(sd, ", best quality, extremely detailed"))
 
 
-def test_each_distinct_prompt_is_embedded_once(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_prompt_is_embedded_once(sd: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = Embeddings(sd)
     seen: list[str] = []
     real = sd.pipeline.encode_prompt
@@ -227,7 +231,7 @@ def test_each_distinct_prompt_is_embedded_once(sd: Loaded, monkeypatch: pytest.M
 # diffusers' own way
 
 
-def test_the_batch_is_what_diffusers_makes_one_by_one(sd: Loaded, tiny_sd: Path) -> None:
+def test_the_batch_is_what_diffusers_makes_one_by_one(sd: DiffusionModel, tiny_sd: Path) -> None:
     """diffusers' pipeline as anybody would call it, with texts, images and a generator, against a batch of ours."""
     from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline
     from PIL import Image
@@ -261,7 +265,7 @@ def test_the_batch_is_what_diffusers_makes_one_by_one(sd: Loaded, tiny_sd: Path)
         assert np.abs(images[row].astype(int) - np.floor(pixels[0] * 255)).max() <= 1
 
 
-def test_xl_is_what_diffusers_makes(sdxl: Loaded, tiny_sdxl: Path) -> None:
+def test_xl_is_what_diffusers_makes(sdxl: DiffusionModel, tiny_sdxl: Path) -> None:
     from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionXLControlNetPipeline
     from PIL import Image
 
@@ -290,7 +294,7 @@ def test_xl_is_what_diffusers_makes(sdxl: Loaded, tiny_sdxl: Path) -> None:
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_guess_mode_is_the_papers(sd: Loaded, monkeypatch: pytest.MonkeyPatch, strength: float) -> None:
+def test_guess_mode_is_the_papers(sd: DiffusionModel, monkeypatch: pytest.MonkeyPatch, strength: float) -> None:
     """The unconditional half sees no control; the other half's residuals are weakened by 0.825 ** (12 - i)."""
     from diffusers import ControlNetModel
 
@@ -323,7 +327,7 @@ def test_guess_mode_is_the_papers(sd: Loaded, monkeypatch: pytest.MonkeyPatch, s
         assert torch.allclose(residual[1], raw[0] * scale)
 
 
-def test_guess_mode_is_batched(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guess_mode_is_batched(sd: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three images at once, the control network run for the conditional half of each, and the same as one by one."""
     ready_ones = [ready(exemplar(number, prompt=""), seed=number, steps=2) for number in range(3)]
     settings = ready_ones[0][0]
@@ -349,7 +353,7 @@ def test_guess_mode_is_batched(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.allclose(one, expected, atol=TOLERANCE * float(expected.abs().max()))
 
 
-def test_pixels_are_decoded_in_parts_of_eight(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_are_decoded_in_parts_of_eight(sd: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     latents = torch.randn((10, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     sizes: list[int] = []
     forward = sd.pipeline.vae.decode
@@ -366,7 +370,7 @@ def test_pixels_are_decoded_in_parts_of_eight(sd: Loaded, monkeypatch: pytest.Mo
     assert np.abs(images[9].astype(int) - alone[0]).max() <= 1
 
 
-def test_without_guess_mode_both_halves_are_controlled(sd: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_guess_mode_both_halves_are_controlled(sd: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     forward = sd.pipeline.unet.forward
 
@@ -384,7 +388,7 @@ def test_without_guess_mode_both_halves_are_controlled(sd: Loaded, monkeypatch: 
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "unipc", "dpm++"])
-def test_the_hint_is_where_img2img_begins(sd: Loaded, scheduler: str) -> None:
+def test_the_hint_is_where_img2img_begins(sd: DiffusionModel, scheduler: str) -> None:
     """The same as diffusers' image-to-image pipeline from those latents; its weights are the loaded ones."""
     one = exemplar(hint=True)
     settings, picture = ready(one, 3, use_hint=True, hint_strength=0.5, steps=4, scheduler=scheduler)
@@ -415,7 +419,7 @@ def test_the_hint_is_where_img2img_begins(sd: Loaded, scheduler: str) -> None:
     assert torch.isfinite(latents).all()
 
 
-def test_xl_has_a_hint_path_too(sdxl: Loaded) -> None:
+def test_xl_has_a_hint_path_too(sdxl: DiffusionModel) -> None:
     settings, picture = ready(exemplar(hint=True), 3, use_hint=True, steps=2)
     with_hint = sample(sdxl, Embeddings(sdxl), settings, [picture])
     assert type(sdxl.image_to_image).__name__ == "StableDiffusionXLControlNetImg2ImgPipeline"

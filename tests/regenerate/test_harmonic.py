@@ -19,7 +19,7 @@ from escort_codec.hint import encode_hint
 from escort_codec.regenerate import DEFAULT, Job, RGBImage, make_regenerator, regenerators
 from escort_codec.regenerate import harmonic as module
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions, Scene, Solver
-from escort_codec.regenerate.variation import MODES, TO_YCC, WARP, Variation, _field, plain_hint, resized, warp
+from escort_codec.regenerate.harmonic_variation import MODES, TO_YCC, WARP, Variation, _field, plain_hint, resized, warp
 
 ONE = HarmonicOptions(workers=1)
 STILL = Variation(1, 0, 1, (0, 0), 0, np.zeros((2, MODES, MODES), np.float32), np.zeros((MODES, MODES), np.float32),

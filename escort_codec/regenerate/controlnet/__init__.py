@@ -1,16 +1,12 @@
 """Stable Diffusion with a Canny ControlNet, through diffusers: the paper's regenerator.
 
-    presets.py      the paper's numbers: sizes, prompts, steps, scales; numpy and OpenCV only
-    settings.py     what one exemplar is regenerated with: options over recipe over preset
-    models.py       which model is meant: Hub id, folder, single file; what pins it
-    device.py       where, and in which precision
-    loading.py      the weights into diffusers' pipelines: Stable Diffusion 1, 2 and XL by the model's class
-    schedulers.py   the samplers by name
-    prompts.py      text embeddings, computed once
-    sampling.py     one batch through diffusers' pipeline
-    batching.py     batches by generation size, the largest that fits, halving where memory runs out
-    pictures.py     one image to make, prepared in threads
-    session.py      the model in use
+    options.py      what a user may choose
+    presets.py      the paper's numbers and image sizes; numpy and OpenCV only
+    models.py       which model: Hub id, folder, single file; what pins it
+    resolve.py      one exemplar's settings and model inputs: options over recipe over preset
+    loading.py      the weights into diffusers' pipelines
+    sampling.py     one batch: embeddings, noise, sampler, pixels
+    session.py      the model in use, its device, and how many images fit into a batch
     regenerator.py  the regenerator
 
 Nothing here imports torch before the first image is made.

@@ -1,4 +1,4 @@
-"""Loading: the base model and its ControlNet into one of diffusers' pipelines, by the model's class."""
+"""Loading: the base model and its ControlNet in one of diffusers' pipelines, by the model's class."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from escort_codec.regenerate.controlnet.models import (
 )
 from escort_codec.regenerate.controlnet.presets import guess_scales
 
-SHAPES: Final = 64  # generation sizes that are compiled for
+SHAPES: Final = 64
+"""Shapes that a network is compiled for at most."""
+
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,7 +41,7 @@ class PaperControlNet(ControlNetModel):  # type: ignore[misc]  # diffusers has n
     """diffusers' ControlNet with the paper's scales in guess mode: see ``presets.guess_scales``."""
 
     def forward(self, *args: Any, conditioning_scale: float = 1.0, guess_mode: bool = False, **kwargs: Any) -> Any:
-        """As diffusers', which calls it with ``return_dict=False``: (down residuals, middle residual)."""
+        """(down residuals, middle residual), as diffusers gets them with ``return_dict=False``."""
         if not guess_mode:
             return super().forward(*args, conditioning_scale=conditioning_scale, guess_mode=False, **kwargs)
         down, mid = super().forward(
@@ -49,8 +51,8 @@ class PaperControlNet(ControlNetModel):  # type: ignore[misc]  # diffusers has n
         return [residual * scale for residual, scale in zip(down, scales, strict=False)], mid * scales[-1]
 
 
-class Loaded:
-    """A model on its device. ``pipeline`` makes images of noise, ``image_to_image`` of hints, with the same weights."""
+class DiffusionModel:
+    """A model on its device. ``pipeline`` starts from noise, ``image_to_image`` from hints, with the same weights."""
 
     def __init__(self, pipeline: Any, family: Family, dtype: torch.dtype, device: torch.device) -> None:
         self.pipeline = pipeline
@@ -69,7 +71,7 @@ class Loaded:
 
     @property
     def image_to_image(self) -> Any:
-        """The pipeline that starts from an image, made of the first one's parts: nothing is loaded again."""
+        """The pipeline that starts from an image. It shares the first one's parts: nothing is loaded again."""
         if self._image_to_image is None:
             if self.xl:
                 kind, extra = diffusers.StableDiffusionXLControlNetImg2ImgPipeline, {"add_watermarker": False}
@@ -82,13 +84,13 @@ class Loaded:
         return self._image_to_image
 
     def compile(self, backend: str = "inductor") -> None:
-        """Compiles the networks in place, for fixed shapes: each size and batch size is compiled when first met."""
+        """Compiles the networks in place, for fixed shapes: each size and batch size when it first occurs."""
         for network in (self.pipeline.unet, self.pipeline.controlnet, self.pipeline.vae.decoder):
             network.compile(backend=backend, dynamic=False)
         self.compiled = True
 
     def many_shapes(self) -> AbstractContextManager[Any]:
-        """To run compiled networks in: lets each be compiled for more shapes than torch's eight, then in eager mode."""
+        """A block in which a network may be compiled for more shapes than torch's eight."""
         if not self.compiled:
             return nullcontext()
         patch: AbstractContextManager[Any] = torch._dynamo.config.patch(recompile_limit=SHAPES)
@@ -96,7 +98,7 @@ class Loaded:
 
     @contextmanager
     def not_compiled(self) -> Iterator[None]:
-        """Runs the networks as they are inside, compiled or not."""
+        """A block in which the networks run in eager mode."""
         compiled = self.compiled
         try:
             self.compiled = False
@@ -107,7 +109,7 @@ class Loaded:
 
     @contextmanager
     def in_fp32(self) -> Iterator[None]:
-        """Computes in fp32 inside, not compiled, with the same weights; half precision's values come back exactly."""
+        """A block that computes in fp32, not compiled; the weights are the same and come back exactly."""
         dtype = self.dtype
         try:
             self.dtype = torch.float32
@@ -138,12 +140,14 @@ class Loaded:
                 part.to(memory_format=torch.channels_last)
 
 
-def load(choice: ModelChoice, device: torch.device) -> Loaded:
-    """Loads the weights that ``choice`` names; raises ModelError, one line that says what was looked for and how to
-    get it, where they are not here or are of another kind. The safety checker is left out."""
+def load(choice: ModelChoice, device: torch.device) -> DiffusionModel:
+    """Loads the weights of ``choice``, without the safety checker.
+
+    Raises ModelError if they are missing or of the wrong kind; its one line says what is missing and how to get it.
+    """
     dtype = DTYPES[choice.dtype]
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # compiled kernels go to the current one
+        torch.cuda.set_device(device)  # compiled kernels run on the current device
     with quiet_libraries():
         family = _family(choice.model, choice.model_revision)
         name, revision = choice.controlnet, choice.controlnet_revision
@@ -154,14 +158,14 @@ def load(choice: ModelChoice, device: torch.device) -> Loaded:
         pipeline.set_progress_bar_config(disable=True)
         _check_pair(pipeline.unet, controlnet, choice.model, name)
         try:
-            return Loaded(pipeline, family, dtype, device)
+            return DiffusionModel(pipeline, family, dtype, device)
         except (RuntimeError, AssertionError) as exc:
             raise ModelError(f"the model cannot be put on {device}: {first_line(exc)}") from exc
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keeps diffusers and transformers from logging, warning and drawing bars while something of theirs is made."""
+    """A block in which diffusers and transformers neither log nor warn nor draw progress bars."""
     shown = [(library.utils.logging, library.utils.logging.get_verbosity()) for library in (diffusers, transformers)]
     bars = [log for log, _ in shown if log.is_progress_bar_enabled()]
     try:
@@ -180,7 +184,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def _family(name: str, revision: str | None) -> Family:
-    """The model's class; the Hub is asked for ``model_index.json`` alone."""
+    """The model's class; needs only ``model_index.json`` from the Hub."""
     known = family_of(name, revision)
     if known is not None:
         return known
@@ -218,7 +222,7 @@ def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: 
 
 
 def _check_pair(unet: Any, controlnet: Any, model: str, name: str) -> None:
-    """Raises ModelError where the ControlNet was made for another kind of model than the one at hand."""
+    """Raises ModelError if the ControlNet was made for another kind of model."""
     for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type"):
         if unet.config[key] != controlnet.config[key]:
             raise ModelError(
@@ -229,7 +233,7 @@ def _check_pair(unet: Any, controlnet: Any, model: str, name: str) -> None:
 
 @contextmanager
 def _as_model_error(what: str, name: str, revision: str | None, option: str) -> Iterator[None]:
-    """Turns whatever the libraries raise into one line: what was looked for, where, and how to get it."""
+    """Turns the libraries' errors into one line: what is missing, where it was searched, and how to get it."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
@@ -243,7 +247,7 @@ def _as_model_error(what: str, name: str, revision: str | None, option: str) -> 
 
 
 def _unread_file(what: str, name: str, exc: Exception) -> str:
-    """Of a file of weights that lies alone: most often its configurations are what is missing."""
+    """For a single file of weights: most often its configurations are missing."""
     get = (
         f'\'hf download {DEFAULT_MODEL} --local-dir DIR --include "*.json" --include "tokenizer/*"\' and '
         f"'hf download {DEFAULT_CONTROLNETS['sd']} config.json --local-dir DIR/controlnet'"
@@ -262,9 +266,9 @@ def _missing(what: str, name: str, revision: str | None, option: str, exc: Excep
     if name.startswith(".") or not HUB_ID.fullmatch(name):
         return f"the {what} {name} was not found: no such folder or file; `{option}` takes one, or a Hub id as org/name"
     asked = (
-        "the Hub was not asked as HF_HUB_OFFLINE is set"
+        "HF_HUB_OFFLINE is set, so the Hub was not tried"
         if constants.is_offline_mode()
-        else f"the Hub did not give it ({first_line(exc)})"
+        else f"the download failed ({first_line(exc)})"
     )
     get = f"hf download {name}" + (f" --revision {revision}" if revision else "")
     return (

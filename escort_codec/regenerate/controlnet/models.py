@@ -1,4 +1,4 @@
-"""Which model is meant, and what can be known of it without loading it. No torch here.
+"""Which model to use, and what is known about it without loading it. No torch here.
 
 A model is named by a Hub id (``org/name``), an id at a revision (``org/name@rev``), a folder as diffusers saves one,
 or one file of weights.
@@ -33,8 +33,7 @@ SAMPLE: Final = 1 << 16  # bytes hashed at each end of a weights file
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The weights of one run; ``controlnet`` None is the default for the model's class. ``dtype`` is fp32, bf16 or
-    fp16."""
+    """The weights to use. ``controlnet`` None is the default for the model's class; ``dtype`` is fp32, bf16 or fp16."""
 
     model: str
     model_revision: str | None
@@ -45,7 +44,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What identifies the weights of a choice, as far as it can be known without loading or the network."""
+    """What identifies the weights of a choice, found without loading them and without the network."""
 
     model_revision: str | None
     controlnet: str | None
@@ -53,10 +52,10 @@ class Pins:
 
 
 def pin(choice: ModelChoice) -> Pins:
-    """The revisions that ``choice`` means here and now, and the ControlNet where the choice leaves it open.
+    """The current revisions of ``choice``, and the default ControlNet if the choice names none.
 
-    Of a Hub model that is not in the cache its one small JSON file is fetched, where the Hub may be asked and
-    answers. Raises ModelError for files that are here and are no Stable Diffusion model.
+    For a Hub model that is not in the cache it downloads one small JSON file, unless the Hub is offline. Raises
+    ModelError for files that are not a Stable Diffusion model.
     """
     _peek(choice.model, INDEX, choice.model_revision)
     controlnet, revision = choice.controlnet, choice.controlnet_revision
@@ -80,15 +79,15 @@ def split_revision(name: str) -> tuple[str, str | None]:
         return name, None
     identifier, _, revision = name.rpartition("@")
     if not identifier or not revision:
-        raise ModelError(f"{name!r} is no model: write org/name@revision, a folder or a file")
+        raise ModelError(f"{name!r} is not a model: write org/name@revision, a folder or a file")
     return identifier, revision
 
 
 def resolved_revision(name: str, revision: str | None) -> str | None:
-    """What pins the weights, as far as it can be known without the network.
+    """What pins the weights, found without the network.
 
-    A Hub id: the commit in the local cache, else ``revision`` as asked for. A folder or file: ``files-`` and 16
-    hexadecimal digits over its files' names, sizes, and first and last 64 KiB (all of a JSON file).
+    For a Hub id: the commit in the local cache, else ``revision``. For a folder or file: ``files-`` and 16 hexadecimal
+    digits of a hash over its files' names, sizes, and first and last 64 KiB (all of a JSON file).
     """
     path = Path(name)
     if path.exists():
@@ -97,9 +96,9 @@ def resolved_revision(name: str, revision: str | None) -> str | None:
 
 
 def family_of(name: str, revision: str | None = None) -> Family | None:
-    """The model's class as far as it can be known without the network: Stable Diffusion 1 and 2, or XL.
+    """The model's class, found without the network: Stable Diffusion 1 and 2, or XL.
 
-    None where it is not here. Raises ModelError where it is here and is neither.
+    None if the model is not on this machine. Raises ModelError if it is neither.
     """
     path = Path(name)
     if path.is_file():
@@ -122,7 +121,7 @@ def family_of_index(index: Path, name: str) -> Family:
 
 
 def default_controlnet(name: str, family: Family) -> str:
-    """The ControlNet where none is chosen: the model folder's own, the one in the same file, or the class's."""
+    """The default ControlNet: the model folder's own, the one in the same file, or the class's."""
     path = Path(name)
     if (path / "controlnet" / "config.json").is_file():
         return str(path / "controlnet")
@@ -132,8 +131,8 @@ def default_controlnet(name: str, family: Family) -> str:
 
 
 def single_file_config(path: Path) -> str | None:
-    """The folder of configurations for a single file of weights: its own folder where ``model_index.json`` lies
-    there; None lets diffusers take the published model's that the weights look like, from the cache or the Hub."""
+    """The folder of configurations for a single file of weights: its own folder if that has a ``model_index.json``.
+    With None diffusers picks a published model's by the weights' names, from the cache or the Hub."""
     return str(path.parent) if (path.parent / INDEX).is_file() else None
 
 
@@ -149,19 +148,19 @@ def _cached(name: str, file: str, revision: str | None) -> Path | None:
 
 
 def _peek(name: str, file: str, revision: str | None) -> None:
-    """Brings a Hub model's small file into the cache, and with it the commit; in vain without a word."""
+    """Downloads a Hub model's small file into the cache, and with it the commit; failures are ignored."""
     if Path(name).exists() or not HUB_ID.fullmatch(name) or _cached(name, file, revision) is not None:
         return
     from huggingface_hub import constants, hf_hub_download
 
     if constants.is_offline_mode():
         return
-    with contextlib.suppress(Exception):  # what is missing is said when it is loaded
+    with contextlib.suppress(Exception):  # loading reports what is missing
         hf_hub_download(name, file, revision=revision)
 
 
 def _cached_commit(name: str, revision: str | None) -> str | None:
-    """The commit of the snapshot folder that the Hub's cache would use."""
+    """The commit of the snapshot folder that the Hub's cache uses."""
     for file in (INDEX, "config.json"):
         found = _cached(name, file, revision)
         if found is not None:
@@ -193,12 +192,12 @@ def _family_of_file(path: Path) -> Family:
         return "sdxl"
     if any(key.startswith("model.diffusion_model.") for key in keys):
         return "sd"
-    raise ModelError(f"{path} holds no Stable Diffusion model (no weights named 'model.diffusion_model. ...')")
+    raise ModelError(f"{path} is not a Stable Diffusion model (it has no weights named 'model.diffusion_model. ...')")
 
 
 @lru_cache(maxsize=8)
 def _keys(path: Path) -> tuple[str, ...]:
-    """The names of the weights in a file; of a safetensors file only its header is read."""
+    """The names of the weights in a file. Only the header of a safetensors file is read."""
     try:
         if path.suffix == ".safetensors":
             with path.open("rb") as stream:
@@ -212,10 +211,10 @@ def _keys(path: Path) -> tuple[str, ...]:
         while "state_dict" in weights:
             weights = weights["state_dict"]
         return tuple(weights)
-    except Exception as exc:  # torch and json raise many kinds for damaged files
+    except Exception as exc:  # torch and json raise many kinds of errors for damaged files
         raise ModelError(f"{path} cannot be read as a file of weights: {first_line(exc)}") from exc
 
 
 def first_line(exc: BaseException) -> str:
-    """The first line of a foreign error's message, or its class where it has none."""
+    """The first line of another library's error message, or the error's class if it has none."""
     return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

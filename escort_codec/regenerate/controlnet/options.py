@@ -1,4 +1,4 @@
-"""What a user may choose for the ControlNet regenerator; None leaves it to the exemplar's recipe or the preset."""
+"""The ControlNet regenerator's options. None takes the value of the exemplar's recipe or the preset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GROUP: Final = "ControlNet"
 
 @dataclass(frozen=True, slots=True)
 class ControlNetOptions:
-    """The options; their names and ranges are the recipe's. Raises UsageError for a value that is not valid."""
+    """The options, with the recipe's names and ranges. Raises UsageError for a value that is not valid."""
 
     workers: int | None = setting(None, "Threads that make and save images; one per core if left out.", least=1)
     device: str | None = setting(None, "auto, cpu, cuda, cuda:1 or mps.", group=_GROUP, shown=True)
@@ -24,9 +24,9 @@ class ControlNetOptions:
     controlnet: str | None = setting(None, "Hub id, id@revision, folder or file.", group=_GROUP, shown=True)
     steps: int | None = setting(None, "Denoising steps.", group=_GROUP, shown=True, least=1, most=1000)
     guidance: float | None = setting(None, "Classifier-free guidance.", group=_GROUP, shown=True, least=0)
-    fast: bool = setting(False, "Few steps, less fidelity.", group=_GROUP, shown=True)
+    fast: bool = setting(False, "8 steps of UniPC: faster, less faithful.", group=_GROUP, shown=True)
     batch_size: int | None = setting(
-        None, "Images at once; as many as fit if left out.", group=_GROUP, shown=True, least=1
+        None, "Images per batch; as many as fit if left out.", group=_GROUP, shown=True, least=1
     )
     control_strength: float | None = setting(None, "Weight of the edge map.", group=_GROUP, least=0)
     scheduler: str | None = setting(None, "ddim, unipc or dpm++.", group=_GROUP, choices=SCHEDULERS)
@@ -34,11 +34,11 @@ class ControlNetOptions:
         None, "Shorter side of the generation, in pixels.", group=_GROUP, least=64, most=4096
     )
     prompt_suffix: str | None = setting(None, "Added to every prompt.", group=_GROUP)
-    negative_prompt: str | None = setting(None, "What not to show.", group=_GROUP)
+    negative_prompt: str | None = setting(None, "What images must not show.", group=_GROUP)
     use_hint: bool = setting(False, "Start from the colour hint (not in the paper).", group=_GROUP)
-    hint_strength: float | None = setting(None, "How far from the hint, above 0 to 1.", group=_GROUP, least=0, most=1)
+    hint_strength: float | None = setting(None, "Share of the steps made, above 0 to 1.", group=_GROUP, least=0, most=1)
     dtype: str | None = setting(None, "auto, fp32, bf16 or fp16.", group=_GROUP, choices=("auto", *DTYPES))
-    compile: bool = setting(False, "Compile the model with torch first.", group=_GROUP)
+    compile: bool = setting(False, "Compile the networks with torch first.", group=_GROUP)
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,7 +1,7 @@
-"""The paper's two presets: every number that its scripts fix but the sizes (``escort_codec.edges``). No torch.
+"""The paper's two presets: every number of its scripts except the sizes (``escort_codec.edges``). No torch.
 
 From the scripts published with "ESCORT" (``compress.py`` is ``hires``, ``compress_lowres.py`` is ``lowres``) and
-ControlNet 1.0 (Zhang, Rao, Agrawala 2023), whose "guess mode" they use where the class tag is empty.
+ControlNet 1.0 (Zhang, Rao, Agrawala 2023), whose "guess mode" they use if the class tag is empty.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from escort_codec.errors import RegenerationError
 from escort_codec.recipe import HIRES, LOWRES
 from escort_codec.registry import Registry
 
-GUESS_DECAY: Final = 0.825  # guess mode weakens control by this from each residual to the shallower one before it
+GUESS_DECAY: Final = 0.825
+"""Guess mode multiplies each control residual by this once more than the next deeper one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def full_prompt(tag: str, suffix: str) -> str:
 def control_image(edges: EdgeMap, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The edge map (bool, any shape) at generation size (H, W), nearest neighbour: uint8 (H, W, 3), 0 and 255.
 
-    Divided by 255 it is what the ControlNet sees.
+    Divided by 255 it is the ControlNet's input.
     """
     import cv2
 
@@ -75,7 +76,7 @@ def control_image(edges: EdgeMap, size: tuple[int, int]) -> NDArray[np.uint8]:
 def to_source_size(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A generated image (uint8 RGB (H, W, 3)) at the source image's ``size`` (h, w).
 
-    Lanczos over 8 x 8 pixels where min(H, W) <= min(h, w), else area means, as the scripts do.
+    Lanczos over 8 x 8 pixels if min(H, W) <= min(h, w), else area means, as in the scripts.
     """
     import cv2
 
@@ -85,14 +86,14 @@ def to_source_size(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
 
 
 def enlarged_hint(hint: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A colour hint (uint8 RGB (h, w, 3)) at generation size (H, W), bicubic: what img2img starts from."""
+    """A colour hint (uint8 RGB (h, w, 3)) at generation size (H, W), bicubic: the start of img2img."""
     import cv2
 
     return np.asarray(cv2.resize(hint, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def guess_scales(count: int, control_strength: float = 1.0) -> tuple[float, ...]:
-    """Guess mode's factors of ``count`` control residuals, shallowest first, the middle block's last.
+    """Guess mode's factors for ``count`` control residuals, shallowest first, the middle block's last.
 
     ``control_strength * 0.825 ** (count - 1 - i)``: for Stable Diffusion 1's thirteen, 0.825 ** (12 - i). (diffusers'
     own guess mode has ``logspace(-1, 0, 13)``, within 1 % of it.)

@@ -14,35 +14,41 @@ from numpy.typing import NDArray
 from escort_codec.errors import ModelError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate.base import Job, Regenerated, Regenerator
-from escort_codec.regenerate.controlnet.batching import Groups, is_out_of_memory
+from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_line, pin
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
-from escort_codec.regenerate.controlnet.pictures import Picture, prepare
 from escort_codec.regenerate.controlnet.presets import to_source_size
-from escort_codec.regenerate.controlnet.session import ModelSession, in_words
-from escort_codec.regenerate.controlnet.settings import Resolved, Settings, resolve, with_pins
+from escort_codec.regenerate.controlnet.resolve import (
+    GenerationSettings,
+    ModelInput,
+    Request,
+    prepare,
+    resolve,
+    with_pins,
+)
+from escort_codec.regenerate.controlnet.session import JobGroups, ModelSession, format_size, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-THREADS: Final = 4  # decode edge maps and resize images while the device goes on
+THREADS: Final = 4
+"""Threads that decode edge maps and resize images while the device works."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job on its way: what it is made with, and its picture being prepared."""
+class PendingJob:
+    """A job with its settings, and its model input, which a thread prepares."""
 
     job: Job
-    resolved: Resolved
-    picture: Future[Picture]
+    request: Request
+    model_input: Future[ModelInput]
 
 
 class ControlNetRegenerator(Regenerator):
     """Stable Diffusion with a Canny ControlNet, as in the paper.
 
     Nothing is loaded before the first job, and the weights stay until ``close``. Jobs are gathered into batches by
-    generation size. The starting noise of an image depends on its seed and size alone, to the bit; the image beyond
-    that on the kernels that the device picks for the batch's shape (``docs/regeneration.md``).
+    generation size. The starting noise depends on the seed and the size alone, to the bit; the image also depends on
+    the kernels that the device chooses for the batch's shape (``docs/regeneration.md``).
     """
 
     name: ClassVar[str] = "controlnet"
@@ -55,22 +61,22 @@ class ControlNetRegenerator(Regenerator):
         self._pool: ThreadPoolExecutor | None = None
 
     def recipe(self, exemplar: Exemplar) -> Recipe:
-        """See the base class. A Hub model's revision is filled in where its files are in the local cache."""
+        """See the base class. A Hub model's revision is filled in if its files are in the local cache."""
         return self._filled(self._resolve(exemplar))
 
-    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
-        """See the base class. Raises ModelError where the model cannot be loaded."""
-        groups: Groups[Settings, Prepared] = Groups(self.session.batch_size)
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
+        """See the base class. Raises ModelError if the model cannot be loaded."""
+        groups: JobGroups[GenerationSettings, PendingJob] = JobGroups(self.session.batch_size)
         for job in jobs:
             if self.stopping:
                 return
             try:
-                resolved = self._resolve(job.exemplar)
+                request = self._resolve(job.exemplar)
             except RegenerationError as exc:
-                yield Regenerated(job, None, job.exemplar.recipe, exc)
+                yield JobResult(job, None, job.exemplar.recipe, exc)
                 continue
-            prepared = Prepared(job, resolved, self._threads.submit(prepare, job, resolved))
-            for settings, batch in groups.add(resolved.settings, prepared):
+            prepared = PendingJob(job, request, self._threads.submit(prepare, job, request))
+            for settings, batch in groups.add(request.settings, prepared):
                 yield from self._make(settings, batch)
         for settings, batch in groups.rest():
             if self.stopping:
@@ -78,7 +84,7 @@ class ControlNetRegenerator(Regenerator):
             yield from self._make(settings, batch)
 
     def close(self) -> None:
-        """Gives back the weights and the device's memory."""
+        """Frees the weights and the device's memory."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -95,31 +101,31 @@ class ControlNetRegenerator(Regenerator):
             self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="controlnet")
         return self._pool
 
-    def _resolve(self, exemplar: Exemplar) -> Resolved:
+    def _resolve(self, exemplar: Exemplar) -> Request:
         return resolve(exemplar, self.options, self.session.default_dtype)
 
-    def _filled(self, resolved: Resolved) -> Recipe:
-        """The recipe with its models."""
-        choice = resolved.settings.choice
+    def _filled(self, request: Request) -> Recipe:
+        """The recipe with the models' names and revisions."""
+        choice = request.settings.choice
         if choice not in self._pins:
             try:
                 self._pins[choice] = pin(choice)
-            except ModelError:  # it says so in full when it is loaded
+            except ModelError:  # loading reports it in full
                 self._pins[choice] = Pins(choice.model_revision, choice.controlnet, choice.controlnet_revision)
-        return with_pins(resolved.recipe, choice, self._pins[choice])
+        return with_pins(request.recipe, choice, self._pins[choice])
 
-    def _make(self, settings: Settings, batch: list[Prepared]) -> Iterator[Regenerated]:
-        """The results of one group's jobs, in as many batches as memory asks for."""
-        ready: list[tuple[Prepared, Picture]] = []
+    def _make(self, settings: GenerationSettings, batch: list[PendingJob]) -> Iterator[JobResult]:
+        """The results of one group's jobs, in as many batches as memory needs."""
+        ready: list[tuple[PendingJob, ModelInput]] = []
         for prepared in batch:
             try:
-                ready.append((prepared, prepared.picture.result()))
+                ready.append((prepared, prepared.model_input.result()))
             except RegenerationError as exc:
-                yield Regenerated(prepared.job, None, self._filled(prepared.resolved), exc)
+                yield JobResult(prepared.job, None, self._filled(prepared.request), exc)
         if not ready:
             return
         if self.session.load(settings.choice):
-            self._pins.pop(settings.choice, None)  # a Hub model's commit is known now
+            self._pins.pop(settings.choice, None)  # now the Hub model's commit is known
         self.session.measure(settings, ready[0][1])
         while ready and not self.stopping:
             count = self.session.batch_size(settings)
@@ -133,25 +139,29 @@ class ControlNetRegenerator(Regenerator):
                 self.session.free()
                 half = self.session.sizes.ran_out(settings.size, len(part))
                 if half:
-                    size = in_words(settings.size)
-                    log.warning("out of memory at %d images of %s: going on with %d", len(part), size, half)
+                    size = format_size(settings.size)
+                    log.warning("out of memory at %d images of %s: continuing with %d", len(part), size, half)
                     ready = part + ready
                 else:
                     yield self._failed(part[0][0], self._too_large(settings))
 
     def _try(
-        self, settings: Settings, pictures: list[Picture]
+        self, settings: GenerationSettings, pictures: list[ModelInput]
     ) -> tuple[tuple[NDArray[np.uint8], list[bool]] | None, str]:
-        """A batch's images and what went wrong. Neither: memory ran out (by now nothing holds the batch's tensors)."""
+        """A batch's images, or what went wrong, or neither if memory ran out (the batch's tensors are free by then)."""
         try:
             return self.session.run(settings, pictures), ""
         except (RuntimeError, ValueError, MemoryError) as exc:
             return None, "" if is_out_of_memory(exc) else f"{type(exc).__name__}: {first_line(exc)}"
 
     def _finish(
-        self, settings: Settings, part: list[tuple[Prepared, Picture]], images: NDArray[np.uint8], finite: list[bool]
-    ) -> Iterator[Regenerated]:
-        """A batch's results at the source images' sizes. Those not finite are made again in fp32, one by one."""
+        self,
+        settings: GenerationSettings,
+        part: list[tuple[PendingJob, ModelInput]],
+        images: NDArray[np.uint8],
+        finite: list[bool],
+    ) -> Iterator[JobResult]:
+        """A batch's results at the source images' sizes. Images that are not finite are made again in fp32."""
         sized = [
             self._threads.submit(to_source_size, image, prepared.job.exemplar.size) if good else None
             for (prepared, _), image, good in zip(part, images, finite, strict=True)
@@ -160,30 +170,30 @@ class ControlNetRegenerator(Regenerator):
             if image is None:
                 yield self._again_in_fp32(settings, prepared, picture)
             else:
-                yield Regenerated(prepared.job, image.result(), self._filled(prepared.resolved))
+                yield JobResult(prepared.job, image.result(), self._filled(prepared.request))
 
-    def _again_in_fp32(self, settings: Settings, prepared: Prepared, picture: Picture) -> Regenerated:
+    def _again_in_fp32(self, settings: GenerationSettings, prepared: PendingJob, picture: ModelInput) -> JobResult:
         dtype, job = settings.choice.dtype, prepared.job
         if dtype == "fp32":
-            return self._failed(prepared, "the model gave values that are not finite")
+            return self._failed(prepared, "the model's values are not finite")
         try:
             images, finite = self.session.run_in_fp32(settings, picture)
         except (RuntimeError, ValueError, MemoryError) as exc:
             return self._failed(prepared, f"not finite in {dtype}, and in fp32: {first_line(exc)}")
         if not finite[0]:
-            return self._failed(prepared, f"the model gave values that are not finite, in {dtype} and in fp32")
+            return self._failed(prepared, f"the model's values are not finite, in {dtype} and in fp32")
         log.warning("%s, seed %d: not finite in %s, made again in fp32", job.exemplar.key, job.seed, dtype)
-        recipe = self._filled(prepared.resolved)
+        recipe = self._filled(prepared.request)
         recipe = replace(recipe, extra=tuple(sorted((*recipe.extra, ("retried_in", "fp32")))))
-        return Regenerated(job, to_source_size(images[0], job.exemplar.size), recipe)
+        return JobResult(job, to_source_size(images[0], job.exemplar.size), recipe)
 
-    def _too_large(self, settings: Settings) -> str:
+    def _too_large(self, settings: GenerationSettings) -> str:
         return (
-            f"one image of {in_words(settings.size)} does not fit into the memory of {self.session.device}; "
+            f"one image of {format_size(settings.size)} does not fit into the memory of {self.session.device}; "
             "a smaller `resolution` or the `dtype` bf16 needs less"
         )
 
-    def _failed(self, prepared: Prepared, why: str) -> Regenerated:
+    def _failed(self, prepared: PendingJob, why: str) -> JobResult:
         job = prepared.job
         error = RegenerationError(f"{job.exemplar.key}, seed {job.seed}: {why}")
-        return Regenerated(job, None, self._filled(prepared.resolved), error)
+        return JobResult(job, None, self._filled(prepared.request), error)

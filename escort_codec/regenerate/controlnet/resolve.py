@@ -1,0 +1,197 @@
+"""What an exemplar is regenerated with: the user's options over its recipe over the preset. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from escort_codec.edges import generation_size, short_side
+from escort_codec.errors import EscortError, RegenerationError
+from escort_codec.exemplar import Exemplar
+from escort_codec.hint import decode_hint
+from escort_codec.recipe import Recipe
+from escort_codec.regenerate.base import Job
+from escort_codec.regenerate.controlnet.models import DEFAULT_MODEL, ModelChoice, Pins, split_revision
+from escort_codec.regenerate.controlnet.options import DTYPES, ControlNetOptions
+from escort_codec.regenerate.controlnet.presets import control_image, enlarged_hint, full_prompt, presets
+
+T = TypeVar("T")
+
+HINT_STRENGTH: Final = 0.8
+FAST_SCHEDULER: Final = "unipc"
+FAST_STEPS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """What all images of a batch share. ``size`` is the generation size (H, W) in pixels; ``guess`` is guess mode;
+    ``hint_strength`` is None if the colour hint is not used."""
+
+    choice: ModelChoice
+    size: tuple[int, int]
+    guess: bool
+    steps: int
+    guidance: float
+    control_strength: float
+    scheduler: str
+    hint_strength: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One exemplar's settings, its two prompts, and its recipe with every value but the models': see ``with_pins``."""
+
+    settings: GenerationSettings
+    prompt: str
+    negative_prompt: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What the model needs for one image: the control image and, if used, the enlarged hint (uint8 (H, W, 3) of
+    generation size), the prompts and the seed."""
+
+    control: NDArray[np.uint8]
+    prompt: str
+    negative_prompt: str
+    seed: int
+    hint: NDArray[np.uint8] | None = None
+
+
+def resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Callable[[], str]) -> Request:
+    """What ``exemplar`` is regenerated with. ``default_dtype`` returns what the dtype "auto" means on the device.
+
+    Raises RegenerationError for a real exemplar, a value in its recipe that is not valid, a missing colour hint, and
+    an image size of zero.
+    """
+    if exemplar.kind != "prompt":
+        raise RegenerationError(f"{exemplar.key} is a real exemplar: it is an image already")
+    try:
+        return _resolve(exemplar, options, default_dtype)
+    except EscortError as exc:
+        raise RegenerationError(f"{exemplar.key}: {exc}") from exc
+
+
+def prepare(job: Job, request: Request) -> ModelInput:
+    """Decodes the edge map and the hint and scales them to generation size; raises RegenerationError."""
+    size = request.settings.size
+    exemplar = job.exemplar
+    try:
+        hint = None
+        if request.settings.hint_strength is not None and exemplar.hint is not None:
+            hint = enlarged_hint(decode_hint(exemplar.hint), size)
+        control = control_image(exemplar.edges, size)
+    except Exception as exc:  # a damaged payload; OpenCV's limits
+        raise RegenerationError(f"{exemplar.key}: {exc}") from exc
+    return ModelInput(control, request.prompt, request.negative_prompt, job.seed, hint)
+
+
+def with_pins(recipe: Recipe, choice: ModelChoice, pins: Pins) -> Recipe:
+    """``recipe`` with the weights that were used."""
+    return replace(
+        recipe,
+        model=choice.model,
+        model_revision=pins.model_revision,
+        controlnet=pins.controlnet,
+        controlnet_revision=pins.controlnet_revision,
+        dtype=choice.dtype,
+    )
+
+
+def _resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Callable[[], str]) -> Request:
+    if min(exemplar.size) < 1:
+        raise RegenerationError(f"the image has {exemplar.size[1]} x {exemplar.size[0]} pixels")
+    recipe = exemplar.recipe
+    preset = presets.get(recipe.preset)
+    guess = not exemplar.prompt
+    fast_scheduler, fast_steps = (FAST_SCHEDULER, FAST_STEPS) if options.fast else (None, None)
+    preset_steps, preset_guidance = (
+        (preset.guess_steps, preset.guess_guidance) if guess else (preset.steps, preset.guidance)
+    )
+    values: dict[str, Any] = {
+        "prompt_suffix": _first(options.prompt_suffix, recipe.prompt_suffix, preset.suffix),
+        "negative_prompt": _first(options.negative_prompt, recipe.negative_prompt, preset.negative_prompt),
+        "steps": _first(options.steps, fast_steps, recipe.steps, preset_steps),
+        "guidance": _first(options.guidance, recipe.guidance, preset_guidance),
+        "control_strength": _first(options.control_strength, recipe.control_strength, preset.control_strength),
+        "scheduler": _first(options.scheduler, fast_scheduler, recipe.scheduler, preset.scheduler),
+        "resolution": _first(options.resolution, recipe.resolution, short_side(exemplar.size, recipe.preset)),
+        "hint_strength": _hint_strength(options, recipe),
+    }
+    final = replace(options, **values)  # checks the recipe's values
+    if final.hint_strength is not None and exemplar.hint is None:
+        raise RegenerationError("no colour hint was kept: encode with hints, or leave `use_hint` out")
+    settings = GenerationSettings(
+        choice=_choice(recipe, options, default_dtype),
+        size=generation_size(exemplar.size, recipe.preset, values["resolution"]),
+        guess=guess,
+        steps=values["steps"],
+        guidance=values["guidance"],
+        control_strength=values["control_strength"],
+        scheduler=values["scheduler"],
+        hint_strength=final.hint_strength,
+    )
+    filled = replace(recipe, **values, extra=_facts(recipe.extra, guess))
+    return Request(settings, full_prompt(exemplar.prompt, values["prompt_suffix"]), values["negative_prompt"], filled)
+
+
+def _hint_strength(options: ControlNetOptions, recipe: Recipe) -> float | None:
+    strength = options.hint_strength if options.hint_strength is not None else recipe.hint_strength
+    return HINT_STRENGTH if strength is None and options.use_hint else strength
+
+
+def _choice(recipe: Recipe, options: ControlNetOptions, default_dtype: Callable[[], str]) -> ModelChoice:
+    """The model. A revision in the recipe belongs to the model in the recipe: an option for the model replaces both."""
+    model = split_revision(options.model) if options.model else (recipe.model, recipe.model_revision)
+    controlnet = (
+        split_revision(options.controlnet) if options.controlnet else (recipe.controlnet, recipe.controlnet_revision)
+    )
+    dtype = options.dtype or recipe.dtype or "auto"
+    if dtype == "auto":
+        dtype = default_dtype()
+    if dtype not in DTYPES:
+        raise RegenerationError(f"the recipe's dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    return ModelChoice(
+        model=model[0] or DEFAULT_MODEL,
+        model_revision=_hub_revision(model[1]),
+        controlnet=controlnet[0],
+        controlnet_revision=_hub_revision(controlnet[1]),
+        dtype=dtype,
+    )
+
+
+def _hub_revision(revision: str | None) -> str | None:
+    """None for a folder's fingerprint: it records what was used and cannot be requested."""
+    return None if revision is None or revision.startswith("files-") else revision
+
+
+def _first(*values: T | None) -> T:
+    """The first value that is not None."""
+    return next(value for value in values if value is not None)
+
+
+def _facts(extra: tuple[tuple[str, str], ...], guess: bool) -> tuple[tuple[str, str], ...]:
+    """``extra`` with the libraries' versions, and whether guess mode was on."""
+    facts = {key: text for key, text in extra if key not in ("guess_mode", "retried_in")}
+    facts |= _versions()
+    if guess:
+        facts["guess_mode"] = "on"
+    return tuple(sorted(facts.items()))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of the libraries that make the image; read once, as it takes milliseconds."""
+    found = {}
+    for library in ("diffusers", "torch", "transformers"):
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
