@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from escort_cli.flags import with_settings
+from escort_cli.flags import parse_settings, with_settings
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.settings import settings_of
 
@@ -67,6 +67,9 @@ def decode(
         bool, typer.Option("--overwrite", help="Make existing files again.", rich_help_panel=_FILES)
     ] = False,
     workers: Annotated[int | None, typer.Option(help="Threads that make and save images; one per core.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the regenerator.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
     typed: dict[str, Any],
@@ -100,7 +103,7 @@ def decode(
     target = Path(file.stem) if out is None else out
     with (
         escort_codec.open(file) as reader,
-        make_regenerator(regenerator, {**typed, "workers": threads}) as chosen,
+        make_regenerator(regenerator, {**parse_settings(set_ or []), **typed}, workers=threads) as chosen,
     ):
         _run(reader, target, choice, chosen, saving, as_json=as_json, quiet=quiet)
 

@@ -160,6 +160,17 @@ def with_settings(
     return decorate
 
 
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """The ``KEY=VALUE`` texts of ``--set`` as a map. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError("write KEY=VALUE, such as method.temperature=2", setting="set", value=text)
+        found[key.strip()] = value
+    return found
+
+
 def settings_table(settings: Iterable[Setting], prefix: str = "") -> dict[str, list[tuple[str, str, str, str]]]:
     """By group, (key, type, default, help) of settings, as ``--settings`` and docs/settings.md show them."""
     groups: dict[str, list[tuple[str, str, str, str]]] = {}

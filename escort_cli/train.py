@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from escort_cil.run.settings import TrainConfig
-from escort_cli.flags import print_columns, settings_table, with_settings
+from escort_cli.flags import parse_settings, print_columns, settings_table, with_settings
 from escort_codec.settings import settings_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def train(
     RUN gets config.json, metrics.jsonl, memory.escx and the weights.
     """
     from escort_cil.data.protocol import read_labels
-    from escort_cil.run.command import configure, parse_settings
+    from escort_cil.run.command import configure
     from escort_cli.terminal import terminal
     from escort_codec.errors import UsageError
     from escort_codec.processes import is_first

@@ -22,17 +22,6 @@ OF_ITS_DATA: Final = frozenset(
 """Settings that a continued run does not take from the run before."""
 
 
-def parse_settings(texts: Sequence[str]) -> dict[str, str]:
-    """``KEY=VALUE`` texts as a map. Raises UsageError."""
-    found: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError("write KEY=VALUE, such as method.temperature=2", setting="set", value=text)
-        found[key.strip()] = value
-    return found
-
-
 def configure(
     typed: Mapping[str, Any],
     *,

@@ -97,10 +97,13 @@ regenerators: Registry[Callable[[], type[Regenerator]]] = Registry("regenerator"
 """Functions that import and return a regenerator's class, so that only the one in use is imported."""
 
 
-def make_regenerator(name: str, options: Any = None, *, near: str | None = None) -> Regenerator:
+def make_regenerator(
+    name: str, options: Any = None, *, near: str | None = None, workers: int | None = None
+) -> Regenerator:
     """A regenerator by name. ``options`` is a map of its settings (texts are parsed), its options object, or None.
 
-    ``near`` is the device that uses the images; it is the default for ``device``. Raises UsageError.
+    ``near`` is the device that uses the images; it is the default for ``device``. ``workers`` is the default for the
+    setting of that name, if the regenerator has it. Raises UsageError.
     """
     kind = regenerators.get(name)()
     if options is None or isinstance(options, Mapping):
@@ -109,5 +112,6 @@ def make_regenerator(name: str, options: Any = None, *, near: str | None = None)
             if key not in known:
                 message = unknown(f"the {name} regenerator has no such setting", key, known)
                 raise UsageError(message, setting=key, value=value)
-        options = build(kind.options_class, options or {})
+        common = {"workers": workers} if "workers" in known else {}
+        options = build(kind.options_class, {**common, **(options or {})})
     return kind(options, near)

@@ -11,9 +11,10 @@ import pytest
 from escort_cil.data.protocol import class_order
 from escort_cil.memory.budget import Budget
 from escort_cil.memory.keep import Keep
-from escort_cil.run.command import configure, parse_settings
+from escort_cil.run.command import configure
 from escort_cil.run.pycil import read_config_file
 from escort_cil.run.settings import TrainConfig
+from escort_cli.flags import parse_settings
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.settings import parse_bytes
 
