@@ -21,8 +21,8 @@ import escort_codec
 from escort_cil import RunResult, train
 from escort_cil.learners import Hyperparameters, Learner, learners
 from escort_cil.memory.kinds import ExemplarKind, kinds
-from escort_cil.memory.kinds.base import EncodePrompt
 from escort_cil.memory.kinds.original import real_exemplar
+from escort_cil.memory.prompts import Prompts
 from escort_cil.networks import Output
 from escort_cli.app import app
 from escort_codec.coding import Coding, EdgeMap, codings, decode_edges, encode_edges
@@ -30,7 +30,7 @@ from escort_codec.coding.base import check_edges, check_shape
 from escort_codec.errors import CodingError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate import Job, Regenerated, Regenerator, make_regenerator, regenerators
+from escort_codec.regenerate import Job, JobResult, Regenerator, make_regenerator, regenerators
 from escort_codec.registry import Registry
 from escort_codec.settings import setting
 from escort_codec.source import SourceImage
@@ -126,10 +126,10 @@ class Grey(Regenerator):
     def recipe(self, exemplar: Exemplar) -> Recipe:
         return Recipe(preset=exemplar.recipe.preset, extra=(("level", str(self.options.level)),))
 
-    def regenerate(self, jobs: Iterable[Job]) -> Iterator[Regenerated]:
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         for job in jobs:
             image = np.full((*job.exemplar.size, 3), self.options.level + job.seed, np.uint8)
-            yield Regenerated(job, image, self.recipe(job.exemplar))
+            yield JobResult(job, image, self.recipe(job.exemplar))
 
 
 def test_a_regenerator(data: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ class Grayscale(ExemplarKind):
     stored = "real"
     is_copy = True
 
-    def make(self, image: SourceImage, picture: Image.Image | None, encode_prompt: EncodePrompt) -> Exemplar:
+    def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
         assert picture is not None
         file = io.BytesIO()
         picture.convert("L").save(file, "PNG")
