@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -201,3 +202,23 @@ def test_names_are_imported_one_by_one() -> None:
     for module in MODULES:
         for node in ast.walk(tree_of(module)):
             assert not (isinstance(node, ast.ImportFrom) and node.names[0].name == "*"), module
+
+
+def test_the_map_of_folders_is_the_tree() -> None:
+    """Each path in docs/architecture.md exists, and each folder of the product is on the page."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = next(block for block in page.split("```") if block.lstrip().startswith("cli.py"))
+    named = set()
+    parent = ""
+    for line in block.strip("\n").splitlines():
+        names = [word for word in line.split() if word.endswith((".py", "/"))]
+        if not line.startswith(" "):
+            parent = names[0] if names[0].endswith("/") else ""
+            named.add(names[0])
+        else:
+            named |= {parent + name for name in names}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    folders = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in MODULES.values()}
+    assert {folder for folder in folders if folder not in named} == {"escort_codec/regenerate/controlnet/"}
+    mentioned = set(re.findall(r"`([a-z_]+/[\w/.]+)`", page))
+    assert {name for name in mentioned if "NAME" not in name and not (ROOT / name).exists()} == set()
