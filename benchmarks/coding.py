@@ -2,14 +2,13 @@
 
     python benchmarks/coding.py DATA [--rounds 5] [--title TEXT] [--out benchmarks/results/coding]
 
-DATA is a folder that `escort encode` takes, or one of its splits. All edge maps are `cv2.Canny(RGB, 100, 200)` at the
-images' own sizes; each coder gets the same maps, one at a time, and every map that can be decoded in this process is
-decoded and compared. Bytes count all that one map needs beside its width and height: a file format's header too, as
-these formats cannot leave it out. "64x64" is every fourth of the whole 64 x 64 tiles that the maps are cut into;
-"middle piece" is the middle 64 x 64 of each map, which is denser. Speeds are CPU time of this one thread, all coders in
-turn in every round, the median over the rounds; a ratio is one of two times of one round. Programs that are started
-for each map have no speed.
-A peer that is not installed is named as missing. Prints tables; with --out writes OUT.json and OUT.svg.
+DATA is a folder for `escort encode`. All edge maps are `cv2.Canny(RGB, 100, 200)` at the size of the images. Each coder
+gets the same maps, one at a time; maps that can be decoded in this process are decoded and compared. Bytes include all
+that a map needs besides width and height: also the header of a file format, which cannot be left out. "64x64" is every
+fourth of the whole 64 x 64 tiles of the maps; "middle piece" is the middle 64 x 64 of each map, which is denser. Speeds
+are CPU time of one thread, with all coders in turn in every round and the median over the rounds; a ratio compares two
+times of the same round. Programs that are started for each map have no speed.
+A peer that is not installed is listed as missing. Prints tables; with --out writes OUT.json and OUT.svg.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from PIL import Image, features
 import escort_codec
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.encode import encode_folder
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import load_rgb, scan
 
 CUT = 64
@@ -51,7 +50,7 @@ class MissingError(Exception):
 
 @dataclass(slots=True)
 class Peer:
-    """A coder: ``encode`` a map, and where it can be timed ``decode`` it again."""
+    """A coder: ``encode`` and, if it can be timed, ``decode``."""
 
     name: str
     encode: Callable[[EdgeMap], bytes]
@@ -83,7 +82,7 @@ def pillow(name: str, mode: str, slow: bool = False, **options: Any) -> Peer:
 
 
 def program(name: str, command: list[str], package: str, suffix: str = "", png: bool = False) -> Peer:
-    """A program that turns a bitmap (standard input, or where ``suffix`` is given a file) into its format."""
+    """A program that converts a bitmap from standard input, or from a file if ``suffix`` is given."""
     if shutil.which(command[0]) is None:
         raise MissingError(f"{name}: no {command[0]} on this machine ({package})")
 
@@ -151,7 +150,7 @@ def peers() -> tuple[list[Peer], list[str]]:
 def measure(
     coders: list[Peer], images: list[NDArray[np.uint8]], maps: list[EdgeMap], rounds: int
 ) -> tuple[dict[str, int], list[float]]:
-    """Bytes by coder, and Canny's seconds by round; the coders' seconds are left in them."""
+    """Bytes by coder, and Canny's seconds by round. Adds the seconds of each coder to it."""
     sizes: dict[str, int] = {}
     canny: list[float] = []
     for number in range(rounds):
@@ -170,7 +169,7 @@ def measure(
                 ]
                 coder.decode_seconds.append(time.process_time() - began)
                 if number == 0 and not all(np.array_equal(a, b) for a, b in zip(back, maps, strict=True)):
-                    raise SystemExit(f"{coder.name} did not give back the maps it was given")
+                    raise SystemExit(f"{coder.name} did not decode the maps that it encoded")
         began = time.process_time()
         for image in images:
             cv2.Canny(image, 100, 200)
@@ -179,20 +178,20 @@ def measure(
 
 
 def tiles(edges: EdgeMap) -> list[EdgeMap]:
-    """All whole 64 x 64 pieces that a map is cut into."""
+    """All whole 64 x 64 tiles of a map."""
     height, width = edges.shape
     corners = [(y, x) for y in range(0, height - CUT + 1, CUT) for x in range(0, width - CUT + 1, CUT)]
     return [np.ascontiguousarray(edges[y : y + CUT, x : x + CUT]) for y, x in corners]
 
 
 def middle_piece(edges: EdgeMap) -> EdgeMap | None:
-    """The middle 64 x 64 of a map, where the subject is and edges are dense; None where the map is smaller."""
+    """The middle 64 x 64 of a map, where the subject is and edges are dense, or None if the map is smaller."""
     top, left = (edges.shape[0] - CUT) // 2, (edges.shape[1] - CUT) // 2
     return np.ascontiguousarray(edges[top : top + CUT, left : left + CUT]) if min(top, left) >= 0 else None
 
 
 def encode_rates(data: str, split: str, images: int, rounds: int) -> dict[str, list[float]]:
-    """Images a second of `escort encode` (wall clock, as many workers as cores), by coding, the codings in turn."""
+    """Images per second of `escort encode` by coding (wall clock, one worker per core), the codings in turn."""
     rates: dict[str, list[float]] = {"rle": [], "context": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
@@ -205,17 +204,17 @@ def encode_rates(data: str, split: str, images: int, rounds: int) -> dict[str, l
 
 
 def middle(values: list[float]) -> float | None:
-    """The median; None of nothing."""
+    """The median, or None of nothing."""
     return statistics.median(values) if values else None
 
 
 def ratio(over: list[float], under: list[float]) -> float | None:
-    """The median of a ratio round by round; None where there are no rounds."""
+    """The median of the ratios of each round, or None without rounds."""
     return middle([a / b for a, b in zip(over, under, strict=False)])
 
 
 def plot(rows: list[dict[str, Any]], title: str, file: Path) -> None:
-    """Bytes against JBIG1 as bars, whole maps and cuts."""
+    """A bar chart of bytes relative to JBIG1, whole maps and tiles."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -243,7 +242,7 @@ def plot(rows: list[dict[str, Any]], title: str, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--split", default="train", help="the split of DATA, where it has splits")
+    parser.add_argument("--split", default="train", help="the split of DATA, if it has splits")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--title", default="", help="what DATA is, for the results")
     parser.add_argument("--out", type=Path, help="results without their suffix")

@@ -177,14 +177,14 @@ def our_parts(size: int, files: list[Path], names: list[int]) -> dict[str, Calla
     transform, network = transform_of(size), network_of(names)
     generator, labels = torch.Generator().manual_seed(0), torch.tensor(names)
     out = torch.empty(BATCH, 3, size, size)  # a training loop has one, too
-    store = transform.training_store()
+    store = ImageStore.for_training(transform)
     ids = store.add(list(files))
 
     def mine(passes: int) -> Iterator[tuple[Tensor, Tensor]]:
         return ours(store, ids, labels, transform, passes, generator, out)
 
     def first_epoch() -> None:
-        fresh = transform.training_store()
+        fresh = ImageStore.for_training(transform)
         consume(ours(fresh, fresh.add(list(files)), labels, transform, 1, generator, out))
 
     return {

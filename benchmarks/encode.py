@@ -2,8 +2,8 @@
 
     python benchmarks/encode.py DATA [--repeats 5] [--out benchmarks/results/encode.json]
 
-All variants run in turn in one process, again and again, every other time in the opposite order; each ratio is that of
-two runs of one round, and the median over the rounds is quoted. DATA is a folder that `escort encode` takes.
+All variants run in turn in one process, in the opposite order every other round. A ratio compares two runs of the same
+round; the median over the rounds is reported. DATA is a folder for `escort encode`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image
 
 import escort_codec
 from escort_codec.encode import encode_folder
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import scan
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in variants}
     with tempfile.TemporaryDirectory() as folder:
         cv2.setNumThreads(1)  # one thread means one: OpenCV has threads of its own
-        for round_ in range(options.repeats + 1):  # the first warms up caches and compiles
+        for round_ in range(options.repeats + 1):  # the first round warms up caches and compiles
             for name in list(variants)[:: 1 if round_ % 2 else -1]:
                 run = variants[name]
                 started = time.perf_counter()

@@ -37,8 +37,7 @@ from escort_cil.run.folder import METRICS, RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
 from escort_codec.encode import encode_folder
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import parse_bytes
 
 METHODS = ("icarl", "wa", "der", "memo")

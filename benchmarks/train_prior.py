@@ -1,10 +1,10 @@
 """Trains a prior of coding 2 (``context``) on photographs: ``python benchmarks/train_prior.py DATA... --out FILE``.
 
-Every image under each DATA is turned into edge maps (Canny, OpenCV) of many sizes: its own, its own times a random
-factor, short sides 64, 128, 256 and 512, and the size that preset ``lowres`` takes; mirrored at random, and with both
-thresholds times a random factor. The tables are then trained together, as one logistic model, by stochastic gradient
-descent (AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with its gain and biases at work
-as they are when it codes. One thread, one seed: the same images, libraries and machine give the same file.
+Turns every image under each DATA into edge maps (Canny, OpenCV) of many sizes: native size, native times a random
+factor, short sides 64, 128, 256 and 512, and the size of preset ``lowres``; mirrored at random, and with both
+thresholds times a random factor. Then trains all tables together, as one logistic model, by stochastic gradient descent
+(AdaGrad; Duchi, Hazan and Singer, 2011) on the pixels that the coder codes, with gain and biases adapting as they do in
+the coder. One thread and one seed: the same images, libraries and machine give the same file.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from escort_codec.coding.context import (
     pack_prior,
 )
 from escort_codec.coding.context_kernels import HERE, N_CONTEXTS, NARROW, WIDE, note_row, prepare_row
-from escort_codec.compiling import kernel
 from escort_codec.source import load_rgb
+from escort_codec.workers import kernel
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
 N_WINDOWS = len(WINDOWS)
@@ -45,15 +45,15 @@ F = np.float32
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """All that a prior depends on beside its images."""
+    """All that a prior depends on besides its images."""
 
     seed: int = 1
     rounds: int = 2
-    """How often each image is seen, each time with other sizes and thresholds."""
+    """How often each image is used, each time with other sizes and thresholds."""
     rate: float = 0.3
     last_rate: float = 0.01
     jitter: float = 0.4
-    """The size's factor is between exp(-jitter) and exp(jitter)."""
+    """The factor of the size is between exp(-jitter) and exp(jitter)."""
     threshold_jitter: float = 0.2
 
 
@@ -64,7 +64,7 @@ def _descend(
     squares: NDArray[np.float32],
     rate: np.float32,
 ) -> tuple[float, int]:
-    """One step for each coded pixel of a map, 0 or 1 each; the bits they cost before it, and their number."""
+    """One step per coded pixel of a map (0 or 1 each). Returns their cost in bits before the step, and their number."""
     height, width = pixels.shape
     columns = np.zeros((RING, width + REACH), np.uint16)
     contexts = np.zeros((N_CONTEXTS, width), np.uint16)
@@ -136,11 +136,11 @@ def edge_map(rgb: NDArray[np.uint8], height: int, width: int, factor: float) -> 
 
 
 def sizes(height: int, width: int, training: Training, draw: np.random.Generator) -> list[tuple[int, int]]:
-    """The sizes at which an image is seen in one round."""
+    """The sizes at which an image is used in one round."""
     short = min(height, width)
     factors = [1.0, float(np.exp(draw.uniform(-training.jitter, training.jitter)))]
     factors += [side / short for side in (64, 128)]
-    factors.append((256, 512)[int(draw.integers(4)) == 0] / short)  # 512 is dear: one in four
+    factors.append((256, 512)[int(draw.integers(4)) == 0] / short)  # 512 is expensive: one in four
     found = [(max(1, round(height * f)), max(1, round(width * f))) for f in factors]
     found.append((max(64, round(height * 256 / short / 64) * 64), max(64, round(width * 256 / short / 64) * 64)))
     return found
@@ -170,7 +170,7 @@ def train(images: list[NDArray[np.uint8]], training: Training) -> NDArray[np.flo
             step += 1
         print(
             f"round {number + 1}: {pixels / 1e6:.0f} Mpixel, {count / 1e6:.0f} M coded one by one,"
-            f" {bits / pixels:.4f} bit a pixel, {time.monotonic() - began:.0f} s",
+            f" {bits / pixels:.4f} bits per pixel, {time.monotonic() - began:.0f} s",
             flush=True,
         )
     return tables
@@ -178,7 +178,7 @@ def train(images: list[NDArray[np.uint8]], training: Training) -> NDArray[np.flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", type=Path, help="folders of images, searched through")
+    parser.add_argument("data", nargs="+", type=Path, help="folders of images, searched recursively")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=Training().seed)
     parser.add_argument("--rounds", type=int, default=Training().rounds)

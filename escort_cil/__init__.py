@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from escort_cil.augment import Transform, normalise
     from escort_cil.data.protocol import DataSet, read_data
+    from escort_cil.data.store import ImageStore
     from escort_cil.evaluation import Evaluation, EvaluationOptions, evaluate_run
     from escort_cil.memory.adapters import MemoryDataset, pycil_memory, unpack
     from escort_cil.memory.budget import Budget
     from escort_cil.memory.keep import Keep
     from escort_cil.report import write_report
-    from escort_cil.run.model import SavedModel, load_model
+    from escort_cil.run.recorder import SavedModel, load_model
     from escort_cil.run.settings import TrainConfig
     from escort_cil.trainer import RunResult, train
 
@@ -30,6 +31,7 @@ __all__ = [
     "DataSet",
     "Evaluation",
     "EvaluationOptions",
+    "ImageStore",
     "Keep",
     "MemoryDataset",
     "RunResult",
@@ -47,28 +49,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Budget": "memory.budget",
-    "DataSet": "data.protocol",
-    "Evaluation": "evaluation",
-    "EvaluationOptions": "evaluation",
-    "Keep": "memory.keep",
-    "MemoryDataset": "memory.adapters",
-    "RunResult": "trainer",
-    "SavedModel": "run.model",
-    "TrainConfig": "run.settings",
-    "Transform": "augment",
-    "evaluate_run": "evaluation",
-    "load_model": "run.model",
-    "normalise": "augment",
-    "pycil_memory": "memory.adapters",
-    "read_data": "data.protocol",
-    "train": "trainer",
-    "unpack": "memory.adapters",
-    "write_report": "report",
+    "augment": ("Transform", "normalise"),
+    "data.protocol": ("DataSet", "read_data"),
+    "data.store": ("ImageStore",),
+    "evaluation": ("Evaluation", "EvaluationOptions", "evaluate_run"),
+    "memory.adapters": ("MemoryDataset", "pycil_memory", "unpack"),
+    "memory.budget": ("Budget",),
+    "memory.keep": ("Keep",),
+    "report": ("write_report",),
+    "run.recorder": ("SavedModel", "load_model"),
+    "run.settings": ("TrainConfig",),
+    "trainer": ("RunResult", "train"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"escort_cil.{_HOMES[name]}"), name)
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"escort_cil.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'escort_cil' has no attribute {name!r}")

@@ -7,19 +7,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from escort_cil.augment import Transform, augment
-from escort_cil.data.items import Items
+from escort_cil.data.images import Items
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
 from escort_cil.learners import Learner
 from escort_cil.learners.base import Schedule
 from escort_cil.networks import Output
 from escort_cil.run.checkpoint import optimizer_tensors, restore_optimizer
-from escort_cil.run.seeds import make_generator
 from escort_codec.errors import TrainingError
 from escort_codec.progress import Progress
 
@@ -148,3 +149,18 @@ def batches(count: int, size: int, world: int, generator: torch.Generator) -> It
     for end in ends:
         yield order[start:end]
         start = end
+
+
+Purpose = Literal["weights", "epoch", "selection"]
+_CODES: Final[dict[Purpose, int]] = {"weights": 0, "epoch": 1, "selection": 2}
+
+
+def derived_seed(model_seed: int, purpose: Purpose, *place: int) -> int:
+    """A seed of 32 bits for one purpose at one place, such as a phase and an epoch."""
+    sequence = np.random.SeedSequence([model_seed, _CODES[purpose], *place])
+    return int(sequence.generate_state(1)[0])
+
+
+def make_generator(model_seed: int, purpose: Purpose, *place: int) -> torch.Generator:
+    """A generator on the CPU from ``derived_seed``."""
+    return torch.Generator().manual_seed(derived_seed(model_seed, purpose, *place))

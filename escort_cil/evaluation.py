@@ -17,17 +17,18 @@ from escort_cil.data.images import half_of_memory
 from escort_cil.data.protocol import group_by_label, read_data
 from escort_cil.devices import Devices
 from escort_cil.evaluator import class_means
-from escort_cil.memory.contents import Contents, read_contents
+from escort_cil.memory.contents import Contents, exemplars_of, read_contents
+from escort_cil.memory.kinds import is_regenerated
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
 from escort_cil.run import folder as names
-from escort_cil.run.model import SavedModel, load_model
+from escort_cil.run.recorder import SavedModel, load_model
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
 from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.progress import Progress
-from escort_codec.source import SourceImage, has_split, scan
+from escort_codec.source import SourceImage, find_layout, scan
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates the model of the run folder ``run`` on ``data/test/<class>/`` or ``data/<class>/``.
 
-    Writes to a temporary folder alone. Raises TrainingError if the run has no model, SourceError if ``data`` has no
+    Writes only to a temporary folder. Raises TrainingError if the run has no model, SourceError if ``data`` has no
     images of a known class, and ImageError for a damaged image.
     """
     model = load_model(run)
@@ -171,15 +172,16 @@ def find_images(data: Path, config: TrainConfig) -> tuple[Mapping[str, Sequence[
     If the run was trained on this folder and it has no ``test/``, only those that were held out. Raises SourceError,
     also if there is a ``train/`` and no ``test/``.
     """
-    if has_split(data, "test"):
-        return group_by_label(scan(data, "test")), False
-    if has_split(data, "train"):
-        raise SourceError(f"{data}: has train/ and no test/: give {data / 'train'} to evaluate on these images")
+    layout = find_layout(data, config.layout)
+    if layout.held_apart is not None:
+        return group_by_label(scan(data, layout.held_apart.name, config.layout)), False
     if config.data and data.resolve() == Path(config.data).resolve():
-        held = read_data(config.data, config.holdout)
+        held = read_data(config.data, config.holdout, layout=config.layout)
         log.info("%s: the run was trained on this folder: only the images that it held out are used", data)
         return held.test, True
-    return group_by_label(scan(data)), False
+    if layout.split:
+        raise SourceError(f"{data}: has train/ and no test/: give {layout.train} to evaluate on these images")
+    return group_by_label(scan(data, layout=config.layout)), False
 
 
 def _sort_out(
@@ -227,6 +229,6 @@ def _memory(model: SavedModel) -> tuple[Contents | None, str]:
     if len(contents) > len(model.labels):
         return None, f"{path} holds {contents[-1].label!r}, which the model never learnt"
     exemplars = model.config.exemplars
-    if exemplars and not Path(exemplars).is_dir() and any(memory.of("prompt") for memory in contents):
+    if exemplars and not Path(exemplars).is_dir() and any(map(is_regenerated, exemplars_of(contents))):
         return None, f"the prompts' images were in {exemplars}, which does not exist"
     return contents, ""

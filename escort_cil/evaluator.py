@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from escort_cil.augment import Transform, normalise
-from escort_cil.data.decoding import Source
+from escort_cil.data.decoding import Source, decode_all
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
+from escort_cil.memory.encoder import Derived
+from escort_cil.memory.synthetic import SyntheticImages
 from escort_cil.metrics import TOP, Predictions
 from escort_cil.networks import GrowingNet, Output
+from escort_codec.source import SourceImage
 
-CHUNK_BYTES = 256 << 20  # pixels that are decoded at a time, where they are not kept
+if TYPE_CHECKING:
+    from escort_cil.run.settings import EvalViews
+
+CHUNK_BYTES = 256 << 20  # bytes of pixels that are decoded at a time, if they are not kept
 
 
 class Evaluator:
@@ -50,7 +59,7 @@ class Evaluator:
     def features(self, network: GrowingNet, sources: Sequence[Source], names: Sequence[str]) -> Tensor:
         """Features (N, D) of images that are decoded for this alone."""
         found = [torch.empty(0, network.feature_dim)]
-        store = self._transform.evaluation_store()
+        store = ImageStore.for_evaluation(self._transform)
         chunk = max(1, CHUNK_BYTES // store.image_bytes)
         for at in range(0, len(sources), chunk):
             ids = store.add(sources[at : at + chunk], names=names[at : at + chunk], workers=self._workers)
@@ -70,7 +79,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def distances(features: Tensor, means: Tensor) -> Tensor:
-    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite where there is none."""
+    """Squared distances (N, classes) of L2-normalised features (N, D) to class means; infinite if one is NaN."""
     unit = F.normalize(features.double(), eps=1e-8)
     squared = 2 - 2 * unit @ means.nan_to_num().T
     squared[:, means.isnan().any(dim=1)] = float("inf")
@@ -101,3 +110,71 @@ def _ranking(scores: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The best TOP classes (N, k), best first; of equals the lower number."""
     order = torch.argsort(scores, dim=1, descending=True, stable=True)
     return np.ascontiguousarray(order[:, :TOP].numpy())
+
+
+class TestSet:
+    """Test images, decoded once when their class comes.
+
+    The view "real" needs only the images. For "regenerated" and "both" each image's first copy is stored as well, and
+    all three views are evaluated, the chosen one first. ``synthetic`` is for these images alone: their names may be
+    those of training images. ``cache_bytes`` of the decoded images are kept in memory (None: all), the rest in a file
+    in ``folder``.
+    """
+
+    __test__ = False  # not pytest's
+
+    def __init__(
+        self,
+        images: Mapping[str, Sequence[SourceImage]],
+        transform: Transform,
+        views: EvalViews,
+        synthetic: SyntheticImages,
+        *,
+        cache_bytes: int | None = None,
+        folder: Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self._images = images
+        self._views = views
+        self._synthetic = synthetic
+        self._workers = workers
+        if cache_bytes is not None and views != "real":
+            cache_bytes //= 2
+        self._real = ImageStore.for_evaluation(transform, cache_bytes=cache_bytes, folder=folder)
+        self._copies = ImageStore.for_evaluation(transform, cache_bytes=cache_bytes, folder=folder)
+        self._true: list[int] = []
+
+    def add(self, labels: Sequence[str], class_to_idx: Mapping[str, int]) -> None:
+        """Adds the images of classes; a class may have none."""
+        images = [image for label in labels for image in self._images.get(label, ())]
+        names = [str(image.path) for image in images]
+        sources: list[Source] = [image.path for image in images]
+        if self._views == "real":
+            self._real.add(sources, names=names, workers=self._workers)
+        else:
+            encoder, needs = self._synthetic.encoder, self._synthetic.needs(shown=True)
+            with self._real.room(len(images)) as room:
+
+                def store(i: int, picture: Image.Image) -> Derived:
+                    room.put(i, picture)
+                    return encoder.derive(images[i], picture, needs)
+
+                encoder.keep(decode_all(sources, store, workers=self._workers))
+            copies = [row[0] for row in self._synthetic.of_images(images)]
+            self._copies.add(copies, names=names, workers=self._workers)
+            encoder.forget()
+        self._true += [class_to_idx[image.label] for image in images]
+
+    def close(self) -> None:
+        """Frees the images' memory and file."""
+        self._real.close()
+        self._copies.close()
+
+    def predict(self, evaluator: Evaluator, network: GrowingNet, means: Tensor | None) -> dict[str, Predictions]:
+        """What the network and the class means predict for all images, by view, the main one first."""
+        ids = torch.arange(len(self._true))
+        outputs = {"real": evaluator.run(network, self._real, ids)}
+        if self._views != "real":
+            outputs["regenerated"] = evaluator.run(network, self._copies, ids)
+        found = predictions(torch.tensor(self._true, dtype=torch.int64), outputs, means)
+        return {view: found[view] for view in (self._views, *(v for v in found if v != self._views))}

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from escort_cil.data.decoding import Source
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Item, Items, store_items
+from escort_cil.data.images import DecodedImages, Item, Items, store_items
 from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
 from escort_cil.memory.contents import Contents, exemplars_of
+from escort_cil.memory.kinds import is_regenerated
 from escort_cil.memory.synthetic import SyntheticImages
 from escort_cil.run.plan import RunPlan
 from escort_codec.source import SourceImage
@@ -21,8 +21,8 @@ from escort_codec.source import SourceImage
 class PhaseData:
     """The images of a run's phases, for training and for evaluation.
 
-    In a phase come ``memory``, ``keep``, ``prepare`` and ``items``; ``features`` and ``means`` then find everything
-    decoded. ``writes``: this process makes the memory, so exemplars are derived here.
+    ``load`` decodes a phase's images and derives exemplars of them, so that ``features`` and ``means`` find everything
+    decoded and the memory everything made. ``writes``: this process makes the memory.
     """
 
     def __init__(
@@ -35,65 +35,60 @@ class PhaseData:
         self._writes = writes
         self._shows_copies = learner.uses_memory and plan.config.probability > 0
 
-    def memory(self, remembered: Contents) -> list[Item]:
-        """The items of what is remembered; prompts are derived of real exemplars if copies of them are shown.
+    def load(self, phase: int, remembered: Contents) -> tuple[Items, int, int]:
+        """What a phase is trained on: its own images, then those ``remembered``; and how many there are of each.
 
-        Raises ImageError, OutputError, RegenerationError.
+        Each image is decoded once, what is needed of it is derived, and its squares are stored; then synthetic images
+        are made of the prompts. Raises ImageError, OutputError, RegenerationError.
         """
-        synthetic = self._synthetic
-        reals = [exemplar for exemplar in exemplars_of(remembered) if exemplar.kind == "real"]
-        self.images.add(
-            [exemplar.image for exemplar in reals],
-            names=[f"memory: {exemplar.key}" for exemplar in reals],
-            derive=(lambda i, picture: synthetic.encoder.derive_from_real(reals[i], picture))
-            if synthetic.shows_reals(self._shows_copies)
-            else None,
+        own = [] if self._plan.config.memory_only else self._own(phase)
+        class_to_idx = self._plan.class_to_idx
+        self._decode_memory(remembered)
+        memory = memory_items(remembered, class_to_idx, self._synthetic, self._plan.config.probability > 0)
+        self.images.keep([*(image.path for image in own), *(source for item in memory for source in item.sources)])
+        if own:
+            self.decode(phase)
+        items = image_items(own, class_to_idx, self._synthetic if self._shows_copies else None)
+        stored = store_items(
+            items + memory,
+            self.images,
+            evaluated=self._learner.uses_memory or self._learner.sees_all,
+            prompts=any(kind.regenerated for kind in self._plan.budget.keep.kinds),
         )
-        return memory_items(remembered, self._plan.class_to_idx, synthetic, self._plan.config.probability > 0)
+        return stored, len(items), len(memory)
 
-    def keep(self, phase: int, memory: Sequence[Item]) -> None:
-        """Drops what earlier phases decoded and this phase does not show."""
-        self.images.keep([*(image.path for image in self._shown(phase)), *(s for item in memory for s in item.sources)])
-
-    def prepare(self, phase: int) -> None:
+    def decode(self, phase: int) -> None:
         """Decodes the phase's own images and derives the exemplars that may be needed of them.
 
         Raises ImageError, OutputError.
         """
         if not self._learner.uses_memory:
-            return
-        synthetic, own, memory_only = self._synthetic, self._own(phase), self._plan.config.memory_only
-        needs = synthetic.needs(
+            return  # decoded as they are stored
+        encoder, own, memory_only = self._synthetic.encoder, self._own(phase), self._plan.config.memory_only
+        needs = self._synthetic.needs(
             shown=self._shows_copies,
             remembered=self._writes,
             later=memory_only or phase + 1 < len(self._plan.sizes),
         )
         if memory_only and not needs.kinds:
             return  # exemplars are the files themselves
-        self.images.add(
+        derived = self.images.decode(
             [image.path for image in own],
+            lambda i, picture: encoder.derive(own[i], picture, needs),
             names=[str(image.path) for image in own],
-            derive=lambda i, picture: synthetic.encoder.derive(own[i], picture, needs),
         )
+        encoder.keep(derived)
 
-    def items(self, phase: int, memory: list[Item]) -> tuple[Items, int, int]:
-        """What a phase is trained on: its own images, then the ``memory``; and how many there are of each.
-
-        Raises ImageError, OutputError, RegenerationError.
-        """
-        plan = self._plan
-        shown = image_items(self._shown(phase), plan.class_to_idx, self._synthetic if self._shows_copies else None)
-        items = store_items(
-            shown + memory,
-            self.images,
-            evaluated=self._learner.uses_memory or self._learner.sees_all,
-            prompts=any(kind.regenerated for kind in plan.budget.keep.kinds),
+    def _decode_memory(self, remembered: Contents) -> None:
+        """Decodes remembered image files and derives what their copies are made of, if copies are shown."""
+        encoder, kind = self._synthetic.encoder, self._synthetic.of_real(self._shows_copies)
+        reals = [exemplar for exemplar in exemplars_of(remembered) if not is_regenerated(exemplar)]
+        derived = self.images.decode(
+            [exemplar.image for exemplar in reals],
+            lambda i, picture: encoder.derive_from_real(reals[i], picture, kind) if kind is not None else {},
+            names=[f"memory: {exemplar.key}" for exemplar in reals],
         )
-        return items, len(shown), len(memory)
-
-    def _shown(self, phase: int) -> list[SourceImage]:
-        """The phase's own images that are trained on."""
-        return [] if self._plan.config.memory_only else self._own(phase)
+        encoder.keep(derived)
 
     def _own(self, phase: int) -> list[SourceImage]:
         """A phase's own training images: those of all phases so far if the learner sees all."""
@@ -142,7 +137,7 @@ def memory_items(
     exemplars = exemplars_of(contents)
     copies = synthetic.of_exemplars(exemplars, reals=copies_of_reals)
     return [
-        Item(class_to_idx[e.label], e.image if e.kind == "real" else None, row, f"memory: {e.key}")
+        Item(class_to_idx[e.label], None if is_regenerated(e) else e.image, row, f"memory: {e.key}")
         for e, row in zip(exemplars, copies, strict=True)
     ]
 

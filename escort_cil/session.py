@@ -9,11 +9,11 @@ from pathlib import Path
 
 from escort_cil.augment import Transform
 from escort_cil.devices import Devices
-from escort_cil.evaluator import Evaluator
+from escort_cil.evaluator import Evaluator, TestSet
 from escort_cil.memory.encoder import ExemplarEncoder
+from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import ExportedImages, Find, SyntheticCache, SyntheticImages
 from escort_cil.run.settings import EvalViews, TrainConfig
-from escort_cil.test_set import TestSet
 from escort_codec.container import Reader
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Regenerator
@@ -42,7 +42,8 @@ class Session:
         ``exported`` False looks for nothing in the folder of ``escort decode``: it finds images by name, and test
         images may have the names of training images.
         """
-        encoder = ExemplarEncoder(self.config.encode_options(), prompts_file=prompts_file, hint=self.config.hint)
+        options = self.config.encode_options()
+        encoder = ExemplarEncoder(Prompts(options, prompts_file, self.config.hint), options.workers)
         find: Find | None = self.exported.find if exported and self.exported is not None else None
         if self.existing is not None:
             find = SyntheticCache(self.existing, self.regenerator, find).find
@@ -90,8 +91,7 @@ def open_session(
     New synthetic images go into the folder ``cache``; those in ``existing`` and in the setting ``exemplars`` are used.
     Raises EscortError.
     """
-    given = Path(config.exemplars) if config.exemplars else None
-    exported = ExportedImages(given) if given is not None else None
+    exported = ExportedImages(Path(config.exemplars)) if config.exemplars else None
     evaluator = Evaluator(devices, transform, config.hyperparameters().batch_size, workers)
     with config.make_regenerator(devices.chosen) as regenerator:
         yield Session(

@@ -15,18 +15,16 @@ import torch
 
 from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
-from escort_cil.epochs import LoopSettings, train_epochs
+from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
 from escort_cil.memory.budget import fill, make_shelves
 from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, read_contents
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import CheckpointState
-from escort_cil.run.confusion import load_figures
-from escort_cil.run.folder import RunFolder
+from escort_cil.run.folder import RunFolder, load_figures
 from escort_cil.run.plan import RunPlan, learnt_by
-from escort_cil.run.recorder import Recorder
-from escort_cil.run.seeds import derived_seed
+from escort_cil.run.recorder import Recorder, phase_line, phase_values
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
 from escort_cil.session import Session, open_session
@@ -161,8 +159,8 @@ class Trainer:
 
     def _describe(self) -> None:
         config, plan = self.config, self.plan
-        if plan.data.note:
-            self._say(plan.data.note)
+        for line in (plan.data.layout, *plan.data.notes):
+            self._say(line)
         self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
         if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:
             self._say("this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days")
@@ -178,7 +176,7 @@ class Trainer:
             log.info("%s", line)
 
     def _restore(self, state: CheckpointState | None) -> int:
-        """Goes to where the run is, or where the one before ended; returns the phase to train next."""
+        """Restores a stopped run, or the one that this run continues; returns the phase to train next."""
         plan = self.plan
         start = plan.first if state is None else state.phase
         for phase in range(start):
@@ -208,14 +206,10 @@ class Trainer:
         resumed = self.recorder.restore_inside(state, learner) if state is not None else None
         after: Contents | None = None
         if config.memory_only:
-            data.prepare(phase)
+            data.decode(phase)
             after = self._remember(phase, held)
             self.synthetic.encoder.forget(exemplars_of(after))
-        memory = data.memory(held if after is None else after)
-        data.keep(phase, memory)
-        if not config.memory_only:
-            data.prepare(phase)
-        items, images, remembered = data.items(phase, memory)
+        items, images, remembered = data.load(phase, held if after is None else after)
         epochs = plan.hyperparameters.schedule(phase).epochs
         self._say(
             f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
@@ -272,7 +266,8 @@ class Trainer:
         plan = self.plan
         memory = MemoryFigures()
         if contents is not None:
-            memory = figures_of(contents, self.recorder.write_memory(contents, phase, plan.budget))
+            size = self.recorder.write_memory(contents, phase, plan.budget)
+            memory = figures_of(contents, size, plan.budget.keep.kinds)
         self.test.add(plan.labels(phase), plan.class_to_idx)
         means = self.data.means(phase, contents, self.session.evaluator)
         predicted = self.test.predict(self.session.evaluator, self.learner.net, means)
@@ -290,21 +285,3 @@ class Trainer:
     def _track(self, figures: Mapping[str, float], step: int) -> None:
         for tracker in self.trackers:
             tracker.log(figures, step)
-
-
-def phase_line(record: Mapping[str, Any]) -> str:
-    """One line about a phase's line of metrics.jsonl."""
-    nme = "" if record["nme_top1"] is None else f", nearest mean {record['nme_top1']:.2f} %"
-    memory = f", memory {record['memory_bytes']:,} bytes" if record["memory_bytes"] else ""
-    return (
-        f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
-        f"{record['average_incremental_accuracy']:.2f} %{memory}"
-    )
-
-
-def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics.jsonl for trackers: those of every view, and the memory's."""
-    found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
-    for view, figures in record["views"].items():
-        found |= {f"{view}/{key}": value for key, value in figures.items()}
-    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}

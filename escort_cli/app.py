@@ -20,9 +20,8 @@ from escort_cli.demo import demo
 from escort_cli.encode import encode
 from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
-from escort_cli.flags import with_flags
+from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
-from escort_cli.settings_options import GroupedCommand
 from escort_cli.train import train
 from escort_codec.errors import DamagedError, EscortError
 

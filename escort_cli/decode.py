@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from escort_cli.settings_options import with_settings
+from escort_cli.flags import with_settings
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.settings import settings_of
 

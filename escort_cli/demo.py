@@ -75,7 +75,7 @@ def _decode(memory: Path, images: Path, name: str) -> None:
 def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
     from escort_cil.data.protocol import read_data
     from escort_cil.demo.comparison import PHASES, accuracy_sentences, demo_budget, train_demo
-    from escort_cil.trainer import phase_line
+    from escort_cil.run.recorder import phase_line
     from escort_cli.terminal import terminal
 
     budget = demo_budget(read_data(data))

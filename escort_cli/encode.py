@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from escort_cli.settings_options import with_settings
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_cli.flags import with_settings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, settings_of
 
 if TYPE_CHECKING:

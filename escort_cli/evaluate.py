@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from escort_cil.run.settings import TrainConfig
-from escort_cli.settings_options import with_settings
+from escort_cli.flags import with_settings
 from escort_codec.settings import convert, settings_of
 
 if TYPE_CHECKING:

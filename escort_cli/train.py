@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from escort_cil.run.settings import TrainConfig
-from escort_cli.settings_options import print_columns, settings_table, with_settings
+from escort_cli.flags import print_columns, settings_table, with_settings
 from escort_codec.settings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from escort_cil.trainer import RunResult
+    from escort_cli.terminal import Screen
 
 ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options")
 """Settings without a flag of their own: DATA, --continue, and --set method.X and regenerator.X."""
@@ -70,7 +71,7 @@ def train(
     RUN gets config.json, metrics.jsonl, memory.escx and the weights.
     """
     from escort_cil.data.protocol import read_labels
-    from escort_cil.run.command import configure, parse_settings, train_seeds
+    from escort_cil.run.command import configure, parse_settings
     from escort_cli.terminal import terminal
     from escort_codec.errors import UsageError
     from escort_codec.processes import is_first
@@ -95,9 +96,7 @@ def train(
     with terminal(silent=not is_first()) as progress:
         for note in notes:
             progress.print(note)
-        results = train_seeds(
-            chosen, seeds, out=resume or out, progress=progress, force=force, resume=resume is not None
-        )
+        results = _train_each(chosen, seeds, resume or out, progress, force=force, resume=resume is not None)
     if is_first():
         print_results(results)
 
@@ -108,6 +107,22 @@ def _order_seeds(text: str | None) -> tuple[int, ...]:
 
     parts = text.split(",") if text is not None else []
     return tuple(dict.fromkeys(seed for part in parts for seed in parse_seeds(part)))
+
+
+def _train_each(
+    config: TrainConfig, seeds: Sequence[int], out: Path | None, progress: Screen, *, force: bool, resume: bool
+) -> list[RunResult]:
+    """A run for each class order. Several go into folders ``seed<N>`` of ``out``, or are named by their seeds."""
+    from escort_cil.trainer import train as train_run
+
+    results = []
+    for seed in seeds:
+        folder = out
+        if len(seeds) > 1:
+            folder = out / f"seed{seed}" if out is not None else None
+            progress.print(f"class order {seed}")
+        results.append(train_run(config.with_seed(seed), out=folder, progress=progress, force=force, resume=resume))
+    return results
 
 
 def _print_config(config: TrainConfig, seeds: tuple[int, ...]) -> None:

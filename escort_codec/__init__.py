@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from escort_codec.errors import EscortError
     from escort_codec.exemplar import Exemplar
     from escort_codec.hint import decode_hint, encode_hint
-    from escort_codec.options import EncodeOptions
     from escort_codec.progress import Progress
-    from escort_codec.recipe import EdgeSettings, Recipe
+    from escort_codec.recipe import EdgeSettings, EncodeOptions, Recipe
     from escort_codec.regenerate import make_regenerator, regenerators
     from escort_codec.seeds import format_seeds, parse_seeds
     from escort_codec.source import load_image, load_rgb, scan
@@ -47,9 +46,8 @@ _HOMES = {
     "errors": ("EscortError",),
     "exemplar": ("Exemplar",),
     "hint": ("decode_hint", "encode_hint"),
-    "options": ("EncodeOptions",),
     "progress": ("Progress",),
-    "recipe": ("EdgeSettings", "Recipe"),
+    "recipe": ("EdgeSettings", "EncodeOptions", "Recipe"),
     "regenerate": ("make_regenerator", "regenerators"),
     "seeds": ("format_seeds", "parse_seeds"),
     "source": ("load_image", "load_rgb", "scan"),

@@ -20,10 +20,9 @@ from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
-from escort_codec.options import EncodeOptions, check_options
 from escort_codec.progress import Progress
-from escort_codec.recipe import Recipe
-from escort_codec.source import SourceImage, check_image, load_image, read_file, scan
+from escort_codec.recipe import EncodeOptions, Recipe, check_options
+from escort_codec.source import SourceImage, check_image, load_image, read_file, scan_folder
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -168,6 +167,7 @@ def encode_folder(
     """
     options = options or EncodeOptions()
     check_options(options)
+    codings.get(options.coding)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
@@ -221,7 +221,10 @@ def _skip(fault: str, report: EncodeReport) -> None:
 
 def _usable_images(data: str, options: EncodeOptions, report: EncodeReport) -> list[SourceImage]:
     """The images of the data folder, or of its shard, whose names and captions respect the caps."""
-    images = scan(data, options.split)
+    scanned = scan_folder(data, options.split, options.layout)
+    images = list(scanned.images)
+    for line in (scanned.describe(), *scanned.notes):
+        log.info("%s", line)
     if options.shard is not None:
         k, n = options.shard
         if n > len(images):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from escort_codec.errors import DamagedError, LimitError, UsageError
 from escort_codec.limits import MAX_HINT, MAX_HINT_SIDE
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -47,7 +47,7 @@ class Processes:
                 box[0] = make()
             except EscortError as exc:
                 box[1] = exc
-            except BaseException as exc:  # a fault of ours: the others must not wait for it
+            except BaseException as exc:  # unexpected: the others must not wait for it
                 box[1], fault = RegenerationError(f"the first process failed: {type(exc).__name__}"), exc
         self._exchange(lambda dist: dist.broadcast_object_list(box, src=0))
         if fault is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, Literal
 
 import msgpack
 
-from escort_codec.errors import LimitError
-from escort_codec.settings import setting
+from escort_codec.errors import LimitError, UsageError
+from escort_codec.limits import MAX_HINT_SIDE, MAX_PIXELS, seeds_fault
+from escort_codec.settings import check, setting
 
 HIRES: Final = "hires"
 LOWRES: Final = "lowres"
@@ -113,3 +114,46 @@ class Recipe:
     def digest(self) -> str:
         """The first 16 hexadecimal digits of SHA-256 over the msgpack of ``to_map`` with sorted keys."""
         return hashlib.sha256(msgpack.packb(dict(sorted(self.to_map().items())))).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """How a data folder is encoded.
+
+    ``settings`` are Canny's. ``shard`` (k, n) takes the k-th of n parts, 1 <= k <= n; merged in order the parts equal
+    the whole.
+    """
+
+    split: str = setting("train", "Which folder of DATA is encoded, if it has several.")
+    layout: str = setting(
+        "auto",
+        "auto: split folders such as train/ are found; classes: every folder is a class.",
+        choices=("auto", "classes"),
+    )
+    preset: str = setting(HIRES, "hires: edges at the image's size; lowres: at the generation size.", choices=PRESETS)
+    settings: EdgeSettings = field(default_factory=EdgeSettings)
+    seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
+    hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
+    hint_quality: int = setting(20, "WebP quality of the colour hint.", least=0, most=100)
+    coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
+    workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
+    on_error: Literal["raise", "skip"] = setting(
+        "raise", "raise: stop at a bad image; skip: name it and go on.", choices=("raise", "skip")
+    )
+    max_pixels: int = setting(MAX_PIXELS, "Largest image, in pixels.", least=1, most=MAX_PIXELS)
+    shard: tuple[int, int] | None = None
+    overwrite: bool = setting(False, "Replace an existing file.")
+    resume: bool = setting(False, "Continue what a killed run left.")
+
+
+def check_options(options: EncodeOptions) -> None:
+    """Raises UsageError for options that are not valid; the coding is looked up when it is used."""
+    check(options)
+    check(options.settings)
+    low, high = options.settings.low, options.settings.high
+    if low > high:
+        raise UsageError(f"Canny's thresholds must rise: {low} is above {high}")
+    if fault := seeds_fault(options.seeds):
+        raise UsageError(fault, setting="seeds")
+    if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
+        raise UsageError("write 1/16 to 16/16", setting="shard", value="/".join(map(str, options.shard)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -13,6 +14,67 @@ from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
 from typing import Any, Final, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 1.0
+"""Seconds of compiling after which a line is logged."""
+
+_ONE_AT_A_TIME: Final = threading.RLock()
+
+
+@contextmanager
+def compiling(what: str) -> Iterator[None]:
+    """Logs a line if compiling ``what`` in the body takes longer than ``PATIENCE``; none if it comes from the cache.
+
+    One thread at a time; the others wait and find the work done.
+    """
+    done = threading.Event()
+    with _ONE_AT_A_TIME:
+        from numba.core import event  # under the lock: two threads that import numba at once see half a module
+
+        with event.install_recorder("numba:compile") as compiled:
+
+            def watch() -> None:
+                while not done.wait(PATIENCE):
+                    if compiled.buffer:
+                        log.info("compiling %s: the first use on this machine takes a few seconds", what)
+                        return
+
+            watcher = threading.Thread(target=watch, name="escort-compiling", daemon=True)
+            watcher.start()
+            try:
+                yield
+            finally:
+                done.set()
+                watcher.join()
+
+
+def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Function]:
+    """Decorates a kernel: compiled at once for ``signatures``, releases the GIL, cached on disk.
+
+    Without signatures it is compiled into the kernels that call it (``inline``: before LLVM sees it) and not cached.
+    numba caches beside the module, or in the user's cache folder if that is read-only; if neither is writable, every
+    process compiles anew.
+    """
+    import numba
+
+    options: dict[str, Any] = {"nogil": True, "inline": "always" if inline else "never"}
+
+    def decorate(function: Function) -> Function:
+        if not signatures:
+            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        try:
+            return numba.njit(list(signatures), cache=True, **options)(function)  # type: ignore[no-any-return]
+        except RuntimeError as exc:
+            if "no locator available" not in str(exc):
+                raise
+            return numba.njit(list(signatures), **options)(function)  # type: ignore[no-any-return]
+
+    return decorate
+
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from escort_codec.compiling import compiling
+from escort_codec.workers import compiling
 
 _PIECE_BYTES: Final = 12 << 20
 """Bytes of float32 in one piece: it stays in the cache, and the allocator reuses its memory instead of asking the

@@ -6,7 +6,7 @@ import numpy as np
 from numba import float32, int32, int64, uint8, void
 from numpy.typing import NDArray
 
-from escort_codec.compiling import kernel
+from escort_codec.workers import kernel
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 from escort_cil.augment import cpu
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
-from escort_cil.data.store import ImageStore
 from escort_codec.registry import Registry
 
 ATTEMPTS: Final = 10
@@ -55,14 +53,6 @@ class Transform:
             raise ValueError(f"image size {self.size} and stored side {self.stored_side} must be at least 1 pixel")
         if self.crop == "padded" and self.stored_side + 2 * self.padding < self.size:
             raise ValueError(f"a crop of {self.size} pixels does not fit {self.stored_side} + 2 x {self.padding}")
-
-    def training_store(self, *, cache_bytes: int | None = None, folder: Path | None = None) -> ImageStore:
-        """An empty store for images that ``augment`` will read."""
-        return ImageStore(self.stored_side, cache_bytes=cache_bytes, folder=folder)
-
-    def evaluation_store(self, *, cache_bytes: int | None = None, folder: Path | None = None) -> ImageStore:
-        """An empty store for images that ``normalise`` will read: they are as the network sees them."""
-        return ImageStore(self.size, short_side=self.short_side, cache_bytes=cache_bytes, folder=folder)
 
     @property
     def one_store(self) -> bool:

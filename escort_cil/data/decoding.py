@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from escort_codec.workers import single_threaded_opencv, usable_cores
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 """An image file, an image file's bytes, or RGB uint8 (H, W, 3)."""
 
-Use: TypeAlias = Callable[[int, Image.Image], None]
-"""Called with the index of a source and its picture, a Pillow image of mode RGB."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +63,26 @@ def _planar(pixels: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def decode_all(
     sources: Sequence[Source],
-    use: Use,
+    derive: Callable[[int, Image.Image], T],
     *,
     names: Sequence[str] | None = None,
     workers: int | None = None,
     read: Callable[[int, bytes], None] = lambda i, data: None,
-) -> None:
-    """Decodes images in ``workers`` threads (None: one per core) and calls ``use`` with each, in these threads.
+) -> list[T]:
+    """Decodes images in ``workers`` threads (None: one per core); returns what ``derive`` makes of each.
 
-    ``names`` are for messages about images that are not files; ``read`` gets the bytes of a file. If an image is bad,
-    raises the ImageError of the first one when all threads have ended; what ``use`` raises is raised as well.
+    ``derive`` gets the index of a source and its picture (Pillow, mode RGB), in one of these threads; ``read`` gets the
+    bytes of a file. ``names`` are for messages about images that are not files. If an image is bad, raises the
+    ImageError of the first one when all threads have ended; what ``derive`` raises is raised as well.
     """
 
-    def work(i: int) -> None:
+    def work(i: int) -> T:
         source = sources[i]
         name = names[i] if names else f"image {i} of {len(sources)}"
         if isinstance(source, Path):
             name, source = str(source), read_file(source)
             read(i, source)
-        use(i, load_image(source, name=name) if isinstance(source, bytes) else _picture(source, name))
+        return derive(i, load_image(source, name=name) if isinstance(source, bytes) else _picture(source, name))
 
     with (
         single_threaded_opencv(),
@@ -90,8 +90,7 @@ def decode_all(
     ):
         tasks = [pool.submit(work, i) for i in range(len(sources))]
         try:
-            for task in tasks:
-                task.result()
+            return [task.result() for task in tasks]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.decoding import Source, Use, decode_all
+from escort_cil.data.decoding import Source, T, decode_all
 from escort_cil.data.store import ImageStore
 
 EVALUATION_SHARE: Final = 5  # one part in five of the memory: evaluation squares are read once or twice per phase
@@ -41,13 +42,15 @@ class DecodedImages:
         workers: int | None = None,
     ) -> None:
         apart = evaluates and not transform.one_store
-        share = cache_bytes // EVALUATION_SHARE if apart and cache_bytes is not None else 0
-        rest = None if cache_bytes is None else cache_bytes - share
-        self.training = transform.training_store(cache_bytes=rest, folder=folder)
+        share = rest = None
+        if cache_bytes is not None:
+            share = cache_bytes // EVALUATION_SHARE if apart else 0
+            rest = cache_bytes - share
+        self.training = ImageStore.for_training(transform, cache_bytes=rest, folder=folder)
         self._evaluates = evaluates
         self._apart: ImageStore | None = None
         if apart:
-            self._apart = transform.evaluation_store(cache_bytes=None if rest is None else share, folder=folder)
+            self._apart = ImageStore.for_evaluation(transform, cache_bytes=share, folder=folder)
         self._workers = workers
         self._ids: dict[_Key, int] = {}
         self._evaluated: dict[int, int] = {}  # id in ``training`` -> id in ``_apart``
@@ -57,18 +60,27 @@ class DecodedImages:
         return len(self.training)
 
     def add(
-        self,
-        sources: Sequence[Source],
-        *,
-        names: Sequence[str],
-        evaluated: Sequence[bool] | None = None,
-        derive: Use | None = None,
+        self, sources: Sequence[Source], *, names: Sequence[str], evaluated: Sequence[bool] | None = None
     ) -> Tensor:
         """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
 
-        ``evaluated`` says which are stored for evaluation as well (None: all). ``derive`` is called in the threads with
-        the index and the picture of each image that is decoded. If one is bad none is added: raises ImageError naming
-        it, and OutputError if they cannot be stored.
+        ``evaluated`` says which are stored for evaluation as well (None: all). If one is bad none is added: raises
+        ImageError naming it, and OutputError if they cannot be stored.
+        """
+        self.decode(sources, lambda i, picture: None, names=names, evaluated=evaluated)
+        return torch.tensor([self._ids[key] for key in map(_key, sources)], dtype=torch.int64)
+
+    def decode(
+        self,
+        sources: Sequence[Source],
+        derive: Callable[[int, Image.Image], T],
+        *,
+        names: Sequence[str],
+        evaluated: Sequence[bool] | None = None,
+    ) -> list[T]:
+        """Adds images; returns what ``derive`` makes of those that were not known, from their index and picture.
+
+        ``derive`` is called in threads, with a Pillow image of mode RGB. Raises as ``add`` does.
         """
         evaluates = [True] * len(sources) if evaluated is None else evaluated
         keys = [_key(source) for source in sources]
@@ -76,10 +88,10 @@ class DecodedImages:
         for i, key in enumerate(keys):
             if not self._knows(key, evaluates[i]):
                 first.setdefault(key, i)
+        if not first:
+            return []
         for_evaluation = {key for key, each in zip(keys, evaluates, strict=True) if each}
-        if first:
-            self._decode(sources, names, first, [key in for_evaluation for key in first], derive)
-        return torch.tensor([self._ids[key] for key in keys], dtype=torch.int64)
+        return self._decode(sources, names, first, [key in for_evaluation for key in first], derive)
 
     def evaluation(self, ids: Tensor) -> tuple[ImageStore, Tensor]:
         """The evaluation squares of the images ``ids`` (N,): a store, and their ids in it.
@@ -120,8 +132,8 @@ class DecodedImages:
         names: Sequence[str],
         first: dict[_Key, int],
         evaluated: Sequence[bool],
-        derive: Use | None,
-    ) -> None:
+        derive: Callable[[int, Image.Image], T],
+    ) -> list[T]:
         """Decodes the sources at the places ``first``; ``evaluated`` says which get an evaluation square as well."""
         places, digests = list(first.values()), [b""] * len(first)
         rows = np.cumsum(evaluated) - 1
@@ -129,26 +141,26 @@ class DecodedImages:
             training = stack.enter_context(self.training.room(len(places)))
             evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(evaluated)))
 
-            def put(n: int, picture: Image.Image) -> None:
+            def store(n: int, picture: Image.Image) -> T:
                 training.put(n, picture)
                 if evaluation is not None and evaluated[n]:
                     evaluation.put(int(rows[n]), picture)
-                if derive is not None:
-                    derive(places[n], picture)
+                return derive(places[n], picture)
 
             def read(n: int, data: bytes) -> None:
                 digests[n] = _digest(data)
 
-            decode_all(
-                [sources[i] for i in places], put, names=[names[i] for i in places], workers=self._workers, read=read
+            derived = decode_all(
+                [sources[i] for i in places], store, names=[names[i] for i in places], workers=self._workers, read=read
             )
         ids = training.ids.tolist()
         self._ids |= zip(first, ids, strict=True)
         self._ids |= {digest: i for digest, i in zip(digests, ids, strict=True) if digest}
         if evaluation is not None:
             self._evaluated |= zip(
-                (i for i, wish in zip(ids, evaluated, strict=True) if wish), evaluation.ids.tolist(), strict=True
+                (i for i, each in zip(ids, evaluated, strict=True) if each), evaluation.ids.tolist(), strict=True
             )
+        return derived
 
 
 def _key(source: Source) -> _Key:
@@ -167,3 +179,78 @@ def half_of_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, OSError, ValueError):
         return 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item: class number, image (None for a prompt), copies, and its name in messages."""
+
+    label: int
+    own: Source | None
+    copies: Sequence[Source]
+    name: str
+
+    @property
+    def sources(self) -> list[Source]:
+        """The image, if there is one, and the copies."""
+        return [*([] if self.own is None else [self.own]), *self.copies]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """N items as int64 tensors: ``labels`` (N,), and ids in the store: ``own`` (N,), -1 for a prompt, and ``copies``
+    (N, K), of each row the first ``counts`` (N,)."""
+
+    labels: Tensor
+    own: Tensor
+    copies: Tensor
+    counts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def draw(self, index: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+        """Ids (B,) of the images that the items ``index`` (B,) are shown as.
+
+        An item without an image of its own is shown as a random one of its copies, any other with ``probability``. How
+        many numbers ``generator`` draws depends on B alone.
+        """
+        chance, choice = torch.rand(2, len(index), generator=generator)
+        own, counts = self.own[index], self.counts[index]
+        column = (choice * counts).long().clamp(max=(counts - 1).clamp(min=0))
+        copy = self.copies[index, column]
+        return torch.where((counts > 0) & ((own < 0) | (chance < probability)), copy, own)
+
+
+def store_items(shown: Sequence[Item], images: DecodedImages, *, evaluated: bool, prompts: bool = False) -> Items:
+    """The items, with their images and copies decoded. Raises ImageError, OutputError.
+
+    With ``evaluated`` these are stored for evaluation as well: the images; the first copies of prompts, and of images
+    if these may become ``prompts``; reduced copies, which may become real exemplars.
+    """
+    sources: list[Source] = []
+    names: list[str] = []
+    evaluates: list[bool] = []
+    for item in shown:
+        sources += item.sources
+        names += [item.name] * len(item.sources)
+        evaluates += [True] * (item.own is not None)
+        first = item.own is None or prompts
+        evaluates += [(first and n == 0) or isinstance(copy, bytes) for n, copy in enumerate(item.copies)]
+    ids = images.add(sources, names=names, evaluated=[each and evaluated for each in evaluates])
+    width = max((len(item.copies) for item in shown), default=0)
+    own_ids = torch.full((len(shown),), -1)
+    copies = torch.full((len(shown), max(1, width)), -1)
+    at = 0
+    for i, item in enumerate(shown):
+        if item.own is not None:
+            own_ids[i] = ids[at]
+            at += 1
+        copies[i, : len(item.copies)] = ids[at : at + len(item.copies)]
+        at += len(item.copies)
+    return Items(
+        torch.tensor([item.label for item in shown], dtype=torch.int64),
+        own_ids,
+        copies,
+        torch.tensor([len(item.copies) for item in shown], dtype=torch.int64),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from escort_codec.errors import ConfigError, SourceError
-from escort_codec.source import SourceImage, has_split, scan
+from escort_codec.source import SourceImage, scan, scan_folder
 
 HOLDOUT_SEED = 0  # of the held-out part, the same for every class order, so that orders can be compared
 
@@ -64,14 +64,16 @@ class DataSet:
     """Training and test images by label, each sorted by name.
 
     ``held_out``: the test images come from the training images' folders, so that no two share a name; in folders of
-    their own they may. ``note`` tells in a line how the test part was found.
+    their own they may. ``layout`` is the line about the folder's layout; ``notes`` tell what is not used and where the
+    test images come from.
     """
 
     folder: str
     train: Mapping[str, tuple[SourceImage, ...]]
     test: Mapping[str, tuple[SourceImage, ...]]
     held_out: bool
-    note: str = ""
+    layout: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -79,26 +81,30 @@ class DataSet:
         return tuple(sorted(self.train))
 
 
-def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> DataSet:
+def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = (), layout: str = "auto") -> DataSet:
     """The images of ``folder``: ``train/`` and ``test/``, or class folders of which a part is held out for the test.
+
+    ``val/`` serves as the test set if there is no ``test/``; ``layout`` as for ``source.scan_folder``.
 
     The part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed. Of the classes
     ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
     no training image, or no class is new.
     """
     root = Path(folder)
-    if has_split(root, "train") or has_split(root, "test"):
-        train, notes = _new(group_by_label(scan(root, "train")), known, root)
-        test = group_by_label(scan(root, "test"))
+    found = scan_folder(root, "train", layout)
+    apart = found.layout.held_apart
+    if apart is not None:
+        train, notes = _new(group_by_label(found.images), known, root)
+        test = group_by_label(scan(root, apart.name, layout))
         for label in test:
             if label not in train and label not in known:
-                raise SourceError(f"{root}/test/{label}: there are no training images of this class")
+                raise SourceError(f"{apart / label}: there are no training images of this class")
         missing = [label for label in train if label not in test]
         missing += [label for label in known if label not in test]
         if missing:
             notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...): no figure counts these")
-        return DataSet(folder, train, test, False, "; ".join(notes))
-    images_of, notes = _new(group_by_label(scan(root)), known, root)
+        return DataSet(folder, train, test, False, found.describe(), (*found.notes, *notes))
+    images_of, notes = _new(group_by_label(found.images), known, root)
     train, test = {}, {}
     for label, images in images_of.items():
         held = min(len(images) - 1, max(1, round(holdout * len(images))))
@@ -111,7 +117,7 @@ def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = ()) -> D
     notes.append(
         f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
     )
-    return DataSet(folder, train, test, True, "; ".join(notes))
+    return DataSet(folder, train, test, True, found.describe(), (*found.notes, *notes))
 
 
 def _new(

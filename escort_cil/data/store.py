@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from escort_cil.data.decoding import Source, Square, Use, decode_all
+from escort_cil.augment import Transform
+from escort_cil.data.decoding import Source, Square, decode_all
 from escort_codec.errors import OutputError
 
 
@@ -64,6 +65,20 @@ class ImageStore:
         self._owners: NDArray[np.int64] = np.empty(0, np.int64)  # by slot: the id
         self._aspects: NDArray[np.float32] = np.empty(0, np.float32)  # by id
 
+    @classmethod
+    def for_training(
+        cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
+    ) -> ImageStore:
+        """An empty store for images that ``augment`` will read."""
+        return cls(transform.stored_side, cache_bytes=cache_bytes, folder=folder)
+
+    @classmethod
+    def for_evaluation(
+        cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
+    ) -> ImageStore:
+        """An empty store for images that ``normalise`` will read: they are as the network sees them."""
+        return cls(transform.size, short_side=transform.short_side, cache_bytes=cache_bytes, folder=folder)
+
     def __len__(self) -> int:
         """Images held now."""
         return len(self._owners)
@@ -84,27 +99,15 @@ class ImageStore:
         return 0 if self._mapped is None else self._mapped.nbytes
 
     def add(
-        self,
-        images: Sequence[Source],
-        *,
-        names: Sequence[str] | None = None,
-        workers: int | None = None,
-        derive: Use | None = None,
+        self, images: Sequence[Source], *, names: Sequence[str] | None = None, workers: int | None = None
     ) -> Tensor:
-        """Decodes images in ``workers`` threads (None: one a core) and keeps them.
+        """Decodes images in ``workers`` threads (None: one per core) and stores them; returns their ids, int64 (N,).
 
-        ``names`` are for messages about images that are not files; ``derive`` is called in the threads with the index
-        and the picture of each. Returns their ids, int64 (N,), in the given order. If one image is bad none is kept:
-        raises ImageError naming the first, and OutputError if the file cannot take them.
+        ``names`` are for messages about images that are not files. If one image is bad none is stored: raises
+        ImageError naming the first, and OutputError if the file cannot take them.
         """
         with self.room(len(images)) as room:
-
-            def keep(i: int, picture: Image.Image) -> None:
-                room.put(i, picture)
-                if derive is not None:
-                    derive(i, picture)
-
-            decode_all(images, keep, names=names, workers=workers)
+            decode_all(images, room.put, names=names, workers=workers)
         return room.ids
 
     @contextmanager
@@ -132,8 +135,8 @@ class ImageStore:
         """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
 
         With ``part`` the pixels are only those of ``ids[part]``: a process's share of the batch. A centre-cropped
-        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them from while the CPU goes
-        on. Raises IndexError for an id that is unknown or was dropped.
+        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them while the CPU works on.
+        Raises IndexError for an id that is unknown or was dropped.
         """
         wanted = ids.cpu().numpy()
         mine = wanted if part is None else wanted[part]
@@ -193,7 +196,7 @@ class ImageStore:
         out[~in_memory] = self._mapped[slots[~in_memory] - len(self._memory)]
 
     def _put(self, slot: int, image: NDArray[np.uint8]) -> None:
-        """Keeps one planar image. Raises OutputError where the file cannot take it."""
+        """Stores one planar image. Raises OutputError if the file cannot take it."""
         if slot < len(self._memory):
             self._memory[slot] = image
             return
@@ -246,6 +249,6 @@ class Room:
         self._keep = keep
 
     def put(self, i: int, picture: Image.Image) -> None:
-        """Keeps a picture (Pillow, mode RGB) as the i-th. Raises OutputError where the file cannot take it."""
+        """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
         pixels, self.aspects[i] = self._square.of(picture)
         self._keep(i, pixels)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from escort_cil.memory.keep import STORED
-from escort_cil.memory.kinds import kinds
+from escort_cil.memory.kinds import ExemplarKind, kinds
 from escort_cil.metrics import DECIMALS
 from escort_codec.container import Reader, pack
 from escort_codec.exemplar import Exemplar
@@ -86,10 +86,10 @@ class MemoryFigures:
         }
 
 
-def figures_of(contents: Sequence[ClassMemory], size: int) -> MemoryFigures:
-    """Counts by kind and class; ``size`` is the file's, in bytes."""
+def figures_of(contents: Sequence[ClassMemory], size: int, kept: Iterable[ExemplarKind] = ()) -> MemoryFigures:
+    """Counts by kind and class; ``size`` is the file's, in bytes. ``kept`` are the kinds that tell the units."""
     real, prompt = (tuple(len(memory.of(stored)) for memory in contents) for stored in ("real", "prompt"))
-    units = {kind.stored: kind.units for kind in kinds}
+    units = {kind.stored: kind.units for kind in reversed(tuple(kinds))} | {kind.stored: kind.units for kind in kept}
     return MemoryFigures(
         size, sum(real), sum(prompt), units["real"] * sum(real) + units["prompt"] * sum(prompt), real, prompt
     )

@@ -22,7 +22,7 @@ from PIL import Image
 from escort_cil.data.decoding import Source
 from escort_cil.memory.encoder import ExemplarEncoder, Needs
 from escort_cil.memory.keep import Keep
-from escort_cil.memory.kinds import Prompt
+from escort_cil.memory.kinds import ExemplarKind, Prompt, is_regenerated
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
@@ -73,10 +73,6 @@ class SyntheticCache:
         self.regenerator = regenerator
         self._elsewhere = elsewhere
         self.made = 0
-
-    def alone(self) -> SyntheticCache:
-        """The same folder, without the images from elsewhere."""
-        return SyntheticCache(self.folder, self.regenerator)
 
     def paths(
         self, exemplars: Sequence[Exemplar], seeds: Sequence[int], progress: Progress | None = None
@@ -162,9 +158,9 @@ def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
 class SyntheticImages:
     """The copies that training may show in place of images and exemplars, under what is kept.
 
-    An image's copies are its prompt regenerated with each seed, its reduced self, or both, whichever is kept. If only
-    original files are kept, the copies are regenerated ones: every memory can be trained with the same augmentation.
-    Of both kinds, each is as likely to be drawn as the other.
+    An image's copies are the images that are regenerated of it, one per seed, its reduced self, or both, whichever is
+    kept. If only original files are kept, its prompt is regenerated: every memory can be trained with the same
+    augmentation. Of both kinds, each is as likely to be drawn as the other.
     """
 
     def __init__(
@@ -182,8 +178,9 @@ class SyntheticImages:
         self._cache = cache
         self._seeds = tuple(seeds)
         self._kept = tuple(kind for kind in keep.kinds if kind.decodes)
-        self._shown = tuple(kind for kind in keep.kinds if kind.is_copy and not kind.regenerated)
-        self._regenerates = not self._shown or any(kind.regenerated for kind in keep.kinds)
+        self._reduced = tuple(kind for kind in keep.kinds if kind.is_copy and not kind.regenerated)
+        regenerated: tuple[ExemplarKind, ...] = tuple(kind for kind in keep.kinds if kind.regenerated)
+        self._regenerated = regenerated or (() if self._reduced else (Prompt(),))
         self._keeps_originals = any(not kind.is_copy for kind in keep.kinds)
         self._main_first = main_first
         self._progress = progress
@@ -193,41 +190,39 @@ class SyntheticImages:
         it may be a real exemplar), and for the memory if it may be ``remembered``."""
         kinds = set(self._kept) if remembered else set()
         if shown:
-            kinds |= {*self._shown, *([Prompt()] if self._regenerates else [])}
-        ordered = tuple(sorted(kinds, key=str))
-        return Needs(ordered, prompt_of_real=self.shows_reals(shown) and later)
+            kinds |= {*self._reduced, *self._regenerated}
+        return Needs(tuple(sorted(kinds, key=str)), self.of_real(shown) if later else None)
 
-    def shows_reals(self, shown: bool) -> bool:
-        """Whether copies are regenerated of real exemplars, if copies are ``shown``."""
-        return shown and self._keeps_originals
+    def of_real(self, shown: bool) -> ExemplarKind | None:
+        """What real exemplars are regenerated from, if copies are ``shown`` and originals are kept; else None."""
+        return self._regenerated[0] if shown and self._keeps_originals else None
 
     def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
         """The copies of images, one list per image; ``seeds`` None means all."""
         seeds = self._seeds if seeds is None else seeds
         copies: list[list[Source]] = [[] for _ in images]
-        if self._regenerates:
-            prompts = self.encoder.exemplars(Prompt(), images)
-            for row, paths in zip(copies, self._paths(prompts, seeds), strict=True):
+        for kind in self._regenerated:
+            for row, paths in zip(copies, self._paths(self.encoder.exemplars(kind, images), seeds), strict=True):
                 row += paths
-        for kind in self._shown:
-            times = len(seeds) if self._regenerates else 1
+        for kind in self._reduced:
+            times = len(seeds) if self._regenerated else 1
             for row, exemplar in zip(copies, self.encoder.exemplars(kind, images), strict=True):
                 row += [exemplar.image] * times
         return copies
 
     def of_exemplars(self, exemplars: Sequence[Exemplar], *, reals: bool) -> list[list[Source]]:
-        """The copies of remembered exemplars: a prompt's images, and with ``reals`` those of original files too.
+        """The copies of remembered exemplars: what is regenerated of them, and with ``reals`` of original files too.
 
         A reduced image is a copy itself and has none.
         """
         copies: list[list[Source]] = [[] for _ in exemplars]
-        chosen = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "prompt"]
-        prompts = [exemplars[i] for i in chosen]
-        if reals and not self._shown:
-            originals = [i for i, exemplar in enumerate(exemplars) if exemplar.kind == "real"]
-            prompts += self.encoder.prompts_of_reals([exemplars[i] for i in originals])
-            chosen += originals
-        for i, paths in zip(chosen, self._paths(prompts, self._seeds), strict=True):
+        places = [i for i, exemplar in enumerate(exemplars) if is_regenerated(exemplar)]
+        chosen = [exemplars[i] for i in places]
+        if reals and not self._reduced:
+            originals = [i for i, exemplar in enumerate(exemplars) if not is_regenerated(exemplar)]
+            chosen += self.encoder.of_reals(self._regenerated[0], [exemplars[i] for i in originals])
+            places += originals
+        for i, paths in zip(places, self._paths(chosen, self._seeds), strict=True):
             copies[i] += paths
         return copies
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from escort_cil.metrics import RunFigures, mean_and_deviation
-from escort_cil.run.confusion import load_figures
-from escort_cil.run.folder import CONFIG, CONFUSION, FREE, MEMORY, METRICS
+from escort_cil.run.folder import CONFIG, CONFUSION, FREE, MEMORY, METRICS, load_figures
 from escort_codec.errors import TrainingError
 
 MAX_TEXT: Final = 256 << 20  # bytes of a metrics.jsonl or config.json

@@ -2,12 +2,12 @@
 
 ``state.json`` is the one file that counts: it names the tensors' file and is replaced in one step, so that a process
 killed at any point leaves the checkpoint before or the one after. What a phase's end publishes (memory, counts,
-metrics) is written into ``checkpoint/`` first and moved to its place after ``state.json``; a resumed run moves what a
-killed one had not.
+metrics) is written into ``checkpoint/`` first and moved to its place after ``state.json``; a resumed run moves what is
+left of a killed one.
 
 Tensors: ``network.NAME``; within a phase also ``old.NAME`` (the network that is distilled from) and
 ``optimizer.I.KEY``, and in the file's header the epochs done. The random state is the model seed, the phase and the
-epoch: every epoch's numbers are drawn from these alone (``escort_cil.run.seeds``).
+epoch: every epoch's numbers are drawn from these alone (``escort_cil.epochs``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
-    """How far a run is: ``phase`` is the phase in work and ``epoch`` the epochs of it that are done.
+    """How far a run is: ``phase`` is the current phase and ``epoch`` counts its finished epochs.
 
     ``records`` are the lines of metrics.jsonl so far, ``tensors`` the file of weights ("" before the first), and
     ``random`` what every later random number is drawn from.
@@ -52,7 +52,7 @@ class Checkpoints:
         self.folder = run / CHECKPOINT
 
     def load(self) -> CheckpointState | None:
-        """The last complete checkpoint, None where there is none. Raises TrainingError for one that is damaged."""
+        """The last complete checkpoint, or None. Raises TrainingError if it is damaged."""
         path = self.folder / STATE
         try:
             values = json.loads(path.read_text("utf-8"))
@@ -95,7 +95,7 @@ class Checkpoints:
         return self.folder / f"after{phase:03d}-{name}"
 
     def publish(self, run: Path, phase: int) -> None:
-        """Moves what waits from phase ``phase`` to the run folder, and forgets what later phases left half-done."""
+        """Moves what waits from phase ``phase`` to the run folder, and removes what other phases left."""
         if not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("after*-*")):
@@ -112,7 +112,7 @@ class Checkpoints:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors as safetensors: beside, synced, put in place in one step. Raises OutputError."""
+    """Writes tensors as safetensors, the whole file or nothing. Raises OutputError."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -124,7 +124,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors. Raises TrainingError where the file is missing or damaged."""
+    """Reads safetensors. Raises TrainingError if the file is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -135,12 +135,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names with a prefix and a dot before them."""
+    """The tensors, with the prefix and a dot before their names."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def restore(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Loads a module's weights from the tensors of that prefix. Raises TrainingError where they are another's."""
+    """Loads a module's weights from the tensors with a prefix. Raises TrainingError if they are another network's."""
     start = f"{prefix}."
     state = {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,9 @@ from escort_cil.learners import learners
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.pycil import read_config_file
 from escort_cil.run.settings import TrainConfig
-from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, UsageError
-from escort_codec.progress import Progress
 from escort_codec.regenerate import regenerators
 from escort_codec.settings import convert, settings_of, unknown
-
-log = logging.getLogger(__name__)
 
 OF_ITS_DATA: Final = frozenset(
     ["data", "prompts_file", "exemplars", "class_order", "init_cls", "increment", "continued"]
@@ -116,24 +111,3 @@ def _drop_order(values: dict[str, Any], seeds: Sequence[int]) -> None:
     order, seed = values.get("class_order"), values.get("seed")
     if order and isinstance(seed, int) and tuple(seeds) != (seed,) and tuple(order) == class_order(order, seed):
         del values["class_order"]
-
-
-def train_seeds(
-    config: TrainConfig,
-    seeds: Sequence[int],
-    *,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    force: bool = False,
-    resume: bool = False,
-) -> list[RunResult]:
-    """A run for each class order. Several go into folders ``seed<N>`` of ``out``, or are named by their seeds."""
-    results = []
-    for seed in seeds:
-        each = config.with_seed(seed)
-        place = out
-        if len(seeds) > 1:
-            place = out / f"seed{seed}" if out is not None else None
-            log.info("class order %d", seed)
-        results.append(train(each, out=place, progress=progress, force=force, resume=resume))
-    return results

@@ -1,5 +1,5 @@
 """The run folder: ``config.json``, ``metrics.jsonl``, ``confusion.npz``, ``memory.escx``, ``model.safetensors``,
-``log.txt``, and while a run goes on ``checkpoint/``.
+``log.txt``, and ``checkpoint/`` until the run is finished.
 """
 
 from __future__ import annotations
@@ -7,14 +7,20 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 import escort_codec
+from escort_cil.metrics import Counts, PhaseFigures, RunFigures
 from escort_cil.run.settings import TrainConfig
-from escort_codec.atomic import write_file
+from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import ConfigError, OutputError, TrainingError
 
 CONFIG: Final = "config.json"
@@ -61,7 +67,7 @@ class RunFolder:
             raise OutputError(f"{self.path}: the run folder cannot be made: {exc.strerror or exc}") from exc
 
     def write_config(self, values: Mapping[str, Any], command: Sequence[str]) -> None:
-        """Writes config.json: the configuration as it is resolved, the version, and the command line."""
+        """Writes config.json: the resolved configuration, the version, and the command line."""
         whole = {"version": escort_codec.__version__, "command": list(command), **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -97,7 +103,7 @@ class RunFolder:
             raise ConfigError(f"{self.path}: has another configuration: {shown}")
 
     def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Writes metrics.jsonl, a line a phase."""
+        """Writes metrics.jsonl, one line per phase."""
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         write_file(self / METRICS, "".join(lines).encode())
 
@@ -124,3 +130,71 @@ class RunFolder:
                 logger.removeHandler(handler)
                 logger.setLevel(level)
             handler.close()
+
+
+MAX_BYTES: Final = 1 << 30  # of all arrays
+_DAMAGE: Final = (
+    *(ValueError, KeyError, IndexError, MemoryError, EOFError, RuntimeError),
+    *(zlib.error, zipfile.BadZipFile),
+)
+
+
+def save_figures(figures: RunFigures, path: Path) -> None:
+    """Writes the counts of every phase, view and head; the same counts give the same bytes. Raises OutputError."""
+    arrays: dict[str, NDArray[np.int64]] = {}
+    for p, views in enumerate(figures.phases):
+        for view, phase in views.items():
+            arrays["groups"] = np.asarray(phase.groups, np.int64)
+            for head, counts in (("linear", phase.linear), ("nearest", phase.nearest)):
+                if counts is not None:
+                    arrays[f"{p}/{view}/{head}/confusion"] = counts.confusion
+                    if counts.within is not None:
+                        arrays[f"{p}/{view}/{head}/within"] = counts.within
+    with replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_figures(path: Path) -> RunFigures:
+    """The inverse of ``save_figures``; raises TrainingError if the file is missing, damaged or of another kind."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
+                raise TrainingError(f"{path} cannot be read: it holds more than {MAX_BYTES} bytes of counts")
+        with np.load(path, allow_pickle=False) as stored:
+            return _from_arrays({name: stored[name] for name in stored.files})
+    except OSError as exc:
+        raise TrainingError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    except _DAMAGE as exc:
+        raise TrainingError(f"{path} cannot be read: it is damaged ({' '.join(str(exc).split())})") from exc
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> RunFigures:
+    if not arrays:
+        return RunFigures()
+    groups = tuple(int(size) for size in _checked(arrays["groups"], "groups", (arrays["groups"].size,)))
+    found: list[dict[str, dict[str, Counts]]] = [{} for _ in groups]
+    for name, array in arrays.items():
+        if not name.endswith("/confusion"):
+            continue
+        phase, view, head, _ = name.split("/")
+        classes = sum(groups[: int(phase) + 1])
+        within = arrays.get(f"{phase}/{view}/{head}/within")
+        found[int(phase)].setdefault(view, {})[head] = Counts(
+            _checked(array, name, (classes, classes)),
+            None if within is None else _checked(within, name, (classes,)),
+        )
+    figures = RunFigures()
+    for p, views in enumerate(found):
+        figures = figures.after(
+            {
+                view: PhaseFigures(groups[: p + 1], heads["linear"], heads.get("nearest"))
+                for view, heads in views.items()
+            }
+        )
+    return figures
+
+
+def _checked(array: NDArray[Any], name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    if array.dtype != np.int64 or array.shape != shape or (array.size and int(array.min()) < 0):
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, not counts of shape {shape}")
+    return array

@@ -3,22 +3,126 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from escort_cil.augment import transforms
-from escort_cil.data.protocol import read_data, split_phases
+from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
 from escort_cil.learners import Learner, learners
+from escort_cil.memory.prompts import options_of
 from escort_cil.memory.selection import selections
 from escort_cil.networks import backbones
 from escort_cil.run import folder as names
 from escort_cil.run.folder import RunFolder
-from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
-from escort_codec.source import SourceImage, has_split
+from escort_codec.hint import hint_size
+from escort_codec.recipe import EncodeOptions
+from escort_codec.settings import settings_of
+from escort_codec.source import SourceImage, find_layout
+
+PHASES = 5  # if the increment is not given
+
+
+def find_data(config: TrainConfig, prompts_file: Reader | None) -> str:
+    """The data folder: the setting, else what the file of prompts records. Raises ConfigError."""
+    if config.data:
+        return config.data
+    if prompts_file is None:
+        raise ConfigError("no data: give `data`, or `prompts_file`, which records it")
+    if not prompts_file.source:
+        raise ConfigError(f"{config.prompts_file}: does not record which folder it was made from: give `data`")
+    if not Path(prompts_file.source).is_dir():
+        raise ConfigError(
+            f"{config.prompts_file}: was made from {prompts_file.source!r}, which is not here (it is relative to the "
+            "current folder): give `data`"
+        )
+    return prompts_file.source
+
+
+def resolve(
+    config: TrainConfig, folder: str, prompts_file: Reader | None, known: tuple[str, ...], new: Sequence[str]
+) -> TrainConfig:
+    """The configuration with all defaults filled in. ``known`` are the labels of the run that it continues, in order;
+    ``new`` labels are sorted. Raises ConfigError."""
+    if config.class_order:
+        order = check_class_order(config.class_order, [*known, *new])
+        if order[: len(known)] != known:
+            raise ConfigError("must begin with the classes that the continued run has learnt", setting="class_order")
+    else:
+        order = known + (class_order(new, config.seed) if config.shuffle else tuple(new))
+    increment = config.increment or config.init_cls or max(1, -(-len(new) // PHASES))
+    if (config.memory_only and not config.init_cls) or known:
+        increment = config.increment or len(new)
+    seeds = config.seeds or (prompts_file.seeds if prompts_file is not None else ()) or EncodeOptions().seeds
+    copies = config.augmentations_per_image or len(seeds)
+    if copies > len(seeds):
+        raise ConfigError(
+            f"there are {len(seeds)} seeds: give more `seeds`", setting="augmentations_per_image", value=copies
+        )
+    if config.memory_only and not learners.get(config.method).uses_memory:
+        raise ConfigError(f"{config.method} keeps no memory", setting="memory_only")
+    if prompts_file is not None:
+        config = _as_the_prompts(config, prompts_file, may_differ=bool(known))
+    return replace(
+        config,
+        data=folder,
+        class_order=order,
+        init_cls=config.init_cls or min(increment, len(new)),
+        increment=increment,
+        seeds=seeds,
+        augmentations_per_image=copies,
+        transform=config.transform_name,
+        augmentation_prob=config.probability,
+        selection="random" if config.memory_only else config.selection,
+    )
+
+
+def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bool) -> TrainConfig:
+    """The configuration with the settings that the file's prompts were encoded with: they hold if the file is gone.
+
+    Prompts are used as they are, except that their hints can be left out. Raises ConfigError if ``config`` asks for
+    another setting, unless it ``may_differ`` because it was another run's.
+    """
+    made = options_of(prompts_file, config.encode_options(), None)
+    used: dict[str, Any] = {
+        "preset": made.preset,
+        "canny_low": made.settings.low,
+        "canny_high": made.settings.high,
+        "blur": made.settings.blur,
+        "min_contour": made.settings.min_contour,
+        "coding": made.coding,
+    }
+    for key, value in used.items():
+        asked = getattr(config, key)
+        if not may_differ and asked not in (value, settings_of(TrainConfig)[key].default):
+            raise ConfigError(
+                f"the prompts of {config.prompts_file} were made with {value}: leave it out, or encode the images anew",
+                setting=key,
+                value=asked,
+            )
+    if not may_differ and config.hint:
+        _check_hint(config.hint, prompts_file)
+    hint = config.hint
+    if hint is None and (made.hint or not any(exemplar.hint for exemplar in prompts_file)):
+        hint = made.hint
+    return replace(config, **used, hint=hint)
+
+
+def _check_hint(side: int, prompts_file: Reader) -> None:
+    """Raises ConfigError if the file's first hint is not of ``side`` pixels."""
+    first = next((exemplar for exemplar in prompts_file if exemplar.hint), None)
+    held = max(hint_size(first.hint)) if first is not None and first.hint else 0
+    if held != (side if first is None else min(side, max(first.size))):
+        what = f"hints of {held} pixels" if held else "no hints"
+        raise ConfigError(
+            f"the prompts of {prompts_file.path} have {what}: leave it out, or encode the images anew",
+            setting="hint",
+            value=side,
+        )
+
 
 INHERITED: Final = ("method", "backbone", "image_size", "transform", "eval_views")
 """Settings that a continued run must share with the run before: its network and its figures depend on them."""
@@ -39,7 +143,7 @@ class RunPlan:
         self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
-            self.data = read_data(find_data(config, self.prompts_file), config.holdout, learnt or known)
+            self.data = read_data(find_data(config, self.prompts_file), config.holdout, learnt or known, config.layout)
             labels = sorted({*self.data.labels, *learnt} - set(known))
             self.config = resolve(config, self.data.folder, self.prompts_file, known, labels)
             self.order = self.config.class_order
@@ -117,7 +221,8 @@ def learnt_by(run: RunFolder) -> tuple[str, ...]:
         return ()
     config, records = run.train_config(), run.read_metrics()
     learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
-    apart = has_split(Path(config.data), "train") and not learners.get(config.method).sees_all
+    data = Path(config.data)
+    apart = data.is_dir() and find_layout(data, config.layout).held_apart and not learners.get(config.method).sees_all
     return learnt if apart and len(learnt) < len(config.class_order) else ()
 
 

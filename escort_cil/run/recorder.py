@@ -1,22 +1,25 @@
-"""What a run leaves: checkpoints while it goes on, and after each phase metrics, counts, memory and weights."""
+"""What a run writes: checkpoints, and after each phase metrics, counts, memory and weights."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from escort_cil.learners import Learner
+from escort_cil.augment import Transform, transforms
+from escort_cil.learners import Learner, learners
 from escort_cil.memory.budget import Budget
 from escort_cil.memory.contents import Contents, packed
 from escort_cil.metrics import RunFigures
+from escort_cil.networks import GrowingNet, backbones
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
-from escort_cil.run.confusion import load_figures, save_figures
-from escort_cil.run.folder import RunFolder
+from escort_cil.run.folder import RunFolder, load_figures, save_figures
+from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import write_file
 from escort_codec.errors import TrainingError
 
@@ -24,7 +27,7 @@ from escort_codec.errors import TrainingError
 class Recorder:
     """Writes a run's folder; only the main process of several writes (``writes``).
 
-    The end of a phase is one step: before ``state.json`` is replaced nothing of it counts, after it everything does.
+    A phase ends in one step: nothing of its end counts before ``state.json`` is replaced, and everything does after.
     """
 
     def __init__(self, folder: RunFolder, model_seed: int, *, writes: bool, every: int) -> None:
@@ -37,7 +40,7 @@ class Recorder:
         self._every = every
 
     def state(self) -> CheckpointState | None:
-        """How far the folder's run is, None where it has no checkpoint."""
+        """How far the folder's run is, or None if it has no checkpoint."""
         return self._checkpoints.load()
 
     def memory_path(self) -> Path:
@@ -47,7 +50,7 @@ class Recorder:
     def write_memory(self, contents: Contents, phase: int, budget: Budget) -> int:
         """Writes the memory after a phase, to be published with the rest; returns its size on disk in bytes.
 
-        Raises TrainingError where it is above the budget.
+        Raises TrainingError if it is above the budget.
         """
         data = packed(contents)
         limit = budget.limit(len(contents))
@@ -69,7 +72,7 @@ class Recorder:
             self._publish(phase, learner)
 
     def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
-        """Makes a checkpoint after every so many epochs of a phase, and after the last."""
+        """Makes a checkpoint every N epochs of a phase, and after the last one."""
         if not self._writes or (done % self._every and done < epochs):
             return
         more = dict(optimizer)
@@ -83,18 +86,18 @@ class Recorder:
         self._checkpoints.save(whole, prefixed("network", network.state_dict()) | dict(more))
 
     def _publish(self, phase: int, learner: Learner | None) -> None:
-        """Puts what belongs to the end of ``phase`` in its place; doing it twice does no harm."""
+        """Moves the files of the end of ``phase`` to their places; doing it twice does no harm."""
         self._checkpoints.publish(self.folder.path, phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
-            # What the network is built by: saved_model.py. One key, as safetensors writes several in any order.
+            # ``load_model`` builds the network from it. One key, as safetensors writes several in any order.
             about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
             save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
 
     def restore(self, state: CheckpointState, learner: Learner) -> None:
-        """Takes up a checkpoint: ``learner`` has gone through the phases before it, without their training.
+        """Continues from a checkpoint: ``learner`` has gone through the phases before it without training.
 
-        At the end of a phase its weights are loaded; inside one, ``restore_inside`` does it once the phase has begun.
+        Loads the weights of a finished phase; inside one, ``restore_inside`` does it when the phase has begun.
         """
         self.records = list(state.records)
         ended = state.epoch == 0
@@ -110,7 +113,7 @@ class Recorder:
             self.figures = load_figures(self.folder / names.CONFUSION)
 
     def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
-        """The weights of a checkpoint inside a phase; returns the optimizer's tensors, None at a phase's beginning."""
+        """The weights of a checkpoint inside a phase; returns the optimizer's tensors, or None at its beginning."""
         if state.epoch == 0:
             return None
         tensors = self._checkpoints.tensors(state)
@@ -120,7 +123,7 @@ class Recorder:
         return tensors
 
     def begin_from(self, base: RunFolder, learner: Learner) -> None:
-        """Takes over what a finished run has learnt and remembers: weights, memory, metrics, counts."""
+        """Copies what a finished run has learnt and remembers: weights, memory, metrics, counts."""
         self.records = list(base.read_metrics())
         self.figures = load_figures(base / names.CONFUSION)
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
@@ -129,6 +132,83 @@ class Recorder:
             write_file(self.memory_path(), (base / names.MEMORY).read_bytes())
 
     def finish(self) -> None:
-        """Removes the checkpoints of a run that is over."""
+        """Removes the checkpoints of a finished run."""
         if self._writes:
             self._checkpoints.remove()
+
+
+def phase_line(record: Mapping[str, Any]) -> str:
+    """One line about a phase's line of metrics.jsonl."""
+    nme = "" if record["nme_top1"] is None else f", nearest mean {record['nme_top1']:.2f} %"
+    memory = f", memory {record['memory_bytes']:,} bytes" if record["memory_bytes"] else ""
+    return (
+        f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
+        f"{record['average_incremental_accuracy']:.2f} %{memory}"
+    )
+
+
+def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl for trackers: those of every view, and the memory's."""
+    found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
+    for view, figures in record["views"].items():
+        found |= {f"{view}/{key}": value for key, value in figures.items()}
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A trained network on the CPU, in evaluation mode, and what it was trained as.
+
+    Logit c is the class ``labels[c]``; ``groups`` says how many classes each phase brought. ``network`` maps float
+    (B, 3, S, S), an evaluation image under ``transform``, to features and logits.
+    """
+
+    folder: RunFolder
+    config: TrainConfig
+    labels: tuple[str, ...]
+    groups: tuple[int, ...]
+    network: GrowingNet
+    transform: Transform
+
+
+def load_model(run: Path) -> SavedModel:
+    """Loads the model that a run folder holds: the last finished phase's.
+
+    Raises TrainingError if there is no run, no phase of it is finished, or a file is damaged or belongs to another run.
+    """
+    folder = RunFolder(run)
+    config = folder.train_config()
+    path = folder / names.MODEL
+    if not path.exists():
+        raise TrainingError(f"{run}: has no {names.MODEL}: no phase of this run is finished")
+    tensors = load_tensors(path)
+    groups = _groups(path)
+    if sum(groups) > len(config.class_order):
+        raise TrainingError(f"{path}: knows {sum(groups)} classes, {names.CONFIG} names {len(config.class_order)}")
+    learner = learners.get(config.method)(config.hyperparameters(), backbones.get(config.backbone))
+    for size in groups:
+        learner.begin_phase(size, 0)  # the weights are replaced
+    restore(learner.net, "network", prefixed("network", tensors), path)
+    return SavedModel(
+        folder,
+        config,
+        config.class_order[: sum(groups)],
+        groups,
+        learner.net.eval(),
+        transforms.get(config.transform_name)(config.image_size),
+    )
+
+
+def _groups(path: Path) -> tuple[int, ...]:
+    """The classes that each phase brought, from the file's header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("escort", "{}"))
+    except (OSError, SafetensorError, ValueError) as exc:
+        raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
+    groups = about.get("groups") if isinstance(about, dict) else None
+    if not isinstance(groups, list) or not groups or not all(isinstance(size, int) and size > 0 for size in groups):
+        raise TrainingError(f"{path}: does not say which classes it knows: it is not a model of `escort train`")
+    return tuple(groups)

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from escort_codec.errors import ConfigError
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, check, setting, settings_of
 
 if TYPE_CHECKING:
@@ -30,13 +29,13 @@ _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machi
 _SEED: Final = (1 << 32) - 1
 
 
-def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "") -> Any:  # noqa: A002
+def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "", group: str = _SYNTHETIC) -> Any:  # noqa: A002
     """A field with the default, help and bounds that ``cls`` declares."""
     own = settings_of(cls)[name]
     return setting(
         own.default if default is ... else default,
         help or own.help,
-        group=_SYNTHETIC,
+        group=group,
         form=own.form,
         choices=own.choices,
         least=own.least,
@@ -55,6 +54,7 @@ class TrainConfig:
     prompts_file: str = setting(
         "", "Prompts of `escort encode`; else images are encoded.", group=_DATA, shown=True, metavar="FILE"
     )
+    layout: str = _as_in(EncodeOptions, "layout", group=_DATA)
     exemplars: str = setting(
         "", "Folder of `escort decode` with synthetic images; missing ones are made.", group=_DATA, metavar="DIR"
     )

@@ -6,7 +6,7 @@ from escort_codec.coding.base import Coding, EdgeMap, codings
 from escort_codec.coding.context import Context
 from escort_codec.coding.packed import Packed
 from escort_codec.coding.rle import RunLengths
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 
 codings.add("packed", Packed())
 codings.add("rle", RunLengths())

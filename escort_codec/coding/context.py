@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding.base import Coding, EdgeMap, check_data, check_edges, check_shape
-from escort_codec.compiling import compiling
 from escort_codec.errors import CodingError, EscortError
+from escort_codec.workers import compiling
 
 Segment = tuple[int, int, int]
 """(row, left, right): the pixels x + left .. x + right, ``row`` rows above the current one."""

@@ -35,7 +35,7 @@ from escort_codec.coding.context import (
     window_size,
 )
 from escort_codec.coding.range_coder import HEAD, LEAST, RANGE, byte_at, finish, is_only_form, shift_in, shift_out
-from escort_codec.compiling import kernel
+from escort_codec.workers import kernel
 
 BYTES_IN: Final = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 BYTES: Final = nb.types.Array(nb.uint8, 1, "C")

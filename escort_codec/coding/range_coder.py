@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.compiling import kernel
+from escort_codec.workers import kernel
 
 RANGE: Final = 0xFFFFFFFF  # at the start, when low is 0
 LEAST: Final = 1 << 24  # below this the range grows by a byte

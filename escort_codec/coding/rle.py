@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding.base import Coding, EdgeMap, check_data, check_edges, check_shape
-from escort_codec.compiling import compiling
 from escort_codec.errors import CodingError
+from escort_codec.workers import compiling
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from escort_codec.compiling import kernel
+from escort_codec.workers import kernel
 
 BYTES: Final = nb.types.Array(nb.uint8, 1, "C")
 BYTES_IN: Final = nb.types.Array(nb.uint8, 1, "C", readonly=True)

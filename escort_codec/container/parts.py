@@ -16,6 +16,7 @@ from escort_codec.container.reader import Reader
 from escort_codec.container.writer import Writer
 from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.names import SafeNames
 from escort_codec.recipe import Recipe
 
 AnyPath = str | PathLike[str]
@@ -130,8 +131,6 @@ def split(
                 run = range(len(reader) * k // parts, len(reader) * (k + 1) // parts)
                 shares[folder / f"{stem}-{k + 1}-of-{parts}.escx"] = lambda run=run: (reader[i] for i in run)  # type: ignore[misc]
         else:
-            from escort_codec.export.names import SafeNames
-
             names = SafeNames(reader.labels)
             for label in reader.labels:
                 shares[folder / f"{stem}-{names.folder(label)}.escx"] = lambda label=label: (  # type: ignore[misc]

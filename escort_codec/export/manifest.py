@@ -19,7 +19,7 @@ from typing import Any
 
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError
-from escort_codec.export.names import MANIFEST, refuse_link
+from escort_codec.names import MANIFEST, refuse_link
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, read_manifest
-from escort_codec.export.names import SafeNames, refuse_link
+from escort_codec.names import SafeNames, refuse_link
 from escort_codec.regenerate.base import Regenerator
 from escort_codec.settings import check, setting, unknown
 
@@ -55,7 +55,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to write: ``path`` relative to the tree, of exemplar ``number``; ``seed`` is -1 if it is not an image."""
+    """One file to write: ``path`` relative to the tree, of exemplar ``number``; ``seed`` is -1 unless it is an image."""
 
     number: int
     kind: Kind

@@ -27,8 +27,8 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.names import make_folder
 from escort_codec.export.plan import QUALITIES, ExportOptions, ExportPlan, Task, make_plan
+from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
 
@@ -76,7 +76,7 @@ def prepare_tree(out: Path) -> None:
 def export_file(
     reader: Reader, out: Path, options: ExportOptions, regenerator: Regenerator, *, progress: Progress | None = None
 ) -> tuple[ExportPlan, Outcome]:
-    """Writes the missing files of ``options`` into the tree ``out``: ``make_plan``, then ``write_tree``, in one process.
+    """Writes the missing files of ``options`` into the tree ``out``: ``make_plan`` and ``write_tree`` in one process.
 
     Returns the plan and what was written; raises what these two raise.
     """

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.coding import EdgeMap
-from escort_codec.compiling import compiling
 from escort_codec.errors import EscortError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint
@@ -33,7 +32,7 @@ from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
 from escort_codec.regenerate.harmonic_variation import Variation, plain_hint, resized, warp
 from escort_codec.settings import check, setting
-from escort_codec.workers import usable_cores
+from escort_codec.workers import compiling, usable_cores
 
 VERSION: Final = "1"
 """Increases when the same exemplar and seed give another image; part of the recipe."""

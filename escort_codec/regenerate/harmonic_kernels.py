@@ -11,7 +11,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.compiling import kernel
+from escort_codec.workers import kernel
 
 Plane = NDArray[np.float32]
 Image = NDArray[np.float32]

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 
 from escort_cil.memory.contents import MemoryFigures
 from escort_cil.metrics import PhaseFigures, Predictions, RunFigures, phase_figures
-from escort_cil.run.confusion import save_figures
-from escort_cil.run.folder import CONFUSION
+from escort_cil.run.folder import CONFUSION, save_figures
 from escort_codec.container import Writer
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint

@@ -16,7 +16,7 @@ from escort_codec.container import Reader, Writer
 from escort_codec.encode import encode_image
 from escort_codec.errors import UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import load_rgb, scan
 
 

@@ -11,6 +11,7 @@ from escort_cil.augment import Transform, augment, cpu, normalise, transforms
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import IMAGENET_POLICY, apply_policy, draw_policy, image_operations
 from escort_cil.augment.transform import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
+from escort_cil.data.store import ImageStore
 from escort_codec.errors import UnknownNameError
 
 
@@ -403,7 +404,7 @@ def test_large_looks_like_a_resized_crop_of_the_original() -> None:
     """The way through the stored square against Pillow's on the image itself, with the box that was drawn."""
     transform = replace(transforms.get("large")(112), auto_augment=False, brightness=0.0, flip=0.0)
     original = photographs(1, 150, 225)[0]
-    store = transform.training_store()
+    store = ImageStore.for_training(transform)
     ids = store.add([original.permute(1, 2, 0).numpy()] * 30)
     pixels, aspects = store.batch(ids)
     found = restored(augment(pixels, aspects, transform, generator(7)), transform)
@@ -422,5 +423,5 @@ def test_large_is_the_papers() -> None:
     assert (transform.stored_side, transform.short_side, transform.size) == (256, 256, 224)
     assert transform.auto_augment
     assert not transform.one_store
-    assert transform.evaluation_store().side == 224
-    assert transform.training_store().side == 256
+    assert ImageStore.for_evaluation(transform).side == 224
+    assert ImageStore.for_training(transform).side == 256

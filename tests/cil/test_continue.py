@@ -16,8 +16,7 @@ from escort_cil.trainer import train
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.hint import hint_size
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from tests.cil.small_runs import logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from escort_cil.devices import Devices
-from escort_cil.networks.across import BatchNormAcross, normalise_across
+from escort_cil.devices import BatchNormAcross, Devices, normalise_across
 from escort_cil.run.tracking import WandB, check_trackers
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, UnknownNameError

@@ -14,7 +14,7 @@ import pytest
 from escort_cil.evaluation import Evaluation, EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
 from escort_cil.run.checkpoint import load_tensors, save_tensors
-from escort_cil.run.model import load_model
+from escort_cil.run.recorder import load_model
 from escort_cil.trainer import train
 from escort_codec.errors import FormatError, ModelError, SourceError, TrainingError
 from escort_codec.regenerate.base import Job, JobResult

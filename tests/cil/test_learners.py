@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from escort_cil.augment import Transform
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Item, store_items
+from escort_cil.data.images import DecodedImages, Item, store_items
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, batches, train_epochs
 from escort_cil.learners import Learner, Schedule, learners

@@ -24,7 +24,7 @@ from escort_cil.metrics import (
     mean_and_deviation,
     phase_figures,
 )
-from escort_cil.run.confusion import load_figures, save_figures
+from escort_cil.run.folder import load_figures, save_figures
 from escort_codec.errors import OutputError, TrainingError
 
 

@@ -17,12 +17,11 @@ import pytest
 import escort_codec
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
-from escort_cil.run.confusion import load_figures
+from escort_cil.run.folder import load_figures
 from escort_cil.trainer import train
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
 from tests.cil.small_runs import logged, quick
 

@@ -105,7 +105,7 @@ def test_quiet_says_nothing(escx: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--seeds", "4-0"), "runs backwards"),
+        (("--seeds", "4-0"), "is backwards"),
         (("--seeds", "none"), "--edges"),
         (("--format", "bmp"), "jpg, png or webp"),
         (("--format", "png", "--quality", "50"), "lossless"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from escort_cil.run.settings import TrainConfig
 from escort_cli.app import app
-from escort_cli.settings_options import settings_table
+from escort_cli.flags import settings_table
 from escort_codec.settings import settings_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

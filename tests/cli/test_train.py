@@ -141,7 +141,7 @@ def test_print_config(tmp_path: Path) -> None:
         (["--set", "method.temprature=3"], 2, "did you mean 'temperature'"),
         (["--resume", "run", "--force"], 2, "--resume names the run folder"),
         (["--resume", "run"], 1, "is not a run folder"),
-        (["--seed", "x"], 2, "is no seed"),
+        (["--seed", "x"], 2, "is not a seed"),
         (["--backbone", "resnet19", "."], 2, "no backbone is called"),
     ],
 )

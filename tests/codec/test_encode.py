@@ -25,8 +25,8 @@ from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import EscortError, ImageError, LimitError, OutputError, SourceError, UsageError
 from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_LABEL, MAX_PIXELS, MAX_PROMPT
-from escort_codec.options import EncodeOptions
 from escort_codec.progress import Progress
+from escort_codec.recipe import EncodeOptions
 from escort_codec.source import scan
 from tests.helpers import assert_whole, quick_folder, read_all
 
@@ -315,7 +315,7 @@ import random, signal, sys
 from pathlib import Path
 from escort_codec.container import assembler, writer
 from escort_codec.encode import encode_folder, prepare
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.progress import Progress
 from escort_codec.errors import OutputError
 from tests.container.failing import Disk, count_points

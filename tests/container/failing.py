@@ -6,7 +6,6 @@ Use it in a forked child: the system calls stay patched.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import random
 import signal
@@ -16,27 +15,6 @@ from pathlib import Path
 from typing import Any
 
 _REAL = {name: getattr(os, name) for name in ("write", "fsync", "ftruncate", "replace")}
-
-
-class _RawFile(io.RawIOBase):
-    """What ``os.fdopen`` gives: its writes go through ``os.write``, which the disk patches."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def write(self, data: Any) -> int:
-        return os.write(self._fd, data)
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            os.close(self._fd)
 
 
 @dataclass
@@ -56,7 +34,6 @@ class Disk:
     def install(self) -> None:
         """Patches this process's system calls."""
         os.write = self._write
-        os.fdopen = lambda fd, mode: io.BufferedWriter(_RawFile(fd))  # type: ignore[assignment]
         for name in ("fsync", "ftruncate", "replace"):
             setattr(os, name, self._call(name))
 

@@ -336,7 +336,7 @@ def test_of_processes_that_make_one_file_each_is_told_or_wrote_it_whole(tmp_path
             except BusyError:
                 os._exit(10)
             except OutputError as exc:
-                os._exit(11 if mode == "new" and ("exists" in str(exc) or "somebody else" in str(exc)) else 12)
+                os._exit(11 if mode == "new" and ("exists" in str(exc) or "another process" in str(exc)) else 12)
 
         with ThreadPoolExecutor(4) as pool:
             futures = [pool.submit(in_child, partial(run, i)) for i in range(4)]

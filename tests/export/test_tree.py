@@ -22,10 +22,10 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, read_manifest, repair
-from escort_codec.export.names import LONGEST, SafeNames, fold, make_folder, safe_part
 from escort_codec.export.plan import ExportOptions, ExportPlan, Task, make_plan
 from escort_codec.export.tree import Outcome, encode_image, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
+from escort_codec.names import LONGEST, SafeNames, fold, make_folder, safe_part
 from escort_codec.progress import Progress
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate import Job, JobResult, Regenerator

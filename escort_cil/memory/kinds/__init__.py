@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from escort_cil.memory.kinds.base import ExemplarKind, kinds
+from escort_cil.memory.kinds.base import ExemplarKind, is_regenerated, kinds
 from escort_cil.memory.kinds.original import Original
 from escort_cil.memory.kinds.prompt import Prompt
 from escort_cil.memory.kinds.webp import WebP
@@ -11,4 +11,4 @@ kinds.add("original", Original)
 kinds.add("webp", WebP)
 kinds.add("prompt", Prompt)
 
-__all__ = ["ExemplarKind", "Original", "Prompt", "WebP", "kinds"]
+__all__ = ["ExemplarKind", "Original", "Prompt", "WebP", "is_regenerated", "kinds"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
@@ -15,16 +14,16 @@ from escort_codec.source import SourceImage
 if TYPE_CHECKING:
     from PIL import Image
 
-EncodePrompt: TypeAlias = Callable[[SourceImage, "Image.Image"], Exemplar]
-"""Makes a prompt exemplar of an image and its decoded picture (Pillow, mode RGB)."""
+    from escort_cil.memory.prompts import Prompts
 
 
 class ExemplarKind(ABC):
     """One way to remember an image. Frozen; ``str`` gives what ``keep`` says, such as ``webp:64:20``.
 
     ``stored`` is the exemplar's kind in the file, ``units`` its size in the paper's count. ``decodes``: it is made of
-    the decoded picture, not of the file. ``regenerated``: training sees images that a regenerator makes of it, not
-    itself. ``is_copy``: it differs from the original image, so that data augmentation can show it in the image's place.
+    the decoded picture, not of the file. ``regenerated``: training sees images that a regenerator makes of it, one per
+    seed, not itself. ``is_copy``: it differs from the original image, so that data augmentation can show it (or the
+    images that are made of it) in the image's place.
     """
 
     name: ClassVar[str]
@@ -44,12 +43,21 @@ class ExemplarKind(ABC):
     def __str__(self) -> str:
         return self.name
 
-    @abstractmethod
-    def make(self, image: SourceImage, picture: Image.Image | None, encode_prompt: EncodePrompt) -> Exemplar:
-        """The exemplar of an image; ``picture`` is given if the kind ``decodes``. May be called by many threads.
+    def find(self, image: SourceImage, prompts: Prompts) -> Exemplar | None:
+        """The image's exemplar if it exists already, as in the run's file of prompts; else None."""
+        return None
 
-        Raises ImageError.
+    @abstractmethod
+    def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
+        """A new exemplar of an image; ``picture`` (Pillow, mode RGB) is given if the kind ``decodes``.
+
+        Many threads may call it. Raises ImageError.
         """
 
 
 kinds: Registry[type[ExemplarKind]] = Registry("kind of exemplar")
+
+
+def is_regenerated(exemplar: Exemplar) -> bool:
+    """Whether training sees images that a regenerator makes of an exemplar, not the exemplar itself."""
+    return any(kind.regenerated for kind in kinds if kind.stored == exemplar.kind)

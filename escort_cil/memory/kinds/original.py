@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from escort_cil.memory.kinds.base import EncodePrompt, ExemplarKind
+from escort_cil.memory.kinds.base import ExemplarKind
 from escort_codec.exemplar import Exemplar
 from escort_codec.source import SourceImage, image_size, read_file
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from escort_cil.memory.prompts import Prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Original(ExemplarKind):
     stored = "real"
     decodes = False
 
-    def make(self, image: SourceImage, picture: Image.Image | None, encode_prompt: EncodePrompt) -> Exemplar:
+    def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
         """A real exemplar that holds the file."""
         return real_exemplar(image, read_file(image.path))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from escort_cil.memory.kinds.base import EncodePrompt, ExemplarKind
+from escort_cil.memory.kinds.base import ExemplarKind
 from escort_codec.exemplar import Exemplar
 from escort_codec.source import SourceImage
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from escort_cil.memory.prompts import Prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,11 @@ class Prompt(ExemplarKind):
     regenerated = True
     is_copy = True
 
-    def make(self, image: SourceImage, picture: Image.Image | None, encode_prompt: EncodePrompt) -> Exemplar:
+    def find(self, image: SourceImage, prompts: Prompts) -> Exemplar | None:
+        """The image's prompt in the run's file of prompts, or None."""
+        return prompts.find(image)
+
+    def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
         """A prompt exemplar."""
         assert picture is not None
-        return encode_prompt(image, picture)
+        return prompts.encode(image, picture)

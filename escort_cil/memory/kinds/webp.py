@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from escort_cil.memory.kinds.base import EncodePrompt, ExemplarKind
+from escort_cil.memory.kinds.base import ExemplarKind
 from escort_cil.memory.kinds.original import real_exemplar
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
@@ -16,6 +16,8 @@ from escort_codec.source import SourceImage
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from escort_cil.memory.prompts import Prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class WebP(ExemplarKind):
     def __str__(self) -> str:
         return f"webp:{self.side}:{self.quality}"
 
-    def make(self, image: SourceImage, picture: Image.Image | None, encode_prompt: EncodePrompt) -> Exemplar:
+    def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
         """A real exemplar that holds the reduced picture."""
         assert picture is not None
         return real_exemplar(image, self.reduced(picture))

@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import escort_codec.source
 from escort_cil.augment import Transform, transforms
 from escort_cil.data.decoding import Source, Square
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Item, Items
+from escort_cil.data.images import DecodedImages, Items
 from escort_cil.evaluation import evaluate_run
+from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train
 from escort_codec.container import Reader
@@ -26,8 +25,9 @@ from escort_codec.encode import encode_folder
 from escort_codec.errors import ImageError
 from escort_codec.export.plan import ExportOptions
 from escort_codec.export.tree import export_file
-from escort_codec.options import EncodeOptions
+from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import make_regenerator
+from escort_codec.source import image as source_image
 from escort_codec.source import scan
 from tests.cil.run_folders import draw_picture
 from tests.cil.small_runs import logged, quick
@@ -37,13 +37,13 @@ from tests.cil.small_runs import logged, quick
 def decodes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each image file's pixels were decoded, by a hash of the file."""
     counts: Counter[str] = Counter()
-    decode = escort_codec.source._upright_rgb
+    decode = source_image._load
 
-    def counted(image: Any) -> Image.Image:
-        counts[hashlib.sha256(image.fp.getvalue()).hexdigest()] += 1
-        return decode(image)
+    def counted(data: bytes, *options: Any) -> Image.Image:
+        counts[hashlib.sha256(data).hexdigest()] += 1
+        return decode(data, *options)
 
-    monkeypatch.setattr(escort_codec.source, "_upright_rgb", counted)
+    monkeypatch.setattr(source_image, "_load", counted)
     return counts
 
 
@@ -64,10 +64,10 @@ LARGE, SMALL = transforms.get("large")(28), transforms.get("small")(16)
 def test_both_squares_come_of_one_decoding(transform: Transform, tmp_path: Path, decodes: Counter[str]) -> None:
     paths = [saved(tmp_path, number) for number in range(4)]
     images = DecodedImages(transform)
-    used: list[tuple[int, tuple[int, int]]] = []
     wanted = [True, False, True, True]
-    ids = images.add(paths, names=["x"] * 4, evaluated=wanted, derive=lambda i, picture: used.append((i, picture.size)))
-    assert sorted(used) == [(i, (80, 60)) for i in range(4)]
+    sizes = images.decode(paths, lambda i, picture: (i, picture.size), names=["x"] * 4, evaluated=wanted)
+    assert sizes == [(i, (80, 60)) for i in range(4)]
+    ids = images.add(paths, names=["x"] * 4, evaluated=wanted)
     assert list(decodes.values()) == [1] * 4
     for path, pixels in zip(paths, shown(images, ids), strict=True):
         picture = Image.open(path)
@@ -94,7 +94,8 @@ def test_what_is_known_is_not_decoded_again(tmp_path: Path, decodes: Counter[str
     assert ids == [b, a, ids[2], ids[2], ids[4], ids[4]]
     assert set(decodes.values()) == {1}
     assert len(images) == 4
-    assert images.add([data], names=["x"], derive=lambda i, picture: pytest.fail("was decoded")).tolist() == [b]
+    assert images.decode([data], lambda i, picture: pytest.fail("was decoded"), names=["x"]) == []
+    assert images.add([data], names=["x"]).tolist() == [b]
     images.keep([data, third])
     assert len(images) == 2
     assert images.add([data, third], names=["x", "y"]).tolist() == [b, ids[2]]
@@ -221,15 +222,15 @@ def test_a_phase_holds_what_it_shows_and_no_more(
 ) -> None:
     held: list[int] = []
     expected: list[int] = []
-    decode = PhaseData.items
+    load = PhaseData.load
 
-    def watched(self: PhaseData, phase: int, memory: list[Item]) -> tuple[Items, int, int]:
-        found = decode(self, phase, memory)
+    def watched(self: PhaseData, phase: int, remembered: Contents) -> tuple[Items, int, int]:
+        found = load(self, phase, remembered)
         held.append(len(self.images))
         expected.append(len({*found[0].own.tolist(), *found[0].copies.flatten().tolist()} - {-1}))
         return found
 
-    monkeypatch.setattr(PhaseData, "items", watched)
+    monkeypatch.setattr(PhaseData, "load", watched)
     options = {"budget": "", "keep": "2 original + 3 prompt", "epochs": 1}
     train(quick(small_data, **options), out=tmp_path / "run")
     # Images of 2, 2 and 1 classes with two copies each; of a class before, two originals and three prompts' copies.

@@ -71,7 +71,8 @@ def test_train_and_test(small_data: Path) -> None:
     assert len(data.labels) == 5
     assert {len(group) for group in data.train.values()} == {8}
     assert {len(group) for group in data.test.values()} == {3}
-    assert data.note == ""
+    assert data.notes == ()
+    assert data.layout == "layout: train/ (5 classes, 40 images), test/"
 
 
 def test_a_part_is_held_out_where_there_is_no_test(small_data: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_part_is_held_out_where_there_is_no_test(small_data: Path) -> None:
     for label in data.labels:
         assert not {i.name for i in data.train[label]} & {i.name for i in data.test[label]}
     assert read_data(folder) == data  # the same every time
-    assert "held out" in data.note
+    assert "held out" in data.notes[-1]
     assert {len(group) for group in read_data(folder, 0.5).test.values()} == {4}
 
 

@@ -16,18 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from escort_cil.augment import transforms
-from escort_cil.data.images import DecodedImages
-from escort_cil.data.items import Item, Items, store_items
-from escort_cil.memory.encoder import ExemplarEncoder, options_of
+from escort_cil.data.images import DecodedImages, Item, Items, store_items
+from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.kinds import Original, Prompt, WebP
+from escort_cil.memory.prompts import Prompts, options_of
 from escort_cil.memory.synthetic import ExportedImages, SyntheticCache, SyntheticImages
 from escort_codec.container import Reader, pack
 from escort_codec.encode import encode_folder, encode_image
 from escort_codec.errors import ConfigError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
-from escort_codec.options import EncodeOptions
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import SourceImage, load_image, load_rgb, scan
 
@@ -44,7 +43,7 @@ def cache_in(folder: Path) -> SyntheticCache:
 
 
 def prompts_of(images: list[SourceImage], **options: Any) -> list[Exemplar]:
-    return ExemplarEncoder(OPTIONS, **options).exemplars(Prompt(), images)
+    return ExemplarEncoder(Prompts(OPTIONS, **options)).exemplars(Prompt(), images)
 
 
 def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage], tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage]
     # A prompt without its hint is another prompt.
     assert cache_in(tmp_path).paths(prompts_of(images, hint=0), (0,))[0] == paths[0][:1]
     without = EncodeOptions(seeds=(0,), hint=0, coding="rle", workers=1)
-    bare = ExemplarEncoder(without).exemplars(Prompt(), images)
+    bare = ExemplarEncoder(Prompts(without)).exemplars(Prompt(), images)
     assert cache_in(tmp_path).paths(bare, (0,))[0] != paths[0][:1]
 
 
@@ -74,7 +73,7 @@ def test_a_prompt_that_cannot_be_regenerated_is_named(tmp_path: Path) -> None:
 
 def test_which_copies_a_policy_has(images: list[SourceImage], tmp_path: Path) -> None:
     def copies(keep: str) -> SyntheticImages:
-        return SyntheticImages(ExemplarEncoder(OPTIONS), cache_in(tmp_path), Keep.parse(keep), (0, 1))
+        return SyntheticImages(ExemplarEncoder(Prompts(OPTIONS)), cache_in(tmp_path), Keep.parse(keep), (0, 1))
 
     originals = copies("original").of_images(images)
     assert all(isinstance(source, Path) and len(row) == 2 for row in originals for source in row)
@@ -101,7 +100,7 @@ def test_the_way_to_encode_is_that_of_the_files_prompts(images: list[SourceImage
         found = options_of(reader, EncodeOptions(workers=2), None)
         assert found == replace(made, workers=2)
         assert options_of(reader, EncodeOptions(), 8).hint == 8
-    path.write_bytes(pack(ExemplarEncoder(OPTIONS).exemplars(Original(), images)))
+    path.write_bytes(pack(ExemplarEncoder(Prompts(OPTIONS)).exemplars(Original(), images)))
     with Reader(path) as reader, pytest.raises(ConfigError, match="holds no prompts"):
         options_of(reader, EncodeOptions(), None)
 
@@ -124,17 +123,17 @@ def test_the_way_to_encode_is_that_of_the_files_prompts(images: list[SourceImage
 def test_what_is_made_of_an_image_that_is_decoded(
     keep: str, shown: bool, expected: list[tuple[int, int, int]], tmp_path: Path
 ) -> None:
-    synthetic = SyntheticImages(ExemplarEncoder(OPTIONS), cache_in(tmp_path), Keep.parse(keep), (0,))
+    synthetic = SyntheticImages(ExemplarEncoder(Prompts(OPTIONS)), cache_in(tmp_path), Keep.parse(keep), (0,))
     needs = [
         synthetic.needs(shown=shown, remembered=True, later=True),
         synthetic.needs(shown=shown, remembered=True),
         synthetic.needs(shown=shown),
     ]
-    assert [(Prompt() in n.kinds, n.prompt_of_real, WebP(16) in n.kinds) for n in needs] == expected
+    assert [(Prompt() in n.kinds, n.of_real == Prompt(), WebP(16) in n.kinds) for n in needs] == expected
 
 
 def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path) -> None:
-    encoder = ExemplarEncoder(OPTIONS)
+    encoder = ExemplarEncoder(Prompts(OPTIONS))
     (prompt,) = encoder.exemplars(Prompt(), images[:1])
     (real,) = encoder.exemplars(Original(), images[1:2])
     assert real.image == images[1].path.read_bytes()

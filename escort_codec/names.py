@@ -1,4 +1,4 @@
-"""Names and folders of the output tree: valid on every system, distinct on every file system, and stable.
+"""File and folder names made of labels and image names: valid on every system, distinct on each, and stable.
 
 A class becomes a folder, an exemplar's name without its extension a stem: ``cat/001.jpg`` with seed 0 is
 ``cat/001_seed00.jpg``. Forbidden characters, control characters and trailing dots or spaces become ``_``, and Windows

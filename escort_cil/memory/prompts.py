@@ -1,0 +1,70 @@
+"""Where a run's prompts come from: its file of prompts, or the images, encoded as that file's prompts were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from escort_codec.coding import codings
+from escort_codec.container import Reader
+from escort_codec.encode import encode_picture
+from escort_codec.errors import ConfigError
+from escort_codec.exemplar import Exemplar
+from escort_codec.hint import hint_size
+from escort_codec.recipe import EncodeOptions
+from escort_codec.source import SourceImage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SAMPLE: Final = 64  # prompts of a file that tell how it was encoded
+
+
+class Prompts:
+    """Prompts of images: those of ``prompts_file``; others are encoded as its prompts were, or with ``options``.
+
+    ``hint`` 0 leaves the colour hint out, also of prompts that have one.
+    """
+
+    def __init__(self, options: EncodeOptions, prompts_file: Reader | None = None, hint: int | None = None) -> None:
+        self._file = prompts_file
+        self._drops_hints = hint == 0
+        self.options = options if prompts_file is None else options_of(prompts_file, options, hint)
+
+    def find(self, image: SourceImage) -> Exemplar | None:
+        """The image's prompt in the file, or None."""
+        if self._file is None:
+            return None
+        try:
+            exemplar = self._file[image.key]
+        except KeyError:
+            return None
+        if exemplar.kind != "prompt":
+            return None
+        return replace(exemplar, hint=None) if self._drops_hints else exemplar
+
+    def encode(self, image: SourceImage, picture: Image.Image) -> Exemplar:
+        """A new prompt of an image and its decoded picture (Pillow, mode RGB). Many threads may call it."""
+        return encode_picture(image, picture, self.options)
+
+
+def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
+    """The options that a file's prompts were encoded with, found from its first ones.
+
+    A map may be stored with a simpler coding than was asked for: the least simple one of SAMPLE prompts is taken.
+    Raises ConfigError if the file has no prompts.
+    """
+    some = list(islice((exemplar for exemplar in prompts_file if exemplar.kind == "prompt"), SAMPLE))
+    if not some:
+        raise ConfigError(f"{prompts_file.path}: holds no prompts: give a file that `escort encode` wrote")
+    first = some[0]
+    side = max(hint_size(first.hint)) if first.hint else 0
+    return replace(
+        options,
+        preset=first.recipe.preset,
+        settings=first.edge_settings or options.settings,
+        seeds=prompts_file.seeds or options.seeds,
+        hint=side if hint is None else hint,
+        coding=max((exemplar.coding for exemplar in some), key=lambda name: codings.get(name).number),
+    )

@@ -1,0 +1,37 @@
+"""Data folders and image files: which folders are classes, which images and captions they hold, and their pixels."""
+
+from __future__ import annotations
+
+from escort_codec.source.image import (
+    FORMATS,
+    WHITE,
+    Colour,
+    check_file,
+    check_image,
+    image_size,
+    load_image,
+    load_rgb,
+    parse_colour,
+    read_file,
+)
+from escort_codec.source.layout import Layout, find_layout
+from escort_codec.source.scan import Scan, SourceImage, scan, scan_folder
+
+__all__ = [
+    "FORMATS",
+    "WHITE",
+    "Colour",
+    "Layout",
+    "Scan",
+    "SourceImage",
+    "check_file",
+    "check_image",
+    "find_layout",
+    "image_size",
+    "load_image",
+    "load_rgb",
+    "parse_colour",
+    "read_file",
+    "scan",
+    "scan_folder",
+]
