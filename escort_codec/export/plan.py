@@ -55,7 +55,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to write: ``path`` relative to the tree, of exemplar ``number``; ``seed`` is -1 unless it is an image."""
+    """One file to write: ``path`` in the tree, of exemplar ``number``; ``seed`` is -1 if it is not an image."""
 
     number: int
     kind: Kind
