@@ -28,6 +28,7 @@ from escort_cil.run.recorder import Recorder, phase_line, phase_values
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
 from escort_cil.session import Session, open_session
+from escort_codec.atomic import remove_leftovers
 from escort_codec.errors import OutputError
 from escort_codec.progress import Progress
 
@@ -79,6 +80,7 @@ def train(
         devices = Devices(plan.config.device, plan.config.mixed_precision)
 
         def begin() -> None:
+            remove_leftovers(folder.path)
             if not resume:
                 folder.begin(force=force)
                 folder.write_config(plan.values(), sys.argv if command is None else command)

@@ -17,11 +17,13 @@ from escort_codec.settings import settings_of
 if TYPE_CHECKING:
     from escort_cli.terminal import Screen
     from escort_codec.container import Reader
-    from escort_codec.export import Choice, ExportPlan, Outcome, Saving
+    from escort_codec.export import ExportOptions, ExportPlan, Outcome
     from escort_codec.processes import Processes
     from escort_codec.regenerate import Regenerator
 
-ECHO: Final = 10.0  # seconds within which a launcher repeats a signal to its processes
+ECHO: Final = 10.0
+"""Seconds within which a launcher repeats a signal to its processes."""
+
 STAND_IN: Final = {"harmonic": ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
 _FILES: Final = "Files"
 
@@ -31,7 +33,7 @@ def decode(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")],
     *,
     seeds: Annotated[
-        str | None, typer.Option(help="0-4, 0,2,7 or 0-2,10; none: no images. Those that FILE records if left out.")
+        str | None, typer.Option(help="0-4, 0,2,7 or 0-2,10; none: no images. FILE's own if left out.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write; FILE's name without .escx if left out.")
@@ -61,7 +63,7 @@ def decode(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="At most so many exemplars, the first ones.", rich_help_panel=_FILES)
+        int | None, typer.Option(help="At most N exemplars, the first ones.", rich_help_panel=_FILES)
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make existing files again.", rich_help_panel=_FILES)
@@ -74,13 +76,14 @@ def decode(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
     typed: dict[str, Any],
 ) -> None:
-    """Write the images that a file's prompts stand for, and its real images as they are.
+    """Make images from a file's prompts, and write its real images unchanged.
 
-    DIR/<class>/<stem>_seed00.jpg ... at the source image's size, and DIR/manifest.jsonl, which says what each was made
-    of. Existing images are not made again; after Ctrl-C the same command continues.
+    Writes DIR/<class>/<stem>_seed00.jpg ... at the source image's size, and DIR/manifest.jsonl, which says what each
+    image was made of. Existing files are kept; after Ctrl-C the same command continues. docs/regeneration.md has more
+    flags for controlnet.
     """
     import escort_codec
-    from escort_codec.export import Choice, Saving
+    from escort_codec.export import ExportOptions
     from escort_codec.regenerate import make_regenerator
     from escort_codec.seeds import parse_seeds
     from escort_codec.workers import usable_cores
@@ -88,29 +91,30 @@ def decode(
     if typed.get("batch_size") == "auto":
         del typed["batch_size"]
     threads = usable_cores() if workers is None else workers
-    saving = Saving(image_format, quality, threads)
     no_images = seeds is not None and seeds.strip() == "none"
-    choice = Choice(
+    options = ExportOptions(
         seeds=None if seeds is None or no_images else parse_seeds(seeds),
         images=not no_images,
         edges=edges,
         labels=tuple(label or ()),
         names=tuple(name or ()),
         limit=limit,
-        format=image_format,
         overwrite=overwrite,
+        format=image_format,
+        quality=quality,
+        workers=threads,
     )
     target = Path(file.stem) if out is None else out
     with (
         escort_codec.open(file) as reader,
         make_regenerator(regenerator, {**parse_settings(set_ or []), **typed}, workers=threads) as chosen,
     ):
-        _run(reader, target, choice, chosen, saving, as_json=as_json, quiet=quiet)
+        _run(reader, target, options, chosen, as_json=as_json, quiet=quiet)
 
 
 @dataclass(slots=True)
 class Share:
-    """The result of a plan, or of one process's share of it. ``seconds``: see ``Regenerator.seconds``."""
+    """The result of a plan, or of one process's share. ``seconds``: see ``Regenerator.seconds``."""
 
     outcome: Outcome
     interrupted: bool = False
@@ -118,16 +122,9 @@ class Share:
 
 
 def _run(
-    reader: Reader,
-    target: Path,
-    choice: Choice,
-    regenerator: Regenerator,
-    saving: Saving,
-    *,
-    as_json: bool,
-    quiet: bool,
+    reader: Reader, target: Path, options: ExportOptions, regenerator: Regenerator, *, as_json: bool, quiet: bool
 ) -> None:
-    """Writes missing files and prints the summary; raises typer.Exit for an exit code other than 0.
+    """Writes the missing files and prints a summary; raises typer.Exit for an exit code other than 0.
 
     Under ``torchrun`` or ``accelerate launch`` the first process plans, each makes its share, and the first waits for
     all and prints one summary.
@@ -139,7 +136,7 @@ def _run(
     from escort_codec.workers import EXIT_CODE
 
     def plan_files() -> ExportPlan:
-        made = make_plan(reader, target, choice, regenerator if choice.images else None)
+        made = make_plan(reader, target, options, regenerator if options.images else None)
         if made.tasks:
             prepare_tree(target)
         return made
@@ -151,7 +148,7 @@ def _run(
             if processes.first:
                 raise
             raise typer.Exit(exc.exit_code) from None
-        share = _make(reader, target, plan, regenerator, saving, processes, screen, quiet=quiet)
+        share = _make(reader, target, plan, options, regenerator, processes, screen, quiet=quiet)
     if not processes.first:
         return
     _print(target, plan, share, regenerator.name, as_json=as_json, quiet=quiet)
@@ -165,8 +162,8 @@ def _make(
     reader: Reader,
     target: Path,
     plan: ExportPlan,
+    options: ExportOptions,
     regenerator: Regenerator,
-    saving: Saving,
     processes: Processes,
     screen: Screen,
     *,
@@ -191,13 +188,13 @@ def _make(
     def end() -> None:
         stop.set()
         regenerator.stop()
-        screen.print(f"{what}: ending after the images in flight; once more ends at once")
+        screen.print(f"{what}: ending after the images in flight; interrupt again to end at once")
 
     screen.begin(what, len(tasks), unit="files")
     with ended_by_signals(end, grace=ECHO if processes.several else 0.0) as signals:
         part = str(processes.rank) if processes.several else ""
         maker = regenerator if makes_images else None
-        outcome = write_tree(reader, target, tasks, maker, saving, progress=screen, stop=stop, part=part)
+        outcome = write_tree(reader, target, tasks, maker, options, progress=screen, stop=stop, part=part)
         screen.end()
         shares = processes.gather(Share(outcome, signals.asked, regenerator.seconds))
     if processes.several and processes.first:
@@ -206,7 +203,7 @@ def _make(
     for share in shares:
         total.interrupted |= share.interrupted
         total.outcome.add(share.outcome)
-        for name, seconds in share.seconds.items():  # they run at the same time
+        for name, seconds in share.seconds.items():  # processes run in parallel
             total.seconds[name] = max(total.seconds.get(name, 0.0), seconds)
     return total
 

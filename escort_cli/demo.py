@@ -62,14 +62,11 @@ def _decode(memory: Path, images: Path, name: str) -> None:
     import escort_codec
     from escort_cli.terminal import terminal
     from escort_codec.errors import RegenerationError
-    from escort_codec.export import Choice, Saving, make_plan, prepare_tree, write_tree
+    from escort_codec.export import ExportOptions, export_file
     from escort_codec.regenerate import make_regenerator
 
     with escort_codec.open(memory) as reader, make_regenerator(name) as regenerator, terminal() as progress:
-        plan = make_plan(reader, images, Choice(), regenerator)
-        prepare_tree(images)
-        progress.begin("decode", len(plan.tasks))
-        outcome = write_tree(reader, images, plan.tasks, regenerator, Saving(), progress=progress)
+        plan, outcome = export_file(reader, images, ExportOptions(), regenerator, progress=progress)
     print(f"   {outcome.images} images made, {plan.skipped} existed")
     if outcome.failed:
         raise RegenerationError(f"{outcome.failed} images could not be made (named above)")

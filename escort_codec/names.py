@@ -1,10 +1,9 @@
-"""File and folder names made of labels and image names: safe on every system, distinct on each, and stable.
+"""File and folder names made of labels and image names: valid on every system, distinct on each, and stable.
 
 A class becomes a folder, an exemplar's name without its extension a stem: ``cat/001.jpg`` with seed 0 is
-``cat/001_seed00.jpg``. What is not a valid file name on every system is replaced: forbidden characters and control
-characters by ``_``, a trailing dot or space by ``_``, and the Windows device names (``CON``, ``nul.txt``) get a ``_``
-appended. Names that would be the same file on a file system that ignores case or Unicode form get ``~2``, ``~3`` in the
-order of the ``.escx`` file, so that appending to it renames nothing.
+``cat/001_seed00.jpg``. Forbidden characters, control characters and trailing dots or spaces become ``_``, and Windows
+device names (``CON``, ``nul.txt``) get a ``_`` appended. Names that are equal on a file system that ignores case or
+Unicode form get ``~2``, ``~3`` in the order of the ``.escx`` file, so that appending to the file renames nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _RESERVED: Final = re.compile(r"_(seed\d+|edges)$", re.IGNORECASE)
 
 
 class SafeNames:
-    """The paths of one file's exemplars, asked for in the file's order; ``changed`` counts those made safe.
+    """The paths of one file's exemplars; call it in the file's order. ``changed`` counts the names that were changed.
 
     ``labels`` are all classes of the file in its order.
     """
@@ -48,7 +47,7 @@ class SafeNames:
         return self._folders[label]
 
     def stem(self, label: str, name: str, number: int) -> str:
-        """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` is used if there is no name."""
+        """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` replaces a missing name."""
         path = PurePosixPath(name)
         return self._path(label, path.parts[:-1], path.stem if name else f"{number:06d}", "")
 
@@ -77,7 +76,7 @@ class SafeNames:
 
 
 def safe_part(part: str) -> str:
-    """One part of a path, safe on every system; a safe part comes back unchanged.
+    """One part of a path, made valid on every system; a valid part is returned unchanged.
 
     Raises OutputError for an empty part and for ``.`` and ``..``.
     """
@@ -94,12 +93,12 @@ def safe_part(part: str) -> str:
 
 
 def fold(path: str) -> str:
-    """A path without its case and Unicode form: equal for paths that some file systems take as one."""
+    """A path without its case and Unicode form: equal for paths that are the same on some file systems."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def _distinct(path: str, used: set[str], suffix: str = "") -> str:
-    """``path + suffix``, or ``path~2 + suffix`` ..., whichever is not in ``used``; adds it there."""
+    """``path + suffix``, or the first of ``path~2 + suffix`` ... that is not in ``used``; adds it there."""
     number = 1
     candidate = path + suffix
     while fold(candidate) in used:
@@ -123,6 +122,6 @@ def make_folder(out: Path, folder: str) -> Path:
 
 
 def refuse_link(path: Path) -> None:
-    """Raises OutputError if ``path`` is a symbolic link: what is written must stay inside the folder."""
+    """Raises OutputError if ``path`` is a symbolic link: files must stay inside the folder."""
     if path.is_symlink():
         raise OutputError(f"{path} is a symbolic link: remove it or choose another folder")

@@ -1,7 +1,7 @@
-"""A memory file for training loops other than ours: a torch ``Dataset``, and PyCIL's pair of data and targets.
+"""A memory file for other training loops: a torch ``Dataset``, and PyCIL's pair of data and targets.
 
-Both unpack the file into a folder as ``escort decode`` does: real exemplars as they are, and of each prompt an image
-a seed, made once by the regenerator.
+Both unpack the file into a folder as ``escort decode`` does: real exemplars unchanged, and for each prompt one image
+per seed, which the regenerator makes once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from torch.utils.data import Dataset
 from escort_codec.container import Reader
 from escort_codec.errors import OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export.manifest import read_manifest
-from escort_codec.export.plan import Choice, make_plan
-from escort_codec.export.tree import Saving, prepare_tree, write_tree
+from escort_codec.export import ExportOptions, export_file, read_manifest
 from escort_codec.regenerate import DEFAULT, make_regenerator
 from escort_codec.source import load_rgb
 
@@ -34,45 +32,42 @@ def unpack(
     regenerator: str = DEFAULT,
     options: Mapping[str, Any] | None = None,
 ) -> list[list[Path]]:
-    """The images of a memory file's exemplars as files in ``folder``, one list an exemplar, in the file's order.
+    """The images of a memory file's exemplars as files in ``folder``, one list per exemplar, in the file's order.
 
-    A real exemplar has its own file, a prompt one image a seed (None: the seeds that it records), made by
-    ``regenerator`` where it is not there yet: one folder can serve the memory of every phase. Raises EscortError of the
-    kinds that ``escort decode`` raises, RegenerationError where an image could not be made.
+    A real exemplar has its own file, a prompt one image per seed (None: the seeds that it records). ``regenerator``
+    makes the missing ones, so one folder can serve the memories of all phases. Raises RegenerationError if an image
+    cannot be made, and what ``escort_codec.export.export_file`` raises.
     """
     folder = Path(folder)
-    choice = Choice(seeds=None if seeds is None else tuple(seeds))
+    export = ExportOptions(seeds=None if seeds is None else tuple(seeds))
     with Reader(memory) as reader, make_regenerator(regenerator, options) as maker:
-        prepare_tree(folder)
-        plan = make_plan(reader, folder, choice, maker)
-        outcome = write_tree(reader, folder, plan.tasks, maker, Saving())
+        plan, outcome = export_file(reader, folder, export, maker)
         if plan.failures or outcome.failed:
             raise RegenerationError(f"{memory}: {(plan.failures + outcome.failures)[0]}")
-        # By name, as the folder may hold images of other memory files too, such as that of the phase before.
+        # By name, as the folder may also hold images of other memory files, such as the previous phase's.
         made = {(entry.exemplar, entry.seed): folder / entry.image for entry in read_manifest(folder).values()}
-        return [_images(exemplar, choice.seeds, made, folder) for exemplar in reader]
+        return [_images(exemplar, export.seeds, made, folder) for exemplar in reader]
 
 
 def _images(
     exemplar: Exemplar, seeds: tuple[int, ...] | None, made: Mapping[tuple[str, int | None], Path], folder: Path
 ) -> list[Path]:
-    """One exemplar's files among those that were made."""
-    wanted = exemplar.seeds if seeds is None else seeds
-    if exemplar.kind == "prompt" and not wanted:
-        raise UsageError(f"{exemplar.key}: records no seeds: say which, such as seeds=(0, 1, 2)")
-    keys = [(exemplar.key, seed) for seed in ([None] if exemplar.kind == "real" else wanted)]
+    """One exemplar's files."""
+    chosen = exemplar.seeds if seeds is None else seeds
+    if exemplar.kind == "prompt" and not chosen:
+        raise UsageError(f"{exemplar.key} records no seeds: give `seeds`, such as (0, 1, 2)")
+    keys = [(exemplar.key, seed) for seed in ([None] if exemplar.kind == "real" else chosen)]
     if any(key not in made for key in keys):
-        raise OutputError(f"{folder}: another exemplar's image has the name of {exemplar.key}'s: give another folder")
+        raise OutputError(f"{folder}: another exemplar's image has the name of {exemplar.key}: choose another folder")
     return [made[key] for key in keys]
 
 
 class MemoryDataset(Dataset[tuple[Any, int]]):
-    """A memory file as pairs of image and class number, one an exemplar, in the file's order.
+    """A memory file as pairs of image and class number, one per exemplar, in the file's order.
 
-    A prompt is shown as a random one of its images (torch's random numbers: seed them, or let the ``DataLoader``
-    seed its workers). ``class_order`` gives the numbers; left out, classes are numbered as they appear in the file. An
-    image is RGB uint8 (H, W, 3); ``transform`` gets it and its result is handed out instead. The other parameters are
-    those of ``unpack``.
+    A prompt gives a random one of its images each time (from torch's generator: seed it, or let the ``DataLoader`` seed
+    its workers). ``class_order`` gives the class numbers; without it classes are numbered as they appear in the file.
+    An image is RGB uint8 (H, W, 3), or what ``transform`` makes of it. The other parameters are those of ``unpack``.
     """
 
     def __init__(
@@ -96,7 +91,7 @@ class MemoryDataset(Dataset[tuple[Any, int]]):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         paths = self.paths[index]
         choice = int(torch.randint(len(paths), ())) if len(paths) > 1 else 0
-        image = load_rgb(paths[choice]).copy()  # of its own: torch wants arrays that can be written
+        image = load_rgb(paths[choice]).copy()  # torch needs a writable array
         return (image if self.transform is None else self.transform(image)), int(self.targets[index])
 
 
@@ -109,10 +104,10 @@ def pycil_memory(
     regenerator: str = DEFAULT,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """A memory file as PyCIL keeps it: (data, targets), paths of image files and class numbers, of equal length.
+    """A memory file in PyCIL's form: (data, targets), paths of image files and class numbers, of equal length.
 
-    Give it to a learner's ``_data_memory`` and ``_targets_memory`` (data sets with ``use_path``). A prompt stands
-    there once for each seed. Parameters as for ``MemoryDataset``.
+    Assign it to a learner's ``_data_memory`` and ``_targets_memory`` (data sets with ``use_path``). A prompt occurs
+    once per seed. The parameters are those of ``MemoryDataset``.
     """
     paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
     _, targets = _targets(memory, class_order)
@@ -124,11 +119,11 @@ def pycil_memory(
 def _targets(
     memory: str | PathLike[str], class_order: Sequence[str] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The labels by class number, and each exemplar's number. Raises UsageError for a class that the order lacks."""
+    """The labels by class number, and each exemplar's class number. Raises UsageError if the order lacks a class."""
     with Reader(memory) as reader:
         labels = tuple(reader.labels) if class_order is None else tuple(class_order)
         missing = [label for label in reader.labels if label not in labels]
         if missing:
-            raise UsageError(f"{memory}: holds the class {missing[0]!r}, which the class order lacks")
-        numbers = {label: number for number, label in enumerate(labels)}
-        return labels, np.array([numbers[exemplar.label] for exemplar in reader], np.int64)
+            raise UsageError(f"{memory} has the class {missing[0]!r}, which the class order lacks")
+        class_to_idx = {label: number for number, label in enumerate(labels)}
+        return labels, np.array([class_to_idx[exemplar.label] for exemplar in reader], np.int64)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from escort_codec.export.manifest import ManifestEntry, read_manifest
-from escort_codec.export.plan import Choice, ExportPlan, Task, make_plan
-from escort_codec.export.tree import Outcome, Saving, prepare_tree, write_tree
+from escort_codec.export.plan import ExportOptions, ExportPlan, Task, make_plan
+from escort_codec.export.tree import Outcome, export_file, prepare_tree, write_tree
 
 __all__ = [
-    "Choice",
+    "ExportOptions",
     "ExportPlan",
     "ManifestEntry",
     "Outcome",
-    "Saving",
     "Task",
+    "export_file",
     "make_plan",
     "prepare_tree",
     "read_manifest",

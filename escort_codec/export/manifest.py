@@ -1,11 +1,11 @@
-"""``manifest.jsonl``: a line for each image in the tree, which says what it was made of.
+"""``manifest.jsonl``: one line per image of the tree, with what it was made of.
 
     {"image": "cat/001_seed00.jpg", "exemplar": "cat/001.jpg", "label": "cat", "number": 17, "seed": 0,
      "regenerator": "harmonic", "recipe": {...}, "digest": "0123456789abcdef"}
 
-``image`` is relative to the manifest's folder, ``number`` the exemplar's in its file, ``digest`` the recipe's. A real
-exemplar's copy has null for the last four. A line is written before its image is put in place, so that every
-image has one; ``repair`` removes lines without an image, lines torn by a kill and second lines for an image.
+``image`` is relative to the manifest's folder, ``number`` the exemplar's number in its file, ``digest`` the recipe's.
+A real exemplar's copy has null for the last four. A line is written before its image is renamed into place, so every
+image has one. ``repair`` removes lines without an image, lines torn by a kill, and repeated lines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ManifestEntry:
 
 
 def read_manifest(out: Path) -> dict[str, ManifestEntry]:
-    """The entries of the tree ``out`` by image path; later lines replace earlier ones, wrong lines are ignored.
+    """The entries of the tree ``out`` by image path; later lines replace earlier ones, invalid lines are ignored.
 
     Empty if there is no manifest. Raises OutputError if it cannot be read.
     """
@@ -49,9 +49,9 @@ def read_manifest(out: Path) -> dict[str, ManifestEntry]:
 
 
 def repair(out: Path) -> None:
-    """Leaves one line for each existing image, and merges the parts that several processes wrote.
+    """Leaves one line for each existing image, and merges the parts of several processes.
 
-    The manifest is rewritten only if something is wrong, as a whole or not at all.
+    The manifest is replaced as a whole, and only if it needs repair.
     """
     entries, untidy = _read(out)
     here = {image: entry for image, entry in entries.items() if (out / image).is_file()}
@@ -62,7 +62,7 @@ def repair(out: Path) -> None:
 
 
 class ManifestWriter:
-    """Appends lines; threads may share it. ``part`` names the part of one of several processes."""
+    """Appends lines; threads may share it. ``part`` names this process's part if several processes write."""
 
     def __init__(self, out: Path, part: str = "") -> None:
         self.path = out / (f"manifest.{part}.jsonl" if part else MANIFEST)
@@ -78,11 +78,11 @@ class ManifestWriter:
         """Appends one line; raises OSError."""
         line = entry.line()
         with self._lock:
-            if self._torn:  # a disk that was full: begin a new line
+            if self._torn:  # the disk was full: begin a new line
                 line = b"\n" + line
             self._torn = True
             if os.write(self._file, line) < len(line):
-                raise OSError(f"{self.path} took a part of a line")
+                raise OSError(f"{self.path}: only part of a line was written")
             self._torn = False
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ def _read(out: Path) -> tuple[dict[str, ManifestEntry], bool]:
 
 
 def _parse(line: bytes) -> ManifestEntry | None:
-    """An entry, or None if the line is not one of ours."""
+    """An entry, or None if the line is not valid."""
     try:
         values = json.loads(line)
         known = {field.name for field in fields(ManifestEntry)}
@@ -127,6 +127,6 @@ def _parse(line: bytes) -> ManifestEntry | None:
     if not isinstance(entry.image, str) or not isinstance(entry.exemplar, str) or "\0" in entry.image:
         return None
     path = Path(entry.image)
-    if path.is_absolute() or ".." in path.parts:  # others read manifests too
+    if path.is_absolute() or ".." in path.parts:  # a manifest may come from elsewhere
         return None
     return entry

@@ -1,4 +1,4 @@
-"""The list of the missing files, made before anything is loaded."""
+"""Which files to write: the options, and the plan, a list of the missing files, made before a model is loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
@@ -15,35 +15,47 @@ from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, read_manifest
 from escort_codec.names import SafeNames, refuse_link
 from escort_codec.regenerate.base import Regenerator
+from escort_codec.settings import check, setting, unknown
 
 Kind = Literal["image", "edges", "real"]
 
-SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
+QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
+"""Each format's default quality; PNG is lossless and has none."""
+
+SUFFIXES: Final = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Which files to write.
+class ExportOptions:
+    """Which files to write, and how. Raises UsageError for a value that is not valid.
 
-    ``seeds`` None: those recorded in each exemplar. ``images`` False: no images, ``edges`` alone. ``labels``: only
-    these classes. ``names``: only exemplars whose name or ``label/name`` is, or matches, one of these (``*`` and ``?``
-    as in a shell). ``limit``: at most so many exemplars, the first of the file. ``overwrite``: existing files are made
-    again.
+    ``seeds`` None: those that each exemplar records. ``images`` False: edge maps alone. ``labels``: only these classes.
+    ``names``: only exemplars whose name or ``label/name`` equals or matches one of these (``*`` and ``?`` as in a
+    shell).
     """
 
     seeds: tuple[int, ...] | None = None
     images: bool = True
-    edges: bool = False
+    edges: bool = setting(False, "Write the edge maps too, as 1-bit PNG.")
     labels: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    limit: int | None = None
-    format: str = "jpg"
-    overwrite: bool = False
+    limit: int | None = setting(None, "At most N exemplars, the first ones.", least=1)
+    overwrite: bool = setting(False, "Make existing files again.")
+    format: str = setting("jpg", "jpg, png or webp.", choices=tuple(QUALITIES))
+    quality: int | None = setting(None, "1 to 100; 95 for jpg and 90 for webp if left out.", least=1, most=100)
+    workers: int = setting(2, "Threads that save while the regenerator works.", least=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.quality is not None and self.format == "png":
+            raise UsageError("png is lossless and has no quality", setting="quality", value=self.quality)
+        if not self.images and not self.edges:
+            raise UsageError("there is nothing to write: without images, set `edges`")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to write: ``path`` relative to the tree, of exemplar ``number``; ``seed`` is -1 but for an image."""
+    """One file to write: ``path`` in the tree, of exemplar ``number``; ``seed`` is -1 if it is not an image."""
 
     number: int
     kind: Kind
@@ -53,8 +65,8 @@ class Task:
 
 @dataclass(slots=True)
 class ExportPlan:
-    """``tasks`` in the file's order; ``skipped`` counts existing files. ``failures`` are exemplars that cannot be read,
-    ``notes`` are for the user; one line each."""
+    """``tasks`` in the file's order; ``skipped`` counts existing files. ``failures`` (exemplars that cannot be read)
+    and ``notes`` for the user are one line each."""
 
     tasks: list[Task] = field(default_factory=list)
     exemplars: int = 0
@@ -63,89 +75,80 @@ class ExportPlan:
     notes: list[str] = field(default_factory=list)
 
     def share(self, rank: int, world: int) -> list[Task]:
-        """The tasks of process ``rank`` (0 ..) of ``world``: together all of them, none twice, in runs that keep an
-        exemplar's seeds together where they can."""
+        """The tasks of process ``rank`` (0 ..) of ``world``: a contiguous part, so that an exemplar's seeds mostly stay
+        together. The shares are disjoint and complete."""
         n = len(self.tasks)
         return self.tasks[n * rank // world : n * (rank + 1) // world]
 
 
-def make_plan(reader: Reader, out: Path, choice: Choice, regenerator: Regenerator | None = None) -> ExportPlan:
-    """The files of ``choice`` that the tree ``out`` lacks. Reads the file and lists the folders; writes nothing.
+def make_plan(reader: Reader, out: Path, options: ExportOptions, regenerator: Regenerator | None = None) -> ExportPlan:
+    """The files of ``options`` that are missing in the tree ``out``. Writes nothing.
 
-    ``regenerator`` tells which recipe it would use, to find images of another recipe; it loads nothing. Raises
-    UsageError if the choice matches nothing, OutputError if ``out`` cannot take the files or holds another
-    regenerator's images.
+    With ``regenerator`` (which loads nothing here) it also counts existing images of another recipe. Raises UsageError
+    if no exemplar matches the options, OutputError if ``out`` cannot be used or holds another regenerator's images.
     """
-    _check(reader, choice)
-    tree = _ExistingFiles(out, choice, regenerator)
+    _check(reader, options)
+    tree = _ExistingFiles(out, options, regenerator)
     plan = ExportPlan()
     names = SafeNames(reader.labels)
     unseeded = 0
-    for number in _numbers(reader, choice.labels):
-        if choice.limit is not None and plan.exemplars >= choice.limit:
+    for number in _numbers(reader, options.labels):
+        if options.limit is not None and plan.exemplars >= options.limit:
             break
         try:
             exemplar = reader[number]
         except EscortError as exc:
             _add_failure(plan, f"exemplar {number}: {exc}")
             continue
-        if choice.labels and exemplar.label not in choice.labels:
+        if options.labels and exemplar.label not in options.labels:
             continue
-        # Named before it is chosen, so that names do not depend on the choice.
+        # Every exemplar gets its path, so that paths do not depend on the options.
         if exemplar.kind == "real":
             suffix = next((s for magic, s in SUFFIXES.items() if exemplar.image.startswith(magic)), ".bin")
             path = names.file(exemplar.label, exemplar.name, number, suffix)
         else:
             path = names.stem(exemplar.label, exemplar.name, number)
-        if not _named(exemplar, choice.names):
+        if not _named(exemplar, options.names):
             continue
         plan.exemplars += 1
-        tasks = list(_tasks(exemplar, number, path, choice))
-        unseeded += exemplar.kind == "prompt" and choice.images and not any(t.kind == "image" for t in tasks)
+        tasks = list(_tasks(exemplar, number, path, options))
+        unseeded += exemplar.kind == "prompt" and options.images and not any(t.kind == "image" for t in tasks)
         missing = [task for task in tasks if not tree.has(task, exemplar)]
         plan.tasks += missing
         plan.skipped += len(tasks) - len(missing)
     if not plan.exemplars and not plan.failures:
-        raise UsageError(f"{reader.path} has no exemplar called {' or '.join(map(repr, choice.names))}")
+        raise UsageError(f"{reader.path} has no exemplar called {' or '.join(map(repr, options.names))}")
     if unseeded and unseeded == plan.exemplars and not plan.tasks and not plan.skipped:
         raise UsageError(f"{reader.path} records no seeds: give `seeds`, such as 0-4")
     if unseeded:
-        plan.notes.append(f"{unseeded} exemplars record no seeds and get no image: give `seeds`, such as 0-4")
+        plan.notes.append(f"{unseeded} exemplars record no seeds and get no images: give `seeds`, such as 0-4")
     if names.changed:
-        plan.notes.append(f"{names.changed} names were made safe for every system; {names.example}")
+        plan.notes.append(f"{names.changed} names are not valid on every system and are changed: {names.example}")
     if tree.other_recipe:
         plan.notes.append(
-            f"{tree.other_recipe} existing images were made with another recipe and are kept: "
-            "`overwrite` makes them anew"
+            f"{tree.other_recipe} existing images were made with another recipe and are kept; "
+            "`overwrite` makes them again"
         )
     return plan
 
 
-def _check(reader: Reader, choice: Choice) -> None:
-    if not choice.images and not choice.edges:
-        raise UsageError("there is nothing to write: without images, ask for `edges`")
-    if choice.limit is not None and choice.limit < 1:
-        raise UsageError("at least 1", setting="limit", value=choice.limit)
+def _check(reader: Reader, options: ExportOptions) -> None:
     labels = reader.labels
-    for label in choice.labels:
+    for label in options.labels:
         if label not in labels:
-            import difflib
-
-            near = difflib.get_close_matches(label, labels, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"{reader.path} has no class {label!r}{hint} (escort inspect --classes lists them)")
+            raise UsageError(unknown(f"{reader.path} has no class {label!r}", label, labels))
     if not labels:
         raise UsageError(f"{reader.path} has no exemplars")
 
 
 def _numbers(reader: Reader, labels: tuple[str, ...]) -> Iterator[int]:
-    """The numbers of the exemplars that may match, rising."""
+    """The numbers of the exemplars that may match, in ascending order."""
     if labels:
         try:
             yield from sorted({number for label in labels for number in reader.of_label(label)})
             return
         except EscortError:
-            pass  # a damaged block: go through all, and report what cannot be read
+            pass  # a damaged block: read all exemplars and report the unreadable ones
     yield from range(len(reader))
 
 
@@ -161,49 +164,49 @@ def _named(exemplar: Exemplar, patterns: tuple[str, ...]) -> bool:
     return not patterns or any(text == p or fnmatchcase(text, p) for p in patterns for text in texts)
 
 
-def _tasks(exemplar: Exemplar, number: int, path: str, choice: Choice) -> Iterator[Task]:
+def _tasks(exemplar: Exemplar, number: int, path: str, options: ExportOptions) -> Iterator[Task]:
     if exemplar.kind == "real":
-        if choice.images:
+        if options.images:
             yield Task(number, "real", path)
         return
-    if choice.edges:
+    if options.edges:
         yield Task(number, "edges", f"{path}_edges.png")
-    if choice.images:
-        for seed in exemplar.seeds if choice.seeds is None else choice.seeds:
-            yield Task(number, "image", f"{path}_seed{seed:02d}.{choice.format}", seed)
+    if options.images:
+        for seed in exemplar.seeds if options.seeds is None else options.seeds:
+            yield Task(number, "image", f"{path}_seed{seed:02d}.{options.format}", seed)
 
 
 class _ExistingFiles:
     """The files in the output folder."""
 
-    def __init__(self, out: Path, choice: Choice, regenerator: Regenerator | None) -> None:
+    def __init__(self, out: Path, options: ExportOptions, regenerator: Regenerator | None) -> None:
         if out.exists() and not out.is_dir():
             raise OutputError(f"{out} is a file: choose another folder (`out`)")
-        self._out, self._choice, self._regenerator = out, choice, regenerator
+        self._out, self._options, self._regenerator = out, options, regenerator
         self._entries: dict[str, ManifestEntry] = read_manifest(out) if out.is_dir() else {}
         self._folders: dict[str, dict[str, bool]] = {}
         self._recipe: tuple[Exemplar, dict[str, object]] | None = None
         self.other_recipe = 0
 
     def has(self, task: Task, exemplar: Exemplar) -> bool:
-        """Whether the file exists, is not empty, and is to be kept."""
+        """Whether the file exists, is not empty, and is kept."""
         folder, _, name = task.path.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._list(folder)
-        if not self._folders[folder].get(name, False) or self._choice.overwrite:
+        if not self._folders[folder].get(name, False) or self._options.overwrite:
             return False
         entry = self._entries.get(task.path)
         if task.kind == "image" and self._regenerator and entry and entry.regenerator:
             if entry.regenerator != self._regenerator.name:
                 raise OutputError(
                     f"{self._out} holds images by the {entry.regenerator} regenerator: "
-                    "choose another folder (`out`), or `overwrite`"
+                    "choose another folder (`out`), or set `overwrite`"
                 )
             self.other_recipe += self._differs(entry, exemplar)
         return True
 
     def _list(self, folder: str) -> dict[str, bool]:
-        """The names in a folder of the tree: whether each is a file that is not empty."""
+        """The names in a folder of the tree, and whether each is a file that is not empty."""
         path = self._out
         for part in folder.split("/"):
             path = path / part
@@ -223,12 +226,12 @@ class _ExistingFiles:
         return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > 0
 
     def _differs(self, entry: ManifestEntry, exemplar: Exemplar) -> bool:
-        """Whether a value that both recipes name differs; versions of libraries do not count."""
+        """Whether a value in both recipes differs; versions of libraries do not count."""
         assert self._regenerator is not None
         if self._recipe is None or self._recipe[0] is not exemplar:
             try:
                 self._recipe = (exemplar, self._regenerator.recipe(exemplar).to_map())
             except RegenerationError:
-                return False  # it cannot be made with these options; the existing image stays
+                return False  # not possible with these options; the existing image stays
         mine, theirs = self._recipe[1], entry.recipe or {}
         return any(mine[key] != theirs[key] for key in mine.keys() & theirs.keys() - {"extra"})

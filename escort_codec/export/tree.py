@@ -5,8 +5,8 @@
     tree/<class>/<stem>_edges.png         its edge map, 1 bit per pixel, white on black
     tree/<class>/<name>                   a real exemplar: its own file, byte for byte
 
-``make_plan`` (plan.py) lists what is missing; ``write_tree`` makes it, in this process, or a share of it in each of
-several. Every file is written under a temporary name, synced and renamed: an existing file is whole.
+``make_plan`` (plan.py) lists the missing files; ``write_tree`` writes them, or one process's share of them. Files are
+written under a temporary name, synced and renamed, so an existing file is complete.
 """
 
 from __future__ import annotations
@@ -24,46 +24,23 @@ from PIL import Image
 
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
-from escort_codec.errors import EscortError, OutputError, UsageError
+from escort_codec.errors import EscortError, OutputError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.plan import Task
+from escort_codec.export.plan import QUALITIES, ExportOptions, ExportPlan, Task, make_plan
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
 
-QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
-"""Each format's default quality; PNG is lossless and has none."""
-
 SHOWN_FAILURES: Final = 20
-"""Failures that are logged one by one."""
+"""Failures that get a log line each."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Saving:
-    """How images are saved: ``format`` jpg, png or webp; ``quality`` 1..100, None: 95 for jpg, 90 for webp;
-    ``workers`` are threads that save while the regenerator works. Raises UsageError."""
-
-    format: str = "jpg"
-    quality: int | None = None
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        if self.format not in QUALITIES:
-            raise UsageError(f"write {', '.join(QUALITIES)}", setting="format", value=self.format)
-        if self.quality is not None and self.format == "png":
-            raise UsageError("png is lossless and has no quality", setting="quality", value=self.quality)
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise UsageError("give 1 to 100", setting="quality", value=self.quality)
-        if self.workers < 1:
-            raise UsageError("at least 1", setting="workers", value=self.workers)
-
-
 @dataclass(slots=True)
 class Outcome:
-    """The files that were written, by kind, and a line for each that failed."""
+    """How many files of each kind were written, and a line for each that failed."""
 
     images: int = 0
     edges: int = 0
@@ -84,9 +61,9 @@ class Outcome:
 
 
 def prepare_tree(out: Path) -> None:
-    """Makes the folder, removes what killed processes left, and repairs the manifest.
+    """Makes the folder, removes partial files of killed processes, and repairs the manifest.
 
-    One process calls it once before ``write_tree``, and once after it if several processes wrote. Raises OutputError.
+    Call it in one process before ``write_tree``, and again afterwards if several processes wrote. Raises OutputError.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -96,12 +73,28 @@ def prepare_tree(out: Path) -> None:
         raise OutputError(f"{out}: cannot be written ({exc.strerror or exc})") from exc
 
 
+def export_file(
+    reader: Reader, out: Path, options: ExportOptions, regenerator: Regenerator, *, progress: Progress | None = None
+) -> tuple[ExportPlan, Outcome]:
+    """Writes the missing files of ``options`` into the tree ``out``: ``make_plan`` and ``write_tree`` in one process.
+
+    Returns the plan and what was written; raises what these two raise.
+    """
+    plan = make_plan(reader, out, options, regenerator if options.images else None)
+    if not plan.tasks:
+        return plan, Outcome()
+    prepare_tree(out)
+    progress = progress or Progress()
+    progress.begin("decode", len(plan.tasks), unit="files")
+    return plan, write_tree(reader, out, plan.tasks, regenerator, options, progress=progress)
+
+
 def write_tree(
     reader: Reader,
     out: Path,
     tasks: list[Task],
     regenerator: Regenerator | None,
-    saving: Saving,
+    options: ExportOptions,
     *,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -109,11 +102,11 @@ def write_tree(
 ) -> Outcome:
     """Makes the files of ``tasks`` (``make_plan``'s, or a share) in the tree ``out``, which ``prepare_tree`` made.
 
-    ``part``: the name of this process's part of the manifest if several write. A task that fails is logged as a warning
-    and the others continue; what stops the regenerator as a whole (a missing model) is raised. Once ``stop`` is set no
-    further task begins.
+    ``part`` names this process's part of the manifest if several processes write. A task that fails is logged as a
+    warning and the others continue; an error that stops the regenerator (a missing model) is raised. Once ``stop`` is
+    set no further task begins.
     """
-    with _Writer(reader, out, saving, progress or Progress(), stop or threading.Event(), part) as writer:
+    with _Writer(reader, out, options, progress or Progress(), stop or threading.Event(), part) as writer:
         for task in tasks:
             if task.kind != "image":
                 writer.submit(task, writer.copy)
@@ -125,17 +118,17 @@ def write_tree(
 
 
 class _Writer:
-    """Saves in threads behind a queue of bounded length, and counts."""
+    """Saves in threads behind a bounded queue, and counts."""
 
     def __init__(
-        self, reader: Reader, out: Path, saving: Saving, progress: Progress, stop: threading.Event, part: str
+        self, reader: Reader, out: Path, options: ExportOptions, progress: Progress, stop: threading.Event, part: str
     ) -> None:
         self.outcome = Outcome()
-        self._reader, self._out, self._saving = reader, out, saving
+        self._reader, self._out, self._options = reader, out, options
         self._progress, self._stop = progress, stop
         self._manifest = ManifestWriter(out, part)
-        self._pool = ThreadPoolExecutor(saving.workers, thread_name_prefix="save")
-        self._room = threading.BoundedSemaphore(3 * saving.workers)
+        self._pool = ThreadPoolExecutor(options.workers, thread_name_prefix="save")
+        self._room = threading.BoundedSemaphore(3 * options.workers)
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
 
@@ -149,7 +142,7 @@ class _Writer:
             raise self._fault
 
     def jobs(self, tasks: Iterator[Task]) -> Iterator[Job]:
-        """The regenerator's jobs, read when it takes them; the seeds of one exemplar share the object."""
+        """The regenerator's jobs, read on demand; the seeds of one exemplar share the object."""
         last: tuple[int, Exemplar] | None = None
         for task in tasks:
             if self._stop.is_set():
@@ -171,7 +164,7 @@ class _Writer:
                 raise result.error or EscortError("no image was made")
             exemplar, recipe = result.job.exemplar, result.recipe
             entry = _entry(task, exemplar, task.seed, regenerator, recipe.to_map(), recipe.digest)
-            self._write(task.path, encode_image(result.image, self._saving), entry)
+            self._write(task.path, encode_image(result.image, self._options), entry)
 
         self.submit(task, run, begun=True)
 
@@ -202,7 +195,7 @@ class _Writer:
             self._progress.advance()
         except (EscortError, OSError, ValueError, MemoryError) as exc:
             self._failed(task, exc)
-        except BaseException as exc:  # a fault of ours: raised in the calling thread
+        except BaseException as exc:  # a bug: raised in the calling thread
             self._fault = exc
         finally:
             self._room.release()
@@ -216,7 +209,7 @@ class _Writer:
         if count <= SHOWN_FAILURES:
             log.warning("%s", line)
         elif count == SHOWN_FAILURES + 1:
-            log.warning("more files fail; the summary has their number")
+            log.warning("more files fail; the summary counts them")
         self._progress.advance()
 
     def _write(self, path: str, data: bytes, entry: ManifestEntry | None) -> None:
@@ -225,12 +218,12 @@ class _Writer:
         write_file(target, data, (lambda: self._manifest.add(entry)) if entry else None)
 
 
-def encode_image(image: RGBImage, saving: Saving) -> bytes:
-    """An image file of uint8 RGB (H, W, 3); raises OSError or ValueError if the format cannot hold it."""
+def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
+    """An image file of uint8 RGB (H, W, 3); raises OSError or ValueError if the format does not support its size."""
     file = io.BytesIO()
-    quality = QUALITIES[saving.format] if saving.quality is None else saving.quality
-    options = {} if quality is None else {"quality": quality}
-    Image.fromarray(image).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[saving.format], **options)
+    quality = QUALITIES[options.format] if options.quality is None else options.quality
+    more = {} if quality is None else {"quality": quality}
+    Image.fromarray(image).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[options.format], **more)
     return file.getvalue()
 
 

@@ -72,7 +72,7 @@ def test_prompts_without_seeds(memory: Path, tmp_path: Path) -> None:
     with Reader(memory) as reader, Writer(tmp_path / "some.escx") as writer:
         writer.add(replace(reader[1], seeds=()))
         writer.add(reader[2])
-    with pytest.raises(UsageError, match="records no seeds: say which"):
+    with pytest.raises(UsageError, match="records no seeds: give `seeds`"):
         unpack(tmp_path / "some.escx", tmp_path / "images")
     assert [len(group) for group in unpack(tmp_path / "some.escx", tmp_path / "images", seeds=(0, 5))] == [2, 2]
 

@@ -107,7 +107,7 @@ def test_quiet_says_nothing(escx: Path, tmp_path: Path) -> None:
     [
         (("--seeds", "4-0"), "is backwards"),
         (("--seeds", "none"), "--edges"),
-        (("--format", "bmp"), "jpg, png, webp"),
+        (("--format", "bmp"), "jpg, png or webp"),
         (("--format", "png", "--quality", "50"), "lossless"),
         (("--quality", "101"), "1 to 100"),
         (("--class", "clok"), "did you mean 'clock'"),

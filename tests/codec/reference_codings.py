@@ -18,7 +18,7 @@ from escort_codec.coding import EdgeMap
 
 
 class RefusedError(Exception):
-    """The bits are not what the spec lets an encoder write."""
+    """Bytes that the spec does not let an encoder write."""
 
 
 def decode(data: bytes, shape: tuple[int, int], coding: int) -> EdgeMap:

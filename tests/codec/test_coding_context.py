@@ -33,7 +33,7 @@ def test_round_trip(edges: EdgeMap) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=40), SHAPES)
-def test_any_bits_are_a_map_in_its_only_form_or_refused(data: bytes, shape: tuple[int, int]) -> None:
+def test_any_bytes_are_the_only_form_of_a_map_or_refused(data: bytes, shape: tuple[int, int]) -> None:
     try:
         edges = decode_edges(data, shape, "context")
     except CodingError:

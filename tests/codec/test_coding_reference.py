@@ -70,7 +70,7 @@ def test_both_refuse_the_same_bytes_and_only_one_form_is_taken(
 
 
 @pytest.mark.must("M36")
-def test_a_zero_byte_more_is_refused() -> None:
+def test_an_extra_zero_byte_is_refused() -> None:
     edges = np.eye(9, dtype=np.bool_)
     data = codings.get("context").encode(edges)
     assert library(data + b"\0", (9, 9), "context") is None

@@ -51,7 +51,7 @@ def row(text: str) -> EdgeMap:
         (row("0" * 259 + "1"), "1" * 16 + "0" * 24 + "11" + "1" * 6),
     ],
 )
-def test_counted_by_hand(edges: EdgeMap, bits: str) -> None:
+def test_maps_counted_by_hand(edges: EdgeMap, bits: str) -> None:
     bits = bits.replace(" ", "")
     if len(bits) % 8:
         bits = bits + "1" * (-len(bits) % 8)
@@ -83,7 +83,7 @@ def test_round_trip_and_second_implementation(edges: EdgeMap) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60), SHAPES)
-def test_any_bits_are_a_map_in_its_only_form_or_refused(data: bytes, shape: tuple[int, int]) -> None:
+def test_any_bytes_are_the_only_form_of_a_map_or_refused(data: bytes, shape: tuple[int, int]) -> None:
     try:
         edges = decode_edges(data, shape, "rle")
     except CodingError:
@@ -131,7 +131,7 @@ def test_every_byte_that_is_not_zero_is_an_edge() -> None:
         (b"\x00", (-1, 4)),
     ],
 )
-def test_refused(data: bytes, shape: tuple[int, int]) -> None:
+def test_bad_bytes_are_refused(data: bytes, shape: tuple[int, int]) -> None:
     with pytest.raises(CodingError) as caught:
         decode_edges(data, shape, "rle")
     assert "\n" not in str(caught.value)

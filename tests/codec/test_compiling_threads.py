@@ -25,7 +25,7 @@ print("done")
 
 
 def test_threads_may_use_the_codings_first() -> None:
-    """In a new interpreter, where numba has yet to be imported: only one thread may do that."""
+    """In a new interpreter that has not imported numba: only one thread may import it."""
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=Path(__file__).parents[2],

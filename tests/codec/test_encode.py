@@ -1,4 +1,4 @@
-"""The pipeline from a data folder to a file: the right maps, the same bytes, and what happens when it is stopped."""
+"""The pipeline from a data folder to a file: the right maps, the same bytes, and interrupted runs."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_bad_image_is_named_and_skipped(
     assert read_all(tmp_path / "f.escx") == stored[:7] + stored[8:]
 
 
-def test_nothing_that_can_be_used(data: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_usable_image(data: Path, tmp_path: Path) -> None:
     for image in scan(data):
         image.path.write_bytes(b"text")
     with pytest.raises(SourceError, match="none of its 15 files is usable"):
@@ -279,7 +279,7 @@ def test_options_that_are_not_valid_are_refused_before_anything_is_read(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_it_cannot_be_written(drawn: Path, tmp_path: Path) -> None:
+def test_places_that_cannot_be_written(drawn: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.escx"
     with Writer(out):
         pass
@@ -376,7 +376,7 @@ print(kept)
 
 
 def test_killed_anywhere_or_out_of_room_and_resumed_it_gives_the_same_bytes(data: Path) -> None:
-    """Dozens of SIGKILLs, full disks and short writes, in a process of its own that has no threads when it forks."""
+    """Dozens of SIGKILLs, full disks and short writes, in a separate process that has no threads when it forks."""
     _spoil(data, "cut off")
     with quick_folder() as folder:
         done = subprocess.run(
@@ -391,7 +391,7 @@ def test_killed_anywhere_or_out_of_room_and_resumed_it_gives_the_same_bytes(data
 
 
 def _interrupted(data: Path, out: Path, after: int, **changes: Any) -> None:
-    """Leaves what a run that stops in image ``after`` leaves."""
+    """Encodes until image ``after``, then interrupts."""
     left = iter(range(after))
 
     def step() -> None:
@@ -437,7 +437,7 @@ def test_an_interrupted_run_leaves_nothing_or_what_resume_needs(
     ],
     ids=str,
 )
-def test_resuming_with_other_options_is_refused_and_keeps_what_is_there(
+def test_resuming_with_other_options_is_refused_and_keeps_the_partial_file(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("escort_codec.container.assembler.BLOCK_EXEMPLARS", 4)

@@ -55,7 +55,7 @@ def test_no_trailing_zero_and_no_riff_byte_is_kept() -> None:
 
 
 @pytest.mark.parametrize("length", [10, 11])
-def test_the_file_put_together_again_byte_for_byte(length: int) -> None:
+def test_the_rebuilt_file_byte_for_byte(length: int) -> None:
     data = _header() + bytes(length - 10)
     frame = data + bytes(8 + length % 2)  # eight implied zeros, then an even length
     size = struct.pack("<I", len(frame))
@@ -69,7 +69,7 @@ def test_a_flat_picture_ends_in_more_zeros_than_are_left_out() -> None:
     assert np.abs(decode_hint(hint).astype(int) - 128).max() <= 2  # WebP's YCbCr has fewer greys
 
 
-def test_size_colour_and_price_of_a_plain_hint() -> None:
+def test_size_colour_and_bytes_of_a_plain_hint() -> None:
     rgb = _picture(90, 120)
     assert hint_size(PLAIN) == (24, 32)
     assert len(PLAIN) < 300
@@ -111,7 +111,7 @@ def test_the_smallest_pictures(shape: tuple[int, int]) -> None:
     st.integers(0, 100),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_picture_comes_back_in_the_size_its_header_says(rgb: NDArray[np.uint8], side: int, quality: int) -> None:
+def test_any_picture_has_the_size_in_its_header(rgb: NDArray[np.uint8], side: int, quality: int) -> None:
     hint = encode_hint(rgb, side, quality)
     assert hint == encode_hint(rgb, side, quality)
     assert hint_size(hint) == thumbnail_shape((rgb.shape[0], rgb.shape[1]), side)
@@ -128,12 +128,12 @@ def test_options_out_of_range(side: int, quality: int) -> None:
     "rgb",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_what_is_no_picture(rgb: NDArray[np.uint8]) -> None:
+def test_arrays_that_are_not_pictures(rgb: NDArray[np.uint8]) -> None:
     with pytest.raises(UsageError):
         encode_hint(rgb)
 
 
-def test_a_hint_above_the_cap_is_not_made() -> None:
+def test_a_hint_above_the_cap_is_refused() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
     with pytest.raises(LimitError):
         encode_hint(noise, side=1024, quality=100)
@@ -206,7 +206,7 @@ def test_every_truncation_and_every_flipped_bit_is_a_hint_or_our_error() -> None
 
 @given(st.binary(max_size=200), st.integers(1, 1024), st.integers(1, 1024), st.integers(0, 300))
 @settings(max_examples=150, deadline=None)
-def test_any_bytes_behind_a_sound_header(body: bytes, width: int, height: int, first: int) -> None:
+def test_any_bytes_after_a_valid_header(body: bytes, width: int, height: int, first: int) -> None:
     data = _header(width, height, first=first) + body
     try:
         pixels = decode_hint(data)

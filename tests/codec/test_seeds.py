@@ -21,7 +21,7 @@ from escort_codec.seeds import format_seeds, parse_seeds
         ("0-4095", tuple(range(MAX_SEEDS))),
     ],
 )
-def test_what_people_type(text: str, seeds: tuple[int, ...]) -> None:
+def test_valid_expressions(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
 
@@ -46,18 +46,18 @@ def test_what_people_type(text: str, seeds: tuple[int, ...]) -> None:
         "0\n;1",
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(text: str) -> None:
+def test_invalid_expressions_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_seeds(text)
     assert "\n" not in str(caught.value)
 
 
-def test_the_written_form() -> None:
+def test_the_formatted_expression() -> None:
     assert format_seeds((0, 1, 2, 10)) == "0-2,10"
     assert format_seeds((4, 3, 9)) == "3,4,9"
     assert format_seeds(()) == ""
 
 
 @given(st.sets(st.integers(0, MAX_SEED), min_size=1, max_size=40))
-def test_written_seeds_are_read_back(seeds: set[int]) -> None:
+def test_formatted_seeds_parse_to_the_same_seeds(seeds: set[int]) -> None:
     assert parse_seeds(format_seeds(seeds)) == tuple(sorted(seeds))

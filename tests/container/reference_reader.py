@@ -1,4 +1,4 @@
-"""A second reader, written from the words of spec/FORMAT.md alone: slow, plain, and sharing no code with the library.
+"""A second reader, written from spec/FORMAT.md alone: slow, plain, without any code of the library.
 
 It reads well-formed files only; what it returns is shaped like the golden files' JSON.
 """

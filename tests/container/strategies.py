@@ -96,4 +96,4 @@ real_exemplars = st.builds(
 )
 exemplars = prompt_exemplars() | real_exemplars
 contents = st.lists(exemplars, max_size=12, unique_by=lambda e: e.key if e.name else id(e))
-"""The exemplars of a file: no two of one name."""
+"""The exemplars of a file, without repeated names."""

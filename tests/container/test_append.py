@@ -1,4 +1,4 @@
-"""Appending: old bytes stay, new exemplars come behind, and what a killed writer left is cut off."""
+"""Appending: old bytes stay, new exemplars follow, and the torn end of a killed writer is cut off."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_appending_gives_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-def test_recipes_that_are_there_are_used_again(tmp_path: Path) -> None:
+def test_existing_recipes_are_reused(tmp_path: Path) -> None:
     path = write(tmp_path / "f.escx", make_exemplars(4))
     new = Exemplar.from_edges(draw_edges(5, 5), label="x", name="n", recipe=Recipe(steps=3))
     append(path, make_exemplars(4, start=4))
@@ -65,14 +65,14 @@ def test_recipes_that_are_there_are_used_again(tmp_path: Path) -> None:
     assert_whole(path)
 
 
-def test_a_name_that_is_in_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "f.escx", make_exemplars(4))
     with Writer(path, append=True) as writer, pytest.raises(LimitError, match="already"):
         writer.add(make_exemplars(4)[2])
     assert read_all(path) == make_exemplars(4)
 
 
-def test_what_is_committed_stays_after_an_exception_and_the_rest_goes(tmp_path: Path) -> None:
+def test_after_an_exception_only_what_is_committed_stays(tmp_path: Path) -> None:
     path = write(tmp_path / "f.escx", make_exemplars(4))
     original = path.read_bytes()
     writer = Writer(path, append=True)
@@ -103,7 +103,7 @@ def test_a_reader_sees_the_file_as_it_was_when_it_was_opened(tmp_path: Path) -> 
 
 
 def _three_commits(path: Path, each: int = 10) -> tuple[bytes, list[Exemplar], list[int]]:
-    """A file of three commits, what is in it, and the ends of the commits."""
+    """A file of three commits, its exemplars, and the ends of the commits."""
     stored = make_exemplars(3 * each, real_bytes=10)
     write(path, stored[:each])
     ends = [path.stat().st_size]
@@ -156,7 +156,7 @@ def test_opening_a_torn_file_repairs_it_even_if_nothing_is_added(tmp_path: Path)
 
 
 def test_a_damaged_file_is_not_appended_to_and_stays_as_it_is(tmp_path: Path) -> None:
-    """Each byte before the last index flipped, all that is no torn end: nothing is cut, nothing is written."""
+    """Each byte before the last index flipped: no torn end, so nothing is cut and nothing is written."""
     path = tmp_path / "f.escx"
     data, stored, _ = _three_commits(path)
     index = max(at for at, kind, _ in chunks(data) if kind == "INDX")
@@ -178,7 +178,7 @@ def test_a_damaged_file_is_not_appended_to_and_stays_as_it_is(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("junk", [b"no chunk, but text", b"\0" * 4000 + b"x", make_chunk(b"BLCK", b"")[:-1] + b"!"])
-def test_what_no_writer_leaves_is_not_cut_off(tmp_path: Path, junk: bytes) -> None:
+def test_damage_that_no_writer_leaves_is_not_cut_off(tmp_path: Path, junk: bytes) -> None:
     path = write(tmp_path / "f.escx", make_exemplars(5))
     path.write_bytes(path.read_bytes() + junk)
     before = path.read_bytes()
@@ -202,7 +202,7 @@ def test_a_file_cut_off_in_its_first_part_is_not_appended_to(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89ESX", b"hello world, no escx", bytes(100)])
-def test_what_is_no_escx_file_is_not_appended_to(tmp_path: Path, data: bytes) -> None:
+def test_other_files_are_not_appended_to(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "f.escx"
     path.write_bytes(data)
     with pytest.raises(EscortError):
@@ -216,7 +216,7 @@ def test_appending_to_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_ancillary_chunk_is_passed_over_and_kept(tmp_path: Path) -> None:
+def test_an_unknown_ancillary_chunk_is_skipped_and_kept(tmp_path: Path) -> None:
     first = pack(make_exemplars(3), source="DATA")
     head_end = chunks(first)[1][0]
     note = make_chunk(b"noTe", b"something a later version writes")

@@ -42,7 +42,7 @@ def _no_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_some(reader: Reader, seed: int, count: int = 120) -> None:
-    """Reads by number, by name, by class and decodes, in an order that depends on ``seed``; asserts what comes."""
+    """Reads by number, by name, by class and decodes, in an order that depends on ``seed``, and checks the result."""
     draw = random.Random(seed)
     for _ in range(count):
         i = draw.randrange(len(STORED))
@@ -61,7 +61,7 @@ def read_some(reader: Reader, seed: int, count: int = 120) -> None:
 
 @contextmanager
 def readers_at_work(reader: Reader, threads: int) -> Iterator[None]:
-    """Threads that read until the body is done; what they raise is raised here."""
+    """Threads that read until the body is done; raises their exceptions."""
     done = threading.Event()
 
     def work(seed: int) -> None:
@@ -129,7 +129,7 @@ def test_spawned_processes_read_a_pickled_reader(path: Path) -> None:
             assert future.result() == [e.key for e in STORED]
 
 
-def test_a_pickled_reader_sees_the_file_as_it_was_or_says_that_it_is_gone(path: Path, tmp_path: Path) -> None:
+def test_a_pickled_reader_sees_the_file_as_it_was_or_reports_that_it_is_gone(path: Path, tmp_path: Path) -> None:
     mine = tmp_path / "f.escx"
     mine.write_bytes(path.read_bytes())
     with Reader(mine) as reader:
@@ -193,7 +193,7 @@ PAIRS = [
     *itertools.product(["new", "resume"], repeat=2),
     *itertools.product(["overwrite", "append"], repeat=2),
 ]
-"""First and second writer: on a path where nothing is, and on one where a file is."""
+"""Modes of the first and the second writer: on a new path and on an existing file."""
 
 
 def here(work: Callable[[], None]) -> None:
@@ -206,7 +206,7 @@ def elsewhere(work: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("where", [here, pytest.param(elsewhere, marks=forks)])
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_the_second_writer_is_told_and_the_first_one_finishes(
+def test_the_second_writer_gets_an_error_and_the_first_one_finishes(
     tmp_path: Path, first: str, second: str, where: Callable[[Callable[[], None]], None]
 ) -> None:
     mine = tmp_path / "f.escx"
@@ -249,7 +249,7 @@ def test_a_writer_that_gave_up_leaves_no_lock(tmp_path: Path, end: str) -> None:
 
 
 @forks
-def test_a_killed_writers_lock_goes_with_it_though_its_child_lives_on(tmp_path: Path) -> None:
+def test_a_killed_writer_loses_its_lock_although_its_child_lives_on(tmp_path: Path) -> None:
     mine = write(tmp_path / "f.escx", OLD)
     reached, leave = os.pipe(), os.pipe()
 
@@ -320,7 +320,7 @@ def test_processes_that_append_to_one_file_lose_nothing(tmp_path: Path) -> None:
 
 @forks
 @pytest.mark.parametrize("mode", ["new", "overwrite"])
-def test_of_processes_that_make_one_file_each_is_told_or_wrote_it_whole(tmp_path: Path, mode: str) -> None:
+def test_of_processes_that_write_one_file_each_gets_an_error_or_writes_it_whole(tmp_path: Path, mode: str) -> None:
     """Ten races of four processes: every file is that of one of them, and whole."""
     contents = [make_exemplars(30, start=1000 * i) for i in range(4)]
     for race in range(10):

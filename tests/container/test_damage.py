@@ -1,4 +1,4 @@
-"""Damage: every truncation, every flipped bit, bursts, holes and insertions. One of our errors, or what was stored."""
+"""Damage: every truncation, every flipped bit, bursts, holes and insertions give our error or the stored exemplars."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_damaged(path: Path, stored: list[Exemplar]) -> bool:
 
 
 def check_recovery(path: Path, stored: list[Exemplar]) -> list[Exemplar]:
-    """Saves what is whole; what was saved is some of what was stored, in order, and BAD is as it was."""
+    """Recovers a file: the result is a part of the stored exemplars, in order, and BAD stays unchanged."""
     bad, good = path.read_bytes(), path.with_name("good.escx")
     good.unlink(missing_ok=True)
     try:
@@ -129,7 +129,7 @@ def test_every_flipped_bit_of_a_small_file_is_noticed_or_changes_nothing(appende
 
 @pytest.mark.parametrize("path", SMALL_VECTORS, ids=lambda p: p.stem)
 def test_every_flipped_bit_of_the_small_golden_files(path: Path) -> None:
-    """Slow, and worth it: these bytes are what other programs write and read."""
+    """Slow, but other programs write and read exactly these bytes."""
     data, stored = path.read_bytes(), read_all(path)
     with quick_folder() as folder:
         copy = folder / "f.escx"
@@ -179,7 +179,7 @@ def test_bursts_and_holes_in_the_golden_files(path: Path) -> None:
 
 
 def _damage(data: bytes, draw: random.Random) -> tuple[str, bytes]:
-    """A file with one to three larger faults, and what they are."""
+    """A file with one to three larger faults, and a list of them."""
     broken, what = bytearray(data), []
     for _ in range(draw.randint(1, 3)):
         kind = draw.choice(["burst", "zeros", "hole", "insertion", "copy", "swap"])
@@ -204,7 +204,7 @@ def _damage(data: bytes, draw: random.Random) -> tuple[str, bytes]:
 
 
 def test_bursts_holes_and_insertions_in_larger_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block that is still where it was, or anywhere if bytes came or went, is saved, whatever else is wrong."""
+    """Every block that is still in its place, or anywhere if bytes were added or removed, is recovered."""
     monkeypatch.setattr(assembler, "BLOCK_EXEMPLARS", 16)
     stored = make_exemplars(150, real_bytes=300)
     draw = random.Random(7)
@@ -251,9 +251,7 @@ def _recover_shuffled(path: Path, stored: list[Exemplar]) -> list[Exemplar]:
     return saved
 
 
-def test_what_was_lost_is_said_by_name_where_the_index_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losses_are_named_if_the_index_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembler, "BLOCK_EXEMPLARS", 10)
     stored = make_exemplars(30)
     path, good = tmp_path / "f.escx", tmp_path / "good.escx"
@@ -278,7 +276,7 @@ def test_what_was_lost_is_said_by_name_where_the_index_is_whole(
         assert (caught.value.chunk, caught.value.offset) == ("BLCK", at)
 
 
-def test_a_lost_recipe_takes_no_exemplar_with_it(tmp_path: Path) -> None:
+def test_a_lost_recipe_loses_no_exemplar(tmp_path: Path) -> None:
     stored = make_exemplars(3)
     data = bytearray(pack(stored))
     at = next(at for at, kind, _ in chunks(bytes(data)) if kind == "RECP")
@@ -296,7 +294,7 @@ def test_a_lost_recipe_takes_no_exemplar_with_it(tmp_path: Path) -> None:
         data[at + 9] ^= 1
 
 
-def test_two_files_one_behind_the_other_are_not_taken_for_one(tmp_path: Path) -> None:
+def test_two_concatenated_files_are_not_taken_for_one(tmp_path: Path) -> None:
     one, two = make_exemplars(3), make_exemplars(3, start=50)
     path = tmp_path / "f.escx"
     path.write_bytes(pack(one) + pack(two))
@@ -306,7 +304,9 @@ def test_two_files_one_behind_the_other_are_not_taken_for_one(tmp_path: Path) ->
     assert any("another file begins here" in line for line in recovery.lost)
 
 
-def test_saving_what_a_killed_encoder_left_does_not_destroy_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recovering_the_partial_file_of_a_killed_encoder_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``escort recover OUT.escx.partial OUT.escx``: GOOD would be written exactly where BAD is."""
     stored = make_exemplars(300)
     good, bad = tmp_path / "out.escx", tmp_path / "out.escx.partial"
@@ -333,7 +333,7 @@ def test_saving_what_a_killed_encoder_left_does_not_destroy_it(tmp_path: Path, m
     assert read_all(tmp_path / "out.escx.recovered1") == saved
 
 
-def test_where_the_saved_file_may_not_be(tmp_path: Path) -> None:
+def test_places_where_a_recovered_file_is_refused(tmp_path: Path) -> None:
     path, link, hard = tmp_path / "f.escx", tmp_path / "link.escx", tmp_path / "hard.escx"
     path.write_bytes(pack(make_exemplars(3)))
     before = path.read_bytes()
@@ -355,7 +355,7 @@ def _other(folder: Path) -> Path:
     return folder / "other.escx"
 
 
-def test_nothing_whole_is_left(tmp_path: Path) -> None:
+def test_recovering_a_file_without_a_whole_block(tmp_path: Path) -> None:
     path = tmp_path / "f.escx"
     for data in (PREAMBLE, PREAMBLE + bytes(500), pack(make_exemplars(3))[:150], pack([])):
         path.write_bytes(data)
@@ -378,7 +378,7 @@ def test_nothing_whole_is_left(tmp_path: Path) -> None:
         (lambda d: b"\x89PNG\r\n\x1a\n", "not an .escx file"),
     ],
 )
-def test_damage_by_transfer_is_told_apart(tmp_path: Path, change: object, says: str) -> None:
+def test_damage_by_transfer_is_recognised(tmp_path: Path, change: object, says: str) -> None:
     path = tmp_path / "f.escx"
     assert callable(change)
     path.write_bytes(change(pack(make_exemplars(3))))

@@ -54,7 +54,7 @@ def build(
     index: Callable[[list[Any]], None] = lambda index: None,
     key: str = "a/x.png",
 ) -> bytes:
-    """A whole file of one block, with what a test changes."""
+    """A whole file of one block, with the changes of a test."""
     data = SIGNATURE + struct.pack("<HH", *version)
     data += chunk(b"HEAD", msgpack.packb({"source": "", "writer": "test"}))
     recipe_at = len(data)
@@ -120,7 +120,7 @@ def test_a_wrong_checksum_is_refused(kind: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.must("M5", "M6")
-def test_an_unknown_chunk_is_passed_over_if_its_letter_is_small_and_refused_if_not(tmp_path: Path) -> None:
+def test_an_unknown_chunk_is_skipped_if_its_letter_is_lower_case_and_refused_if_not(tmp_path: Path) -> None:
     assert len(read(build(extra=chunk(b"note", b"hello")), tmp_path)) == 1
     assert verify(tmp_path / "file.escx").fault is None
     read(build(extra=chunk(b"NOTE", b"hello")), tmp_path)
@@ -145,7 +145,7 @@ def test_the_head_is_the_first_chunk_and_the_only_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.must("M9")
-def test_an_index_and_its_trailer_stand_together(tmp_path: Path) -> None:
+def test_an_index_is_followed_by_its_trailer(tmp_path: Path) -> None:
     empty = frame([0, [], [], [], [], [], [], [[], []], []])
     read(build(extra=chunk(b"INDX", empty)), tmp_path)
     assert verify(tmp_path / "file.escx").fault
@@ -154,7 +154,7 @@ def test_an_index_and_its_trailer_stand_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.must("M10")
-def test_a_file_without_its_end_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+def test_an_incomplete_file_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
     data = build()
     for length in range(12, len(data)):
         refuse(data[:length], tmp_path, IncompleteError)
@@ -206,7 +206,7 @@ def test_a_tables_declared_size_is_within_the_cap_and_true(tmp_path: Path) -> No
         {"made": [[[100, 200, 0, 0]], 2]},
     ],
 )
-def test_a_column_is_as_short_as_it_can_be_and_within_what_it_counts(changes: Tables, tmp_path: Path) -> None:
+def test_a_column_is_as_short_as_possible_and_in_range(changes: Tables, tmp_path: Path) -> None:
     refuse(build(block(table(**changes))), tmp_path)
 
 
@@ -232,7 +232,7 @@ BAD_LABELS = ["", ".", "..", "a/b", "a\\b", "C:", "a\0", "n" * 256]
 
 @pytest.mark.must("M18")
 @pytest.mark.parametrize("field", ["name", "label", "prompt"])
-def test_a_writer_refuses_names_that_are_no_names(field: str, tmp_path: Path) -> None:
+def test_a_writer_refuses_bad_names(field: str, tmp_path: Path) -> None:
     good = Exemplar.from_edges(np.ones((2, 2), np.bool_), label="a", name="x.png")
     wrong = {"name": BAD_NAMES, "label": BAD_LABELS, "prompt": ["p" * 8193, "\ud800"]}[field]
     with Writer(tmp_path / "out.escx") as writer:
@@ -299,12 +299,12 @@ def test_the_indexs_counts_add_up(change: Callable[[list[Any]], None], tmp_path:
 
 @pytest.mark.must("M23")
 @pytest.mark.parametrize("change", [set_to(5, ["b"]), set_to(7, [["a/w"], ["a/w"]]), set_to(7, [["a/x.png"], ["a/z"]])])
-def test_a_block_is_what_the_index_says_of_it(change: Callable[[list[Any]], None], tmp_path: Path) -> None:
+def test_the_index_agrees_with_its_blocks(change: Callable[[list[Any]], None], tmp_path: Path) -> None:
     refuse(build(index=change), tmp_path)
 
 
 @pytest.mark.must("M24")
-def test_what_is_appended_stands_behind_all_that_was_there(tmp_path: Path) -> None:
+def test_an_append_goes_after_all_existing_bytes(tmp_path: Path) -> None:
     path = tmp_path / "file.escx"
     path.write_bytes(build())
     with Writer(path, append=True) as writer:
@@ -314,7 +314,7 @@ def test_what_is_appended_stands_behind_all_that_was_there(tmp_path: Path) -> No
 
 
 @pytest.mark.must("M25")
-def test_a_writer_refuses_what_is_above_a_cap(tmp_path: Path) -> None:
+def test_a_writer_refuses_values_above_a_cap(tmp_path: Path) -> None:
     good = Exemplar.from_edges(np.ones((2, 2), np.bool_), label="a", name="x.png")
     above: list[dict[str, Any]] = [
         {"size": (65_536, 1)},
@@ -348,7 +348,7 @@ def test_a_writer_refuses_what_is_above_a_cap(tmp_path: Path) -> None:
         {"texts": ["p" * 8193], "text": 1},
     ],
 )
-def test_a_reader_refuses_what_is_above_a_cap(changes: Tables, tmp_path: Path) -> None:
+def test_a_reader_refuses_values_above_a_cap(changes: Tables, tmp_path: Path) -> None:
     refuse(build(block(table(**changes))), tmp_path)
 
 
@@ -369,6 +369,6 @@ def test_an_unknown_coding_is_refused(tmp_path: Path) -> None:
         ("rle", "FF"),  # eight 1s and the end
     ],
 )
-def test_bits_that_a_coding_does_not_write_are_refused(coding: str, data: str, tmp_path: Path) -> None:
+def test_bytes_that_a_coding_does_not_write_are_refused(coding: str, data: str, tmp_path: Path) -> None:
     with pytest.raises(EscortError):
         escort_codec.decode_edges(bytes.fromhex(data), (3, 5), coding=coding)

@@ -1,4 +1,4 @@
-"""Files made to hurt: right checksums, hostile values. Our errors, bounded memory, no foreign exception, no hang."""
+"""Hostile files with right checksums: only our errors, bounded memory, no hang."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PREAMBLE = SIGNATURE + b"\x01\0\0\0"
 
 
 def use(data: bytes, folder: Path) -> list[Exemplar] | FormatError:
-    """Opens, reads, verifies and recovers: whatever a user may do with a file. Only FormatError is allowed."""
+    """Opens, reads, verifies and recovers a file. Only FormatError is allowed."""
     path, good = folder / "hostile.escx", folder / "good.escx"
     path.write_bytes(data)
     verdict = verify(path)
@@ -125,7 +125,7 @@ def test_any_values_in_a_blocks_table(changes: dict[str, Any], payload: bytes) -
 @settings(max_examples=60, deadline=None)
 @given(rows=st.integers(1, 5), data=st.data())
 def test_tables_of_several_rows_whose_columns_nearly_fit(rows: int, data: st.DataObject) -> None:
-    """Mostly sound tables, so that what stands behind the first checks is reached as well."""
+    """Mostly valid tables, so that the later checks are reached too."""
     draw = data.draw
 
     def column(top: int) -> int | bytes:
@@ -238,7 +238,7 @@ def test_any_trailer(offset: int, length: int) -> None:
         assert isinstance(found, list) == same
 
 
-def test_what_later_minor_versions_add_is_passed_over(folder: Path) -> None:
+def test_additions_of_later_minor_versions_are_skipped(folder: Path) -> None:
     """More columns in a table and an index, chunks with a small letter: nothing is built of them."""
     later = [*table(), [1, [2, {"x": []}]], b"x" * 90_000, "y" * 90_000, None, 1.5]
     extra = chunk(b"noTe", b"later")
@@ -321,7 +321,7 @@ def peak(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_zstd_bomb_is_refused_as_a_table_and_as_an_index(what: str, folder: Path) -> None:
-    """Before memory is taken where it declares too much; else at most the cap of the table, once."""
+    """Refused before memory is taken if it declares too much; else at most the cap of the table is taken once."""
     for data in (build(block(BOMBS[what], b"")), close(build()[: build().index(b"INDX")], BOMBS[what])):
         assert len(data) < 20_000
         assert peak(lambda data=data: use(data, folder)) < 140 * MEBI  # type: ignore[misc]
@@ -386,7 +386,7 @@ def test_three_hundred_bytes_cannot_ask_for_more_than_a_few_megabytes(data: byte
 
 
 def test_a_thousand_maps_of_64_megapixels_in_two_hundred_bytes_are_decoded_one_at_a_time(folder: Path) -> None:
-    """Sound, and each map is white: coding 1 says so in no bytes. Only what is asked for is made."""
+    """A valid file of white maps, which have no bytes under coding 1. Only the map that is read is decoded."""
     rows = table(
         rows=1024, names=[], height=8192, width=8192, map_height=0, map_width=0, coding=1, bits=0, label=0, recipe=0
     )
@@ -432,7 +432,7 @@ def test_an_index_that_costs_much_for_each_byte_stays_within_bounds(folder: Path
 
 
 def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path) -> None:
-    """Prompts that compress a hundred times: what is kept is counted as it is in memory, not as it is in the file."""
+    """Prompts that compress a hundred times: the cache counts bytes in memory, not in the file."""
     prompts = (f"{i:08d}" * 1000 for i in range(256 * 16))
     stored = [Exemplar.from_image(b"x", label="a", name=p[:8], size=(1, 1), prompt=p) for p in prompts]
     path = folder / "f.escx"
@@ -450,7 +450,7 @@ def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path) -> None:
 
 
 def test_under_a_hard_limit_of_the_system_no_bomb_ends_the_process(folder: Path) -> None:
-    """RLIMIT_AS counts what tracemalloc does not see. 400 MiB are what the caps can need at once, and room."""
+    """RLIMIT_AS counts what tracemalloc misses. 400 MiB cover the caps, with room."""
     files = [build(block(bomb, b"")) for bomb in BOMBS.values()]
     files += [close(build()[: build().index(b"INDX")], bomb) for bomb in BOMBS.values()]
 
@@ -493,7 +493,7 @@ def test_searching_a_hostile_file_ends(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("hint", [b"\x00", b"RIFF" + bytes(20), HINTS[0][:12], b"\xff" * 40, bytes(60_000)])
-def test_a_hostile_hint_is_found_by_verify_and_hurts_nobody_else(hint: bytes, folder: Path) -> None:
+def test_a_hostile_hint_is_found_by_verify_and_affects_nothing_else(hint: bytes, folder: Path) -> None:
     payload = b"\x03\x80" + hint
     found = use(build(block(table(hint=len(hint)), payload)), folder)
     assert isinstance(found, list)

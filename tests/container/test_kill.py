@@ -49,7 +49,7 @@ def write_new(path: Path) -> None:
 
 
 def write_more(path: Path) -> None:
-    """Two commits behind what is there."""
+    """Appends two commits."""
     with Writer(path, append=True) as writer:
         for exemplar in NEW[:6]:
             writer.add(exemplar)
@@ -80,7 +80,7 @@ def killed_at(point: int, work: Callable[[], None]) -> None:
 
 
 def blocks_in(data: bytes, blocks: list[tuple[int, int]]) -> int:
-    """How many exemplars stand in blocks that end within ``data``, by (end, exemplars so far)."""
+    """The number of exemplars in blocks that end within ``data``, by (end, exemplars so far)."""
     return max((n for end, n in blocks if end <= len(data)), default=0)
 
 

@@ -1,4 +1,4 @@
-"""A million exemplars in one file, and files beyond 4 GiB: offsets of 64 bits, and no more read than is asked for."""
+"""A million exemplars in one file, and files beyond 4 GiB: 64-bit offsets, and no needless reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOTAL = OF_CLASS * CLASSES
 
 
 def exemplar_of(number: int) -> Exemplar:
-    """What stands in the large file under ``number``."""
+    """Exemplar ``number`` of the large file."""
     label, image = divmod(number, OF_CLASS)
     edges = draw_edges(12, 12, image % ROWS)
     return Exemplar.from_edges(edges, label=f"class-{label:03}", name=f"{image:07}.jpg", seeds=(0, 1), coding="packed")
@@ -191,7 +191,7 @@ def test_the_large_file_is_one_that_the_writer_could_have_written(million: Path)
 
 
 def hole_crc(head: bytes) -> int:
-    """The checksum of a chunk of ``MAX_CHUNK`` zeros behind ``head``; it takes a quarter of a second."""
+    """The checksum of a chunk of ``MAX_CHUNK`` zeros after ``head``; takes a quarter of a second."""
     crc, zeros = zlib.crc32(head), bytes(1 << 20)
     for _ in range(MAX_CHUNK >> 20):
         crc = zlib.crc32(zeros, crc)
@@ -199,7 +199,7 @@ def hole_crc(head: bytes) -> int:
 
 
 class Sparse:
-    """A file written by the assembler, with chunks of zeros between its blocks that take no room on the disk."""
+    """A file written by the assembler, with sparse chunks of zeros between its blocks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -228,14 +228,14 @@ class Sparse:
 
 
 def needs_holes(path: Path) -> None:
-    """Skips where the file system writes holes out."""
+    """Skips if the file system has no sparse files."""
     if path.stat().st_blocks * 512 > 1 << 24:
         path.unlink()
         pytest.skip("this file system has no sparse files")
 
 
 def test_a_file_of_ten_gigabytes_is_read_and_appended_to(tmp_path: Path, reads: list[tuple[int, int]]) -> None:
-    """40 chunks of 256 MiB in holes, exemplars before, between and behind them: 10.7 GB, less than 1 MB on disk."""
+    """40 sparse chunks of 256 MiB with exemplars before, between and after them: 10.7 GB, less than 1 MB on disk."""
     path = tmp_path / "f.escx"
     stored = make_exemplars(90)
     sparse = Sparse(path)

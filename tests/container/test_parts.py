@@ -32,7 +32,7 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_no_payload_is_decoded(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither maps nor hints: bits that are no map come out as they went in."""
+    """Neither maps nor hints: bytes that are not a map are copied as they are."""
     bad = Exemplar("prompt", "z", "z.png", (9, 9), "z", (), b"no map", "context", (9, 9), edge_settings=EdgeSettings())
     other = put(tmp_path / "other.escx", [bad])
 
@@ -68,7 +68,7 @@ def test_more_files_are_merged_than_may_be_open_at_once(tmp_path: Path, whole: P
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7, 60])
-def test_what_was_split_is_merged_to_the_same_bytes_in_any_order(tmp_path: Path, whole: Path, parts: int) -> None:
+def test_split_parts_merge_to_the_same_bytes_in_any_order(tmp_path: Path, whole: Path, parts: int) -> None:
     files = split(whole, tmp_path / "parts", parts=parts)
     assert [path.name for path in files] == [f"whole-{k}-of-{parts}.escx" for k in range(1, parts + 1)]
     sizes = [assert_whole(path) for path in files]
@@ -126,7 +126,7 @@ def test_a_name_in_two_files_is_an_error_that_names_file_and_exemplar(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.escx", "whole.escx"]
 
 
-def test_what_cannot_be_meant(tmp_path: Path, whole: Path) -> None:
+def test_invalid_arguments(tmp_path: Path, whole: Path) -> None:
     before = whole.read_bytes()
     other, link = put(tmp_path / "other.escx", [one("1")]), tmp_path / "link.escx"
     link.symlink_to(whole)
@@ -157,7 +157,7 @@ def test_what_cannot_be_meant(tmp_path: Path, whole: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.escx", "other.escx", "whole.escx"]
 
 
-def test_split_overwrites_nothing_unless_told_and_makes_none_before_it_knows(tmp_path: Path, whole: Path) -> None:
+def test_split_overwrites_nothing_unless_asked_and_checks_before_it_writes(tmp_path: Path, whole: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "whole-3-of-3.escx").write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"whole-3-of-3.escx exists already"):
@@ -181,8 +181,8 @@ def _link(folder: Path) -> Path:
     return place
 
 
-def test_a_file_a_class_whatever_the_classes_are_called(tmp_path: Path) -> None:
-    """Their names come from a file that may be a stranger's: safe, and distinct where case does not count."""
+def test_one_file_per_class_for_any_class_names(tmp_path: Path) -> None:
+    """The names come from a file of a stranger: the paths are safe, and distinct if case does not count."""
     labels = ["cat", "Cat", "a?b:c", "x" * 250, "caf\u00e9", "cafe\u0301", ".."[:1] + "hidden"]
     with Writer(tmp_path / "f.escx") as writer:
         for i in range(3):

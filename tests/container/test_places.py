@@ -1,4 +1,4 @@
-"""The odd places where a file may be or not be, and what others may do to it meanwhile."""
+"""Unusual places of files, and changes by other processes meanwhile."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_link_stands_for_the_file_that_it_names(tmp_path: Path) -> None:
     assert [p.name for p in real.iterdir()] == ["f.escx"]
 
 
-def test_a_planted_partial_leads_the_writing_nowhere_else(tmp_path: Path) -> None:
+def test_a_planted_partial_does_not_redirect_the_writing(tmp_path: Path) -> None:
     path, victim = tmp_path / "f.escx", tmp_path / "victim"
     victim.write_bytes(b"precious")
     partial_path(path).symlink_to(victim)
@@ -60,7 +60,7 @@ def test_a_planted_partial_leads_the_writing_nowhere_else(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "device", "nul", "long", "none"])
-def test_where_no_file_can_be_written_or_read(tmp_path: Path, kind: str) -> None:
+def test_places_where_no_file_can_be_written_or_read(tmp_path: Path, kind: str) -> None:
     path: Path | str = tmp_path / "f.escx"
     if kind == "folder":
         path = tmp_path
@@ -83,7 +83,7 @@ def test_where_no_file_can_be_written_or_read(tmp_path: Path, kind: str) -> None
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_name_made_by_somebody_else_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_created_by_another_process_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "f.escx"
     writer = Writer(path)
     writer.add(STORED[0])
@@ -118,7 +118,7 @@ def test_a_file_replaced_or_changed_while_it_is_open(tmp_path: Path) -> None:
         pickle.loads(pickled)
 
 
-def test_closing_while_others_read_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_while_others_read_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "_CACHE_BYTES", 1)
     (tmp_path / "f.escx").write_bytes(pack(STORED))
     reader = Reader(tmp_path / "f.escx")

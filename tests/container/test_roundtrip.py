@@ -54,7 +54,7 @@ def assert_holds(path: Path, stored: list[Exemplar]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(stored=contents, block=st.sampled_from([1, 2, 5, 256]), source=st.text(max_size=20).filter(str.isprintable))
-def test_what_is_stored_is_what_is_read(stored: list[Exemplar], block: int, source: str) -> None:
+def test_stored_exemplars_are_read_back(stored: list[Exemplar], block: int, source: str) -> None:
     with quick_folder() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembler, "BLOCK_EXEMPLARS", block)
         path = write(folder / "f.escx", stored, source)
@@ -68,7 +68,7 @@ def test_what_is_stored_is_what_is_read(stored: list[Exemplar], block: int, sour
                     assert exemplar.edges.shape == exemplar.map_shape
 
 
-def test_as_many_seeds_as_there_may_be(tmp_path: Path) -> None:
+def test_the_largest_number_of_seeds(tmp_path: Path) -> None:
     stored = [_prompt(name=str(i), seeds=tuple(range(i, 2 * MAX_SEEDS + i, 2))) for i in range(40)]
     path = write(tmp_path / "f.escx", stored)
     assert read_all(path) == stored
@@ -85,7 +85,7 @@ def test_maps_of_every_shape(tmp_path: Path, shape: tuple[int, int]) -> None:
     assert_whole(path)
 
 
-def test_a_map_may_have_a_size_of_its_own(tmp_path: Path) -> None:
+def test_a_map_may_have_another_size_than_its_image(tmp_path: Path) -> None:
     made = Exemplar.from_edges(draw_edges(64, 128), label="a", size=(375, 500), coding="rle")
     (back,) = read_all(write(tmp_path / "f.escx", [made]))
     assert (back.size, back.map_shape, back.edges.shape) == ((375, 500), (64, 128), (64, 128))
@@ -113,7 +113,7 @@ def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
             _ = reader[0]
 
 
-def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
+def test_asking_for_missing_exemplars(tmp_path: Path) -> None:
     path = write(tmp_path / "f.escx", make_exemplars(10))
     with Reader(path) as reader:
         for number in (10, -11):
@@ -142,7 +142,7 @@ def test_exemplars_without_a_name_may_repeat_and_are_found_by_number(tmp_path: P
     assert_whole(path)
 
 
-def test_a_name_twice_is_refused_and_the_file_goes_on(tmp_path: Path) -> None:
+def test_a_repeated_name_is_refused_and_more_can_be_added(tmp_path: Path) -> None:
     first, other = make_exemplars(2)
     with Writer(tmp_path / "f.escx") as writer:
         writer.add(first)
@@ -227,7 +227,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_the_caps_forbid_is_refused_before_anything_is_lost(tmp_path: Path, what: str) -> None:
+def test_exemplars_above_a_cap_are_refused_before_anything_is_lost(tmp_path: Path, what: str) -> None:
     good = make_exemplars(5)
     with Writer(tmp_path / "f.escx") as writer:
         for exemplar in good[:3]:
@@ -271,7 +271,7 @@ def test_a_source_above_the_cap_leaves_no_file(tmp_path: Path) -> None:
         ("MAX_INDEX", (1 << 20) + 2000, {"label": lambda i: f"{i:0200d}"}),
     ],
 )
-def test_more_than_fits_into_a_file_is_one_clear_error_and_what_fits_is_kept(
+def test_too_much_for_a_file_is_one_clear_error_and_the_rest_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap: str, value: int, fields: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(assembler, cap, value)
@@ -309,7 +309,7 @@ def test_a_block_is_closed_at_a_mebibyte_of_payloads(tmp_path: Path) -> None:
         assert list(reader) == stored
 
 
-def test_a_file_is_where_it_should_be_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "f.escx"
     with Writer(path) as writer:
         writer.add(make_exemplars(1)[0])
@@ -343,7 +343,7 @@ def test_a_reader_is_pickled_as_the_file_was(tmp_path: Path) -> None:
         assert list(reader) == make_exemplars(9)  # the open file is the old one still
 
 
-def test_what_one_says_of_a_reader_and_an_exemplar(tmp_path: Path) -> None:
+def test_how_a_reader_and_an_exemplar_describe_themselves(tmp_path: Path) -> None:
     with Reader(write(tmp_path / "f.escx", make_exemplars(9))) as reader:
         assert repr(reader) == f"<Reader of {str(tmp_path / 'f.escx')!r}: 9 exemplars in 3 classes>"
         prompt, real = reader[0], reader[3]

@@ -43,7 +43,7 @@ def library(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
-def test_the_library_reads_what_was_stored(path: Path) -> None:
+def test_the_library_reads_the_golden_files(path: Path) -> None:
     assert verify(path).fault is None
     assert library(path) == golden(path)
 
@@ -77,7 +77,7 @@ def test_the_worked_example_is_the_file_byte_for_byte() -> None:
     assert bytes(data) == (SPEC / "vectors" / "tiny.escx").read_bytes()
 
 
-def test_the_worked_examples_tables_are_as_it_says() -> None:
+def test_the_tables_of_the_worked_example_are_those_of_the_file() -> None:
     text = (SPEC / "FORMAT.md").read_text("utf-8")
     example = text[text.index("## Worked example") : text.index("## Golden files")]
     shown = [bytes.fromhex(block) for block in re.findall(r"^```msgpack\n([0-9A-F\s]+?)```", example, re.MULTILINE)]

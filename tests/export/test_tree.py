@@ -22,8 +22,8 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, read_manifest, repair
-from escort_codec.export.plan import Choice, ExportPlan, Task, make_plan
-from escort_codec.export.tree import Outcome, Saving, encode_image, prepare_tree, write_tree
+from escort_codec.export.plan import ExportOptions, ExportPlan, Task, make_plan
+from escort_codec.export.tree import Outcome, encode_image, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
 from escort_codec.names import LONGEST, SafeNames, fold, make_folder, safe_part
 from escort_codec.progress import Progress
@@ -54,13 +54,13 @@ def _escx(path: Path, exemplars: Iterable[Exemplar]) -> Reader:
 
 
 def _decode(
-    reader: Reader, out: Path, choice: Choice | None = None, regenerator: Regenerator | None = None, **more: Any
+    reader: Reader, out: Path, options: ExportOptions | None = None, regenerator: Regenerator | None = None, **more: Any
 ) -> tuple[ExportPlan, Outcome]:
-    choice = choice or Choice()
+    options = options or ExportOptions()
     regenerator = regenerator or Harmonic(HarmonicOptions(workers=1))
-    plan = make_plan(reader, out, choice, regenerator)
+    plan = make_plan(reader, out, options, regenerator)
     prepare_tree(out)
-    return plan, write_tree(reader, out, plan.tasks, regenerator, Saving(choice.format), **more)
+    return plan, write_tree(reader, out, plan.tasks, regenerator, options, **more)
 
 
 def _files(out: Path) -> list[str]:
@@ -76,7 +76,7 @@ def _lines(out: Path) -> list[dict[str, Any]]:
 
 def test_the_tree_of_a_small_file(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(), _prompt("dog", "x/b.c.png", (7, 123)), _real()])
-    plan, outcome = _decode(reader, tmp_path / "out", Choice(edges=True))
+    plan, outcome = _decode(reader, tmp_path / "out", ExportOptions(edges=True))
     assert _files(tmp_path / "out") == [
         "cat/a_edges.png",
         "cat/a_seed00.jpg",
@@ -101,7 +101,7 @@ def test_the_tree_of_a_small_file(tmp_path: Path) -> None:
 
 def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=(4,)), _real()])
-    _decode(reader, tmp_path / "out", Choice(edges=True))
+    _decode(reader, tmp_path / "out", ExportOptions(edges=True))
     recipe = Harmonic().recipe(reader[0])
     lines = sorted(_lines(tmp_path / "out"), key=lambda line: str(line["image"]))
     assert lines == [
@@ -131,22 +131,30 @@ def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("file_format", "pillow"), [("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
 def test_formats(file_format: str, pillow: str) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
-    file = encode_image(rgb, Saving(file_format))
+    file = encode_image(rgb, ExportOptions(format=file_format))
     with Image.open(io.BytesIO(file)) as image:
         assert image.format == pillow
         assert image.size == (30, 40)
         if file_format == "png":
             assert np.array_equal(np.asarray(image), rgb)
     if file_format != "png":
-        assert len(encode_image(rgb, Saving(file_format, 30))) < len(file)
+        assert len(encode_image(rgb, ExportOptions(format=file_format, quality=30))) < len(file)
 
 
 @pytest.mark.parametrize(
-    "options", [("bmp", None), ("png", 90), ("jpg", 0), ("webp", 101), ("jpg", None, 0), ("JPG", None)]
+    "options",
+    [
+        {"format": "bmp"},
+        {"format": "png", "quality": 90},
+        {"quality": 0},
+        {"format": "webp", "quality": 101},
+        {"workers": 0},
+        {"format": "JPG"},
+    ],
 )
-def test_savings_that_are_not_valid(options: tuple[Any, ...]) -> None:
+def test_formats_that_are_not_valid(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Saving(*options)
+        ExportOptions(**options)
 
 
 # Resume
@@ -155,10 +163,10 @@ def test_savings_that_are_not_valid(options: tuple[Any, ...]) -> None:
 def test_existing_files_are_not_made_again(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(), _prompt(name="b.jpg"), _real()])
     out = tmp_path / "out"
-    _decode(reader, out, Choice(seeds=(0,)))
+    _decode(reader, out, ExportOptions(seeds=(0,)))
     (out / "cat/a_seed00.jpg").write_bytes(b"the user's own")
     before = (out / "cat/b_seed00.jpg").stat()
-    plan, outcome = _decode(reader, out, Choice(seeds=(0, 1)))
+    plan, outcome = _decode(reader, out, ExportOptions(seeds=(0, 1)))
     assert plan.skipped == 3
     assert outcome.images == 2
     assert (out / "cat/a_seed00.jpg").read_bytes() == b"the user's own"
@@ -173,7 +181,7 @@ def test_nothing_is_opened_if_nothing_is_missing(tmp_path: Path) -> None:
 
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     _decode(reader, tmp_path / "out")
-    assert make_plan(reader, tmp_path / "out", Choice(), Lazy()).tasks == []
+    assert make_plan(reader, tmp_path / "out", ExportOptions(), Lazy()).tasks == []
 
 
 def test_an_empty_file_is_made_again_and_overwrite_makes_all(tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_an_empty_file_is_made_again_and_overwrite_makes_all(tmp_path: Path) -> 
     (out / "cat/a_seed00.jpg").write_bytes(b"")
     plan, _ = _decode(reader, out)
     assert [task.path for task in plan.tasks] == ["cat/a_seed00.jpg"]
-    plan, _ = _decode(reader, out, Choice(overwrite=True))
+    plan, _ = _decode(reader, out, ExportOptions(overwrite=True))
     assert len(plan.tasks) == 2
     repair(out)
     assert len(_lines(out)) == 2
@@ -194,10 +202,10 @@ def test_another_regenerators_images_are_not_mixed_in(tmp_path: Path) -> None:
         name = "other"
 
     reader = _escx(tmp_path / "m.escx", [_prompt()])
-    _decode(reader, tmp_path / "out", Choice(seeds=(0,)))
+    _decode(reader, tmp_path / "out", ExportOptions(seeds=(0,)))
     with pytest.raises(OutputError, match="holds images by the harmonic"):
-        make_plan(reader, tmp_path / "out", Choice(seeds=(0, 1)), Other())
-    _, outcome = _decode(reader, tmp_path / "out", Choice(seeds=(0, 1), overwrite=True), Other())
+        make_plan(reader, tmp_path / "out", ExportOptions(seeds=(0, 1)), Other())
+    _, outcome = _decode(reader, tmp_path / "out", ExportOptions(seeds=(0, 1), overwrite=True), Other())
     assert outcome.images == 2
     repair(tmp_path / "out")
     assert {line["regenerator"] for line in _lines(tmp_path / "out")} == {"other"}
@@ -213,9 +221,9 @@ def test_another_recipe_is_reported(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     stepped = Stepped()
     _decode(reader, tmp_path / "out", regenerator=stepped)
-    assert make_plan(reader, tmp_path / "out", Choice(), stepped).notes == []
+    assert make_plan(reader, tmp_path / "out", ExportOptions(), stepped).notes == []
     stepped.steps = 50
-    plan = make_plan(reader, tmp_path / "out", Choice(), stepped)
+    plan = make_plan(reader, tmp_path / "out", ExportOptions(), stepped)
     assert plan.tasks == []
     assert plan.notes[0].startswith("2 existing images were made with another recipe")
 
@@ -287,7 +295,7 @@ def test_choosing_a_part(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", exemplars)
 
     def paths(**choice: Any) -> list[str]:
-        return [task.path for task in make_plan(reader, tmp_path / "out", Choice(**choice)).tasks]
+        return [task.path for task in make_plan(reader, tmp_path / "out", ExportOptions(**choice)).tasks]
 
     assert len(paths()) == 9
     assert paths(labels=("dog",)) == [f"dog/{n}_seed00.jpg" for n in range(3)]
@@ -310,7 +318,7 @@ def test_choosing_a_part(tmp_path: Path) -> None:
 def test_choices_that_are_not_valid(choice: dict[str, Any], tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     with pytest.raises(UsageError) as caught:
-        make_plan(reader, tmp_path / "out", Choice(**choice))
+        make_plan(reader, tmp_path / "out", ExportOptions(**choice))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -318,17 +326,17 @@ def test_choices_that_are_not_valid(choice: dict[str, Any], tmp_path: Path) -> N
 def test_a_near_class_name_is_offered(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt("elephant")])
     with pytest.raises(UsageError, match="did you mean 'elephant'"):
-        make_plan(reader, tmp_path / "out", Choice(labels=("elefant",)))
+        make_plan(reader, tmp_path / "out", ExportOptions(labels=("elefant",)))
 
 
 def test_exemplars_without_seeds(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=()), _prompt(name="b.jpg", seeds=(1,))])
-    plan = make_plan(reader, tmp_path / "out", Choice())
+    plan = make_plan(reader, tmp_path / "out", ExportOptions())
     assert [task.path for task in plan.tasks] == ["cat/b_seed01.jpg"]
     assert plan.notes[0].startswith("1 exemplars record no seeds")
     lone = _escx(tmp_path / "n.escx", [_prompt(seeds=())])
     with pytest.raises(UsageError, match="give `seeds`, such as 0-4"):
-        make_plan(lone, tmp_path / "out", Choice())
+        make_plan(lone, tmp_path / "out", ExportOptions())
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
@@ -342,10 +350,10 @@ def test_shares_are_all_tasks_and_none_twice(tasks: int, world: int) -> None:
 def test_two_shares_make_the_tree_that_one_makes(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(5)])
     _decode(reader, tmp_path / "one")
-    plan = make_plan(reader, tmp_path / "two", Choice(), Harmonic())
+    plan = make_plan(reader, tmp_path / "two", ExportOptions(), Harmonic())
     prepare_tree(tmp_path / "two")
     for rank in range(2):
-        write_tree(reader, tmp_path / "two", plan.share(rank, 2), Harmonic(), Saving(), part=f"rank{rank:02d}")
+        write_tree(reader, tmp_path / "two", plan.share(rank, 2), Harmonic(), ExportOptions(), part=f"rank{rank:02d}")
     prepare_tree(tmp_path / "two")
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
     for file in _files(tmp_path / "one"):
@@ -457,14 +465,14 @@ def test_names_do_not_depend_on_the_part_that_is_chosen(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "A.jpg", "b.jpg", "e\u0301.jpg", unicodedata.normalize("NFC", "e\u0301") + ".jpg"]
     exemplars = [_prompt(label, name, (0,)) for label in ("x", "X") for name in names]
     reader = _escx(tmp_path / "m.escx", exemplars)
-    whole = [task.path for task in make_plan(reader, tmp_path / "out", Choice()).tasks]
+    whole = [task.path for task in make_plan(reader, tmp_path / "out", ExportOptions()).tasks]
     assert len(set(map(fold, whole))) == 12
     parts = []
     for label in ("x", "X"):
         for name in names:
-            parts += make_plan(reader, tmp_path / "out", Choice(labels=(label,), names=(name,))).tasks
+            parts += make_plan(reader, tmp_path / "out", ExportOptions(labels=(label,), names=(name,))).tasks
     assert [task.path for task in parts] == whole
-    assert [t.path for t in make_plan(reader, tmp_path / "out", Choice(limit=3)).tasks] == whole[:3]
+    assert [t.path for t in make_plan(reader, tmp_path / "out", ExportOptions(limit=3)).tasks] == whole[:3]
 
 
 # Links, files in the way, failures
@@ -485,11 +493,11 @@ def test_links_in_the_tree_are_refused(link: str, tmp_path: Path) -> None:
 
 def test_a_link_that_appears_while_writing_is_refused_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
-    plan = make_plan(reader, tmp_path / "out", Choice(), Harmonic())
+    plan = make_plan(reader, tmp_path / "out", ExportOptions(), Harmonic())
     prepare_tree(tmp_path / "out")
     (tmp_path / "outside").mkdir()
     (tmp_path / "out/cat").symlink_to(tmp_path / "outside", target_is_directory=True)
-    outcome = write_tree(reader, tmp_path / "out", plan.tasks, Harmonic(), Saving())
+    outcome = write_tree(reader, tmp_path / "out", plan.tasks, Harmonic(), ExportOptions())
     assert outcome.failed == 2
     assert "symbolic link" in caplog.messages[0]
     assert list((tmp_path / "outside").iterdir()) == []
@@ -506,11 +514,11 @@ def test_a_file_where_the_folder_belongs(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="is a file"):
-        make_plan(reader, tmp_path / "out", Choice())
+        make_plan(reader, tmp_path / "out", ExportOptions())
     (tmp_path / "other").mkdir()
     (tmp_path / "other/cat").write_text("")
     with pytest.raises(OutputError, match="cat"):
-        make_plan(reader, tmp_path / "other", Choice())
+        make_plan(reader, tmp_path / "other", ExportOptions())
 
 
 class Counter(Progress):
@@ -551,7 +559,7 @@ def test_a_damaged_block_is_reported_once_and_the_rest_continues(tmp_path: Path)
     data = bytearray(path.read_bytes())
     data[at] ^= 0x55
     path.write_bytes(data)
-    plan = make_plan(escort_codec.open(path), tmp_path / "out", Choice(labels=("cat",)))
+    plan = make_plan(escort_codec.open(path), tmp_path / "out", ExportOptions(labels=("cat",)))
     assert len(plan.failures) == 1
     assert plan.failures[0].startswith("exemplar 0: ")
     assert len(plan.tasks) == 700 - lost

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["escort_codec", "tests.fuzz.targets"]):
 
 
 def main() -> None:
-    """Fills the corpus where it is empty, and fuzzes."""
+    """Fills the corpus if it is empty, and fuzzes."""
     os.fsync = lambda fd: None  # nothing here needs to outlast a power cut, and syncing takes most of the time
     for place in map(Path, (a for a in sys.argv[1:2] if not a.startswith("-"))):
         if not place.is_file() and not (place.is_dir() and any(place.iterdir())):

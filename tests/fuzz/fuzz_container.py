@@ -1,4 +1,4 @@
-"""Fuzzes what touches a file first: open, read, verify, recover. Only EscortError may come out.
+"""Fuzzes open, read, verify and recover. Only EscortError may be raised.
 
 By hand, ten minutes, from the repository's root::
 
@@ -39,7 +39,7 @@ FOLDER = Path(tempfile.mkdtemp())
 
 
 def decode_all(exemplars: list[Exemplar]) -> bool:
-    """Decodes what can be decoded; whether all of it could."""
+    """Decodes all maps and hints; whether that worked for all."""
     whole = True
     for exemplar in exemplars:
         try:
@@ -53,7 +53,7 @@ def decode_all(exemplars: list[Exemplar]) -> bool:
 
 
 def read_all(path: Path, *, recovering: bool) -> list[Exemplar] | None:
-    """Everything, each exemplar in several ways; None where the file is refused."""
+    """Reads everything, each exemplar in several ways; None if the file is refused."""
     try:
         with Reader(path, recover=recovering) as reader:
             _ = repr(reader), reader.labels, reader.seeds, reader.source, reader.writer

@@ -11,12 +11,12 @@ from pathlib import Path
 import atheris
 
 HEADROOM = 512 << 20
-"""Bytes of address space beyond what the process has before an input: several times what the caps allow."""
+"""Additional bytes of address space for an input: several times what the caps allow."""
 TIMEOUT = "-timeout=20"  # seconds for one input; a machine under load included
 
 
 def limited(test: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """``test`` where more memory than the caps allow is a MemoryError, which is a crash.
+    """``test`` with a limit: more memory than the caps allow is a MemoryError, which counts as a crash.
 
     The limit holds for the test alone: what the fuzzer itself keeps grows without end.
     """

@@ -1,4 +1,4 @@
-"""Changes an .escx file where it hurts: checksums, compression and positions are put right again around the change.
+"""Changes an .escx file and repairs checksums, compression and positions around the change.
 
 Without that nearly every change would end at the first checksum, and nothing behind it would be tried.
 """
@@ -36,7 +36,7 @@ class Piece:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """One changed file of at most ``max_size`` bytes: what atheris calls a custom mutator."""
+    """A changed file of at most ``max_size`` bytes: a custom mutator for atheris."""
     draw = random.Random(seed)
     pieces, rest = split(data)
     if not pieces or draw.random() < 0.1:
@@ -64,7 +64,7 @@ def split(data: bytes) -> tuple[list[Piece], bytes]:
 
 
 def join(start: bytes, pieces: list[Piece], rest: bytes, *, relink: bool) -> bytes:
-    """A file of these chunks; with ``relink`` index and trailer name the places where they stand now."""
+    """A file of these chunks; ``relink`` updates the places in index and trailer."""
     out = bytearray(start)
     recipes: list[int] = []
     blocks: list[tuple[int, int]] = []
@@ -165,7 +165,7 @@ def _changed(value: Any, draw: random.Random, depth: int) -> Any:
 
 
 def _content(frame: bytes) -> bytes:
-    """What a zstd frame holds; raises ValueError where it declares more than 1 MiB, and so asks for the memory."""
+    """The content of a zstd frame. Raises ValueError if it declares more than 1 MiB."""
     if not 0 <= zstandard.frame_content_size(frame) <= 1 << 20:
         raise ValueError("too large a frame to change")
     return bytes(zstandard.ZstdDecompressor().decompress(frame))
@@ -176,7 +176,7 @@ def _same_length(value: bytes, draw: random.Random) -> bytes:
 
 
 def _relinked(payload: bytes, recipes: list[int], blocks: list[tuple[int, int]]) -> bytes:
-    """The index with the places of the chunks before it, where it has as many; else as it is."""
+    """The index with the places of the chunks before it if it has as many, else unchanged."""
     try:
         index = msgpack.unpackb(_content(payload), strict_map_key=False)
         if len(index[1]) != len(recipes) or len(index[2]) != len(blocks):

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes bytes, allows our own errors alone, and checks what must hold of what it accepts.
+"""The fuzz targets: each takes bytes, allows only our errors, and checks the invariants of accepted input.
 
 Needs no fuzzer: ``run`` takes any input, so that what a fuzzer finds can be tried again by hand and kept as a test.
 """
@@ -95,7 +95,7 @@ def _read(path: Path) -> list[Exemplar] | None:
 
 
 def _check_message(error: EscortError) -> None:
-    """One line, whatever the bytes say."""
+    """The message is one line for any bytes."""
     assert "\n" not in str(error)
 
 
@@ -110,7 +110,7 @@ def _check(found: Sequence[Exemplar]) -> None:
 
 
 def table(data: bytes) -> None:
-    """A block's table: the msgpack alone, without compression and checksum; the payloads are what it says."""
+    """The table of a block: only the msgpack, without compression and checksum; the payloads fit it."""
     packed = zstandard.ZstdCompressor(level=1).compress(data)
     try:
         lengths = msgpack.unpackb(data, strict_map_key=False)
@@ -157,7 +157,7 @@ def head_or_recipe(data: bytes) -> None:
 
 
 def coding(data: bytes) -> None:
-    """Bits under each coding: no map, or the map that has just these bits."""
+    """Bytes under each coding: refused, or a map with exactly this form."""
     if len(data) < 3:
         return
     members = list(codings)
@@ -173,7 +173,7 @@ def coding(data: bytes) -> None:
 
 
 def hint(data: bytes) -> None:
-    """A hint: no picture, or one of the size that its header says."""
+    """A hint: refused, or a picture of the size in its header."""
     try:
         pixels = decode_hint(data)
     except EscortError as exc:

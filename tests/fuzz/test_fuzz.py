@@ -15,7 +15,7 @@ from tests.fuzz import corpus, targets
 SECONDS = int(os.environ.get("ESCORT_FUZZ_SECONDS", "30"))
 
 
-def test_the_inputs_that_fuzzing_begins_with_pass_and_reach_every_target() -> None:
+def test_the_initial_inputs_pass_and_reach_every_target() -> None:
     found = list(corpus.inputs())
     assert {data[0] for data in found} == set(range(len(targets.TARGETS)))
     for data in found:
@@ -33,7 +33,7 @@ def test_repairing_checksums_changes_no_whole_file() -> None:
     reason="atheris is not installed: it has wheels for Linux on x86-64 only",
 )
 def test_fuzzing_finds_nothing(tmp_path: Path) -> None:
-    """Half a minute, and worth it: every byte that a stranger controls, with everything behind the checksums."""
+    """Half a minute: every byte that a stranger controls, and everything after the checksums."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.fuzz.fuzz", str(tmp_path / "corpus"), f"-max_total_time={SECONDS}"),

@@ -23,8 +23,8 @@ from escort_cil.trainer import train
 from escort_codec.container import Reader
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ImageError
-from escort_codec.export.plan import Choice, make_plan
-from escort_codec.export.tree import Saving, prepare_tree, write_tree
+from escort_codec.export.plan import ExportOptions
+from escort_codec.export.tree import export_file
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import image as source_image
@@ -258,8 +258,7 @@ def test_a_resumed_run_decodes_each_image_once(
 def make_tree(prompts: Path, folder: Path) -> None:
     """What ``escort decode`` makes of a file."""
     with Reader(prompts) as reader, make_regenerator("harmonic", {"workers": 1}) as harmonic:
-        prepare_tree(folder)
-        write_tree(reader, folder, make_plan(reader, folder, Choice(), harmonic).tasks, harmonic, Saving())
+        export_file(reader, folder, ExportOptions(), harmonic)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -153,15 +153,13 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
     images: list[SourceImage], small_data: Path, tmp_path: Path
 ) -> None:
     from escort_codec.container import Reader
-    from escort_codec.export.plan import Choice, make_plan
-    from escort_codec.export.tree import Saving, prepare_tree, write_tree
+    from escort_codec.export.plan import ExportOptions
+    from escort_codec.export.tree import export_file
 
     encode_folder(str(small_data), tmp_path / "out.escx", OPTIONS)
     tree = tmp_path / "tree"
     with Reader(tmp_path / "out.escx") as reader, make_regenerator("harmonic", {"workers": 1}) as harmonic:
-        prepare_tree(tree)
-        plan = make_plan(reader, tree, Choice(seeds=(0,), limit=2), harmonic)
-        write_tree(reader, tree, plan.tasks, harmonic, Saving())
+        export_file(reader, tree, ExportOptions(seeds=(0,), limit=2), harmonic)
         exported = ExportedImages(tree)
         assert exported.regenerators == ("harmonic",)
         prompts = prompts_of(images, prompts_file=reader)
