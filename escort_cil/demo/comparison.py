@@ -83,9 +83,7 @@ def train_demo(
     images = read_data(data)
     classes = len(images.labels)
     if classes < PHASES:
-        raise UsageError(
-            f"{data} has {classes} classes: the demo needs at least {PHASES}, one per phase"
-        )
+        raise UsageError(f"{data} has {classes} classes: the demo needs at least {PHASES}, one per phase")
     budget = demo_budget(images)
     for number, memory in enumerate(MEMORIES):
         config = TrainConfig(
