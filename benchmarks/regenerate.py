@@ -1,16 +1,16 @@
-"""How fast is regeneration with ControlNet, against diffusers' pipeline called once an image?
+"""The speed of regeneration with ControlNet, against diffusers' pipeline called once per image.
 
     python benchmarks/regenerate.py [--device cuda] [--compile] [--out benchmarks/results/regenerate.json]
 
-(a), the reference's way: fp32, batch 1, `StableDiffusionControlNetPipeline` called with texts once an image, and the
-result resized. (b), ours: `ControlNetRegenerator` over the same exemplars and seeds, `--dtype auto --batch-size auto`
-unless told otherwise. Both make the same images by the paper's preset: DDIM, 20 steps, guidance 9, 512 x 512.
+(a) reference: fp32, batch 1, `StableDiffusionControlNetPipeline` called with texts once per image, and the result
+resized. (b) ours: `ControlNetRegenerator` over the same exemplars and seeds, with its default dtype and batch size
+unless set. Both make the same images by the paper's preset: DDIM, 20 steps, guidance 9, 512 x 512.
 
-Weights are random, which changes no speed: at the real architecture's width (Stable Diffusion 1.5: 859 M parameters in
-the UNet) on a GPU, at a twenty-fifth of it and 256 x 256 on a CPU. They are written as folders and loaded from them.
-Each way runs in a process of its own, the ways take turns, and each ratio is that of two runs of one round; the median
-over rounds is quoted. Loading, measuring the batch size and compiling are counted apart. Peak memory is what PyTorch
-took on the GPU, or the process's largest size on the CPU.
+Weights are random, which does not change the speed: at the real architecture's width (Stable Diffusion 1.5: 859 M
+parameters in the UNet) on a GPU, at a twenty-fifth of it and 256 x 256 on a CPU. They are written as folders and loaded
+from them. Each way runs in its own process, the ways take turns, each ratio compares two runs of one round, and the
+result is the median over rounds. Loading, measuring the batch size and compiling are timed separately. Peak memory is
+PyTorch's on the GPU, or the process's largest size on the CPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PROMPTS = ("airplane", "bonsai", "butterfly", "dalmatian", "lamp", "lotus", "sta
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is measured where no option says otherwise."""
+    """The default measurement."""
 
     scale: str
     resolution: int
@@ -54,7 +54,7 @@ SIZES = {
 
 
 def exemplars(resolution: int) -> list[Any]:
-    """One for each prompt: square, so that every way generates and resizes the same."""
+    """One for each prompt; square, so that both ways generate and resize the same."""
     from escort_codec.exemplar import Exemplar
 
     made = []
@@ -65,7 +65,7 @@ def exemplars(resolution: int) -> list[Any]:
 
 
 def run_reference(options: argparse.Namespace) -> dict[str, Any]:
-    """(a): the pipeline once an image."""
+    """(a): the pipeline, once per image."""
     import diffusers
     import torch
     from PIL import Image
@@ -88,10 +88,10 @@ def run_reference(options: argparse.Namespace) -> dict[str, Any]:
     pipeline.set_progress_bar_config(disable=True)
     loaded = time.perf_counter() - begin
     size = (options.resolution, options.resolution)
-    given = exemplars(options.resolution)
+    prompts = exemplars(options.resolution)
 
     def make(number: int) -> None:
-        one = given[number % len(given)]
+        one = prompts[number % len(prompts)]
         found = pipeline(
             full_prompt(one.prompt, preset.suffix),
             image=Image.fromarray(control_image(one.edges, size)),
@@ -99,7 +99,7 @@ def run_reference(options: argparse.Namespace) -> dict[str, Any]:
             num_inference_steps=options.steps,
             guidance_scale=preset.guidance,
             controlnet_conditioning_scale=preset.control_strength,
-            generator=torch.Generator("cpu").manual_seed(number // len(given)),
+            generator=torch.Generator("cpu").manual_seed(number // len(prompts)),
             output_type="np",
         )
         to_source_size((found.images[0] * 255).astype(np.uint8), one.size)
@@ -122,8 +122,8 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     from escort_codec.regenerate.controlnet.options import ControlNetOptions
     from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 
-    given = exemplars(options.resolution)
-    jobs = [Job(given[number % len(given)], number // len(given)) for number in range(options.images)]
+    prompts = exemplars(options.resolution)
+    jobs = [Job(prompts[number % len(prompts)], number // len(prompts)) for number in range(options.images)]
     chosen = ControlNetOptions(
         model=str(Path(options.models) / "model"),
         controlnet=str(Path(options.models) / "controlnet"),
@@ -146,7 +146,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
             raise SystemExit(f"{len(failed)} images failed: {failed[0]}")
         recipe = results[0].recipe
         if any("retried_in" in dict(result.recipe.extra) for result in results):
-            raise SystemExit("some images were not finite and made again: their time is no measure")
+            raise SystemExit("some images were not finite and were made again: the time is not valid")
         (resolved,) = {regenerator._resolve(job.exemplar).settings for job in jobs}
         return figures(len(jobs), seconds, regenerator.session.device) | {
             "load_s": apart["load"],
@@ -165,7 +165,7 @@ def start_of_peak(device: Any) -> None:
 
 
 def figures(images: int, seconds: float, device: Any) -> dict[str, Any]:
-    """``seconds`` must have ended with the images on the CPU, and so with a device that is done."""
+    """``seconds`` must end with the images on the CPU, so that the device is done."""
     if device.type == "cuda":
         import torch
 
@@ -176,7 +176,7 @@ def figures(images: int, seconds: float, device: Any) -> dict[str, Any]:
 
 
 def write_models(scale: str, folder: Path) -> None:
-    """In this process, before any way runs."""
+    """Writes the random models, in this process, before any way runs."""
     from tests.regenerate import random_models
 
     random_models.write_sd(
@@ -201,11 +201,11 @@ def run_way(way: str, options: argparse.Namespace, images: int, models: str) -> 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", help="cuda, cuda:1, cpu; the best there is if left out")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu; the best available if left out")
     parser.add_argument("--scale", choices=tuple(SIZES), help="real on a GPU, small on a CPU if left out")
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--images", type=int, help="that ours makes in a round")
+    parser.add_argument("--images", type=int, help="images per round of ours")
     parser.add_argument("--reference-images", type=int)
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--batch-size", type=int)
@@ -266,7 +266,7 @@ def report(options: argparse.Namespace, size: Size, ways: list[str], rounds: lis
     }
     found |= describe(options.device)
     print(f"{found['device']}; {found['setting']}; median of {len(rounds)} rounds\n")
-    print("| way | batch | dtype | images/s | ratio | peak memory, GB | apart: load, warm-up, s |")
+    print("| way | batch | dtype | images/s | ratio | peak memory, GB | load, warm-up, s |")
     print("|---|---|---|---|---|---|---|")
     found["ways"] = {}
     for way in ways:

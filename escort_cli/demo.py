@@ -1,4 +1,4 @@
-"""``escort demo``: the whole way in a few minutes, with nothing but this program."""
+"""``escort demo``: encode, decode and train in a few minutes, without data or weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def demo(
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Your own photographs, as for encode; drawn ones if left out.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is made.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all results.")] = Path("demo-out"),
     regenerator: Annotated[str, typer.Option(help="harmonic (needs no weights) or controlnet.")] = "harmonic",
     image_size: Annotated[int, typer.Option(help="Pixels of the network's images.")] = 40,
     epochs: Annotated[int, typer.Option(help="Epochs of each phase.")] = 24,
@@ -55,7 +55,7 @@ def demo(
     draw_sheet(data, memory, sheet, options)
     print(f"   contact sheet: {sheet}\n")
     _train(data, memory, out, options)
-    print(f"\nTo look at: {sheet}, {images}, and the runs in {out / 'runs'}.")
+    print(f"\nSee {sheet}, {images}, and the runs in {out / 'runs'}.")
 
 
 def _decode(memory: Path, images: Path, name: str) -> None:
@@ -69,7 +69,7 @@ def _decode(memory: Path, images: Path, name: str) -> None:
         plan, outcome = export_file(reader, images, ExportOptions(), regenerator, progress=progress)
     print(f"   {outcome.images} images made, {plan.skipped} existed")
     if outcome.failed:
-        raise RegenerationError(f"{outcome.failed} images could not be made (named above)")
+        raise RegenerationError(f"{outcome.failed} images could not be made (listed above)")
 
 
 def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:

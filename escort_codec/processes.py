@@ -16,11 +16,11 @@ from escort_codec.errors import EscortError, RegenerationError, UsageError
 T = TypeVar("T")
 
 PATIENCE: Final = timedelta(days=14)
-"""How long a finished process waits for the others. One that died is noticed at once, by its connection."""
+"""How long a finished process waits for the others. A process that died is noticed at once, by its connection."""
 
 
 class Processes:
-    """This process is number ``rank`` (0 ..) of ``world``. With one process everything below is the identity."""
+    """This process is number ``rank`` (0 ..) of ``world``. With one process nothing is exchanged."""
 
     def __init__(self, rank: int = 0, world: int = 1) -> None:
         self.rank = rank
@@ -28,12 +28,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that plans, merges, writes and prints."""
+        """Whether this process plans, merges, writes and prints."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether there are other processes."""
         return self.world > 1
 
     def from_first(self, make: Callable[[], T]) -> T:
@@ -76,7 +76,7 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process goes through the block alone, the others after it."""
+        """A block that the first process runs alone, and the others after it."""
         if not self.first:
             self.wait()
         yield
@@ -123,7 +123,7 @@ def launched() -> Iterator[Processes]:
 def join(backend: str = "gloo") -> Processes:
     """Connects the processes of this launch, if they are not connected yet: one unless RANK and WORLD_SIZE say more.
 
-    Raises UsageError if these make no sense or torch is not installed, RegenerationError if the others cannot be
+    Raises UsageError if these are not valid or torch is not installed, RegenerationError if the others cannot be
     reached.
     """
     rank, world = _number("RANK", 0), _number("WORLD_SIZE", 1)
@@ -140,7 +140,7 @@ def join(backend: str = "gloo") -> Processes:
             dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
         except (RuntimeError, ValueError) as exc:
             raise RegenerationError(
-                f"process {rank + 1} of {world} does not reach the others: {exc}".splitlines()[0]
+                f"process {rank + 1} of {world} cannot reach the others: {exc}".splitlines()[0]
             ) from exc
     return Processes(rank, world)
 

@@ -1,7 +1,7 @@
-"""The whole way in one go, on drawn pictures or on the user's photographs: what ``escort demo`` runs.
+"""The steps of ``escort demo``, on drawn pictures or on the user's photographs.
 
-Encode, decode, look, and train three times at the same bytes: with original images, with small WebP copies, and with
-prompts. Every number is measured in the run; the sentences follow from the numbers.
+Encode, decode, draw a contact sheet, and train three times with a memory of the same bytes: original images, small WebP
+copies, prompts. The run measures every number, and the sentences follow from the numbers.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 PHASES = 3
 SEEDS = (0, 1, 2)
 SHEET_ROWS = 8
-ORIGINALS_A_CLASS = 1.0  # the budget: as many bytes a class as this many original images have on average
+ORIGINALS_PER_CLASS = 1.0
+"""The budget: per class the mean bytes of this many original images."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """How the demo is run: ``image_size`` in pixels, ``epochs`` a phase; ``device`` as for training."""
+    """The demo's options: ``image_size`` in pixels, ``epochs`` per phase; ``device`` as for training."""
 
     regenerator: str = "harmonic"
     image_size: int = 40
@@ -49,7 +50,7 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One kind of memory of the comparison: its name, and what the configuration says of it."""
+    """One kind of memory of the comparison: its name and its settings."""
 
     name: str
     settings: Mapping[str, object]
@@ -63,26 +64,26 @@ MEMORIES = (
 
 
 def encode_demo(data: str, out: Path) -> tuple[EncodeReport, FileSizes]:
-    """Encodes ``data`` into ``out`` as the paper's preset for large images does, with colour hints."""
+    """Encodes ``data`` into ``out`` by the paper's preset for large images, with colour hints."""
     report = encode_folder(data, out, EncodeOptions(seeds=SEEDS, overwrite=True, on_error="skip"))
     with Reader(out) as reader:
         return report, measure(reader)
 
 
 def demo_budget(data: DataSet) -> int:
-    """The bytes of the memory file in all: room for one original image of each class."""
+    """The bytes of the memory file: room for one original image of each class."""
     sizes = [image.path.stat().st_size for images in data.train.values() for image in images]
-    return round(ORIGINALS_A_CLASS * len(data.train) * sum(sizes) / len(sizes))
+    return round(ORIGINALS_PER_CLASS * len(data.train) * sum(sizes) / len(sizes))
 
 
 def train_demo(
     data: str, prompts: Path, out: Path, options: DemoOptions, progress: Progress | None = None
 ) -> Iterator[tuple[Memory, RunResult]]:
-    """Trains once with each kind of memory at the same budget; the runs lie in folders of ``out``."""
+    """Trains once with each kind of memory at the same budget; each run gets a folder in ``out``."""
     images = read_data(data)
     classes = len(images.labels)
     if classes < PHASES:
-        raise UsageError(f"{data}: the demo trains {PHASES} phases and needs at least as many classes, not {classes}")
+        raise UsageError(f"{data} has {classes} classes: the demo needs at least {PHASES}, one per phase")
     budget = demo_budget(images)
     for number, memory in enumerate(MEMORIES):
         config = TrainConfig(
@@ -105,7 +106,7 @@ def train_demo(
 
 
 def draw_sheet(data: str, prompts: Path, out: Path, options: DemoOptions) -> None:
-    """Writes a contact sheet: original, edge map, the images of the seeds, of the first image of some classes."""
+    """Writes a contact sheet: a row per class with one image's original, edge map and regenerated images."""
     originals: dict[str, SourceImage] = {}
     for images in read_data(data).train.values():
         originals.update({image.key: image for image in images})
@@ -123,22 +124,22 @@ def draw_sheet(data: str, prompts: Path, out: Path, options: DemoOptions) -> Non
 
 
 def _spread(labels: Sequence[str], count: int) -> list[str]:
-    """At most ``count`` of the labels, evenly spread."""
+    """At most ``count`` of the labels, evenly spaced."""
     places = np.linspace(0, len(labels) - 1, min(count, len(labels)))
     return [labels[round(place)] for place in places]
 
 
 def size_sentence(report: EncodeReport, sizes: FileSizes) -> str:
-    """What the size table shows."""
+    """A summary of the size table."""
     mean = report.source_bytes / max(1, sizes.exemplars)
     return (
-        f"A prompt takes {sizes.file_bytes / sizes.exemplars:,.0f} bytes where an image file takes {mean:,.0f}: "
-        f"{report.source_bytes / sizes.file_bytes:.1f} prompts fit where one image did."
+        f"A prompt takes {sizes.file_bytes / sizes.exemplars:,.0f} bytes, an image file {mean:,.0f}: "
+        f"{report.source_bytes / sizes.file_bytes:.1f} prompts fit in the space of one image."
     )
 
 
 def accuracy_sentences(results: Sequence[tuple[Memory, RunResult]]) -> list[str]:
-    """What the accuracy table shows, a sentence for each kind of memory."""
+    """A summary of the accuracy table: one sentence per kind of memory."""
     rows = [(memory.name, result.records[-1]) for memory, result in results]
     best = max(rows, key=lambda row: row[1]["average_incremental_accuracy"])[0]
     sentences = []
@@ -167,9 +168,9 @@ class SheetRow:
 
 
 def contact_sheet(rows: Sequence[SheetRow], titles: Sequence[str], *, cell: int = 192) -> Image.Image:
-    """The sheet as an RGB image: every picture fitted into ``cell`` x ``cell`` pixels, its aspect ratio kept.
+    """The sheet as an RGB image: every picture scaled to fit ``cell`` x ``cell`` pixels, with its aspect ratio.
 
-    ``titles`` head the columns; a row may have fewer pictures than there are titles.
+    ``titles`` are the column heads; a row may have fewer pictures.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -188,7 +189,7 @@ def contact_sheet(rows: Sequence[SheetRow], titles: Sequence[str], *, cell: int 
         draw.text((left - _GAP, y + cell // 2), _ascii(row.label), _INK, font, anchor="rm")
         for column, picture in enumerate(row.pictures):
             image = _as_image(picture)
-            # Enlarging with hard pixels shows small pictures as they are.
+            # Small pictures keep their pixels visible.
             scale = min(cell / image.width, cell / image.height)
             how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
             fitted = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), how)
@@ -206,5 +207,5 @@ def _as_image(picture: NDArray[np.uint8] | NDArray[np.bool_]) -> Image.Image:
 
 
 def _ascii(text: str) -> str:
-    """Pillow's own font has Latin letters only."""
+    """``text`` with the letters of Pillow's own font, which is Latin only."""
     return text if text.isascii() else text.encode("ascii", "replace").decode()

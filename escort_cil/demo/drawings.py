@@ -1,7 +1,7 @@
-"""A small labelled data set that is drawn, not photographed: for the demo, the tests and the documentation.
+"""A small labelled data set of drawn pictures, for the demo, the tests and the documentation.
 
-Twelve kinds of things (``drawn_shapes``) in changing pose, size, colour and light, before cluttered backgrounds, as
-JPEG files of varying size.
+Twelve kinds of objects (``shapes``) in varying pose, size, colour and light, on cluttered backgrounds, as JPEG files of
+varying size.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def draw_dataset(
 ) -> list[str]:
     """Draws ``folder/train/<class>/000.jpg`` ... and ``folder/test/<class>/000.jpg`` ...; returns the class names.
 
-    ``classes`` is 1 to 12, ``train`` and ``test`` are pictures a class, ``size`` is the longest side in pixels (at
+    ``classes`` is 1 to 12, ``train`` and ``test`` are pictures per class, ``size`` is the longest side in pixels (at
     least 16; each picture is a little smaller). A picture depends on its split, class, number, size and seed alone.
-    Raises UsageError for numbers out of range and OutputError where a file cannot be written.
+    Raises UsageError for numbers out of range and OutputError if a file cannot be written.
     """
     if not 1 <= classes <= len(SHAPES):
-        raise UsageError(f"1 to {len(SHAPES)} classes can be drawn, not {classes}")
+        raise UsageError(f"give 1 to {len(SHAPES)}", setting="classes", value=classes)
     if train < 0 or test < 0 or size < 16 or seed < 0:
-        raise UsageError("a drawn data set needs train, test and seed of at least 0, and a size of at least 16")
+        raise UsageError("`train`, `test` and `seed` must be at least 0, and `size` at least 16")
     names = list(SHAPES)[:classes]
     for split, count in (("train", train), ("test", test)):
         for name in names:
@@ -59,7 +59,7 @@ def draw_picture(name: str, split: str, number: int, *, size: int = 128, seed: i
     rows, columns = SUPERSAMPLING * height, SUPERSAMPLING * width
     canvas = Canvas(rows, columns, _pose(rng, rows, columns))
     SHAPES[name](canvas, rng)
-    # Black outside the object, so that its mean over a pixel is already weighted by what it covers.
+    # Black outside the object, so that a pixel's mean is already weighted by the object's cover.
     thing = cv2.resize(canvas.rgb, (width, height), interpolation=cv2.INTER_AREA) * _light(rng, height, width, 0.3)
     cover = cv2.resize(canvas.mask, (width, height), interpolation=cv2.INTER_AREA)
     free = 1 - cover[:, :, None].astype(np.float32) / 255
@@ -82,7 +82,7 @@ def _pose(rng: Rng, rows: int, columns: int) -> NDArray[np.float64]:
 
 
 def _background(rng: Rng, rows: int, columns: int) -> NDArray[np.float32]:
-    """Sky and ground, or a wall; with a texture and things that do not matter. float32 (rows, columns, 3)."""
+    """Sky and ground, or a wall, with a texture and clutter. float32 (rows, columns, 3)."""
     upper, lower = (np.array(near(rng, rng.uniform(), 0), float) * rng.uniform(0.6, 1.1) for _ in range(2))
     upper, lower = (0.55 * colour + 0.45 * colour.mean() + 25 for colour in (upper, lower))
     y = np.linspace(0, 1, rows)[:, None, None]
@@ -113,7 +113,7 @@ def _light(rng: Rng, rows: int, columns: int, strength: float) -> NDArray[np.flo
 
 
 def _shadow(rng: Rng, cover: NDArray[Any]) -> NDArray[np.float32]:
-    """A soft shadow of the object, shifted: float32 (rows, columns, 1), 1 where there is none."""
+    """A soft, shifted shadow of the object: float32 (rows, columns, 1); 1 is no shadow."""
     reach = 0.05 * min(cover.shape)
     shift = np.array([[1, 0, rng.uniform(-1, 1) * reach], [0, 1, rng.uniform(0, 1) * reach]])
     moved = cv2.warpAffine(cover, shift, (cover.shape[1], cover.shape[0]))

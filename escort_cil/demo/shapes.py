@@ -1,7 +1,7 @@
-"""What ``drawn`` draws: a canvas in unit coordinates, and one function for each kind of picture.
+"""The objects of ``drawings``: a canvas in unit coordinates, and one function per kind.
 
-The object lies in [-1, 1] x [-1, 1], y downwards. Each function varies proportions, parts and colours; kinds share
-their colours, so that it takes shape and texture to tell them apart.
+An object lies in [-1, 1] x [-1, 1], y downwards. Each function varies proportions, parts and colours. All kinds use the
+same colours, so only shape and texture tell them apart.
 """
 
 from __future__ import annotations

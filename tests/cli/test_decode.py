@@ -118,6 +118,10 @@ def test_quiet_says_nothing(escx: Path, tmp_path: Path) -> None:
         (("--steps", "20"), "--steps 20: the harmonic regenerator has no such setting"),
         (("--device", "cuda"), "--device cuda: the harmonic regenerator has no such setting"),
         (("--batch-size", "many"), "--batch-size"),
+        (("--set", "steps"), "--set steps: write KEY=VALUE"),
+        (("--set", "scheduler=ddim"), "ddim: the harmonic regenerator has no such setting"),
+        (("--regenerator", "controlnet", "--set", "schedule=ddim"), "did you mean 'scheduler'"),
+        (("--regenerator", "controlnet", "--set", "resolution=9"), "give a whole number from 64 to 4096"),
     ],
 )
 def test_invalid_options_are_one_line_and_exit_code_2(

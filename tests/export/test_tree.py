@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,11 +21,11 @@ import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export.manifest import ManifestEntry, ManifestWriter, read_manifest, repair
+from escort_codec.export.manifest import read_manifest, repair
 from escort_codec.export.plan import ExportOptions, ExportPlan, Task, make_plan
 from escort_codec.export.tree import Outcome, encode_image, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
-from escort_codec.names import LONGEST, SafeNames, fold, make_folder, safe_part
+from escort_codec.names import fold
 from escort_codec.progress import Progress
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate import Job, JobResult, Regenerator
@@ -231,55 +231,6 @@ def test_another_recipe_is_reported(tmp_path: Path) -> None:
 # The manifest
 
 
-def _entry(image: str, **more: Any) -> ManifestEntry:
-    return ManifestEntry(image, "cat/a", "cat", 0, **more)
-
-
-def test_a_torn_line_a_second_line_and_a_lost_image_are_put_right(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.jpg", "c.jpg"):
-        (tmp_path / name).write_bytes(b"x")
-    text = b"".join(_entry(n, seed=1).line() for n in ("a.jpg", "b.jpg", "gone.jpg", "../a.jpg", "/a.jpg"))
-    text += b"[1]\nnull\n" + _entry("a.jpg", seed=2).line() + _entry("c.jpg").line()[:-9]
-    (tmp_path / "manifest.jsonl").write_bytes(text)
-    assert set(read_manifest(tmp_path)) == {"a.jpg", "b.jpg", "gone.jpg"}
-    repair(tmp_path)
-    assert [(line["image"], line["seed"]) for line in _lines(tmp_path)] == [("a.jpg", 2), ("b.jpg", 1)]
-    assert (tmp_path / "manifest.jsonl").read_bytes().endswith(b"\n")
-    before = (tmp_path / "manifest.jsonl").stat()
-    repair(tmp_path)  # nothing is wrong now: it is left alone
-    assert (tmp_path / "manifest.jsonl").stat() == before
-
-
-def test_any_truncation_loses_one_line_at_most(tmp_path: Path) -> None:
-    lines = [_entry(f"{n}.jpg").line() for n in range(2)]
-    for n in range(2):
-        (tmp_path / f"{n}.jpg").write_bytes(b"x")
-    whole = b"".join(lines)
-    for end in range(len(whole)):
-        (tmp_path / "manifest.jsonl").write_bytes(whole[:end])
-        repair(tmp_path)
-        wanted = whole[:end].count(b"\n")
-        # A last line that lacks its newline alone is whole.
-        assert len(_lines(tmp_path)) in (wanted, wanted + (end + 1 in np.cumsum([len(x) for x in lines])))
-
-
-def test_parts_of_several_processes_become_one(tmp_path: Path) -> None:
-    for part, names in (("", "ab"), ("rank00", "bc"), ("rank01", "d")):
-        writer = ManifestWriter(tmp_path, part)
-        for name in names:
-            writer.add(_entry(f"{name}.jpg", seed=len(part)))
-            (tmp_path / f"{name}.jpg").write_bytes(b"x")
-        writer.close()
-    repair(tmp_path)
-    assert {line["image"]: line["seed"] for line in _lines(tmp_path)} == {
-        "a.jpg": 0,
-        "b.jpg": 6,
-        "c.jpg": 6,
-        "d.jpg": 6,
-    }
-    assert sorted(p.name for p in tmp_path.glob("manifest*")) == ["manifest.jsonl"]
-
-
 def test_names_in_any_script_stand_in_the_manifest(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt("猫", "été\u2028.jpg", (0,))])
     _decode(reader, tmp_path / "out")
@@ -359,106 +310,6 @@ def test_two_shares_make_the_tree_that_one_makes(tmp_path: Path) -> None:
     for file in _files(tmp_path / "one"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     assert sorted(map(str, _lines(tmp_path / "one"))) == sorted(map(str, _lines(tmp_path / "two")))
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    ("part", "safe"),
-    [
-        ("cat", "cat"),
-        ("image 1.tar", "image 1.tar"),
-        (".hidden", ".hidden"),
-        ("-rf", "-rf"),
-        ("CON", "CON_"),
-        ("nul.txt", "nul_.txt"),
-        ("Com1.tar.gz", "Com1_.tar.gz"),
-        ("LPT²", "LPT²_"),
-        ("CONSOLE", "CONSOLE"),
-        ("COM10", "COM10"),
-        ("NUL .x", "NUL_ .x"),
-        ("a.", "a_"),
-        ("a. .", "a___"),
-        ("a ", "a_"),
-        ("...", "___"),
-        ('a:b<c>d"e|f?g*h', "a_b_c_d_e_f_g_h"),
-        ("a\\b/c", "a_b_c"),
-        ("a\0b\nc\x7fd", "a_b_c_d"),
-        ("\ud800x", "_x"),
-    ],
-)
-def test_parts_of_a_path(part: str, safe: str) -> None:
-    assert safe_part(part) == safe
-    assert safe_part(safe) == safe
-
-
-@pytest.mark.parametrize("part", ["", ".", ".."])
-def test_parts_that_are_no_names(part: str) -> None:
-    with pytest.raises(OutputError):
-        safe_part(part)
-
-
-def test_long_parts_stay_distinct_and_fit() -> None:
-    one, two = safe_part("é" * 150 + "1"), safe_part("é" * 150 + "2")
-    assert one != two
-    assert len(one.encode()) <= LONGEST
-    assert safe_part(one) == one
-
-
-def test_names_that_only_differ_where_file_systems_do_not_look() -> None:
-    names = SafeNames(["Cat", "cat", "manifest.jsonl", "CON", "con"])
-    assert names.stem("Cat", "a.jpg", 0) == "Cat/a"
-    assert names.stem("cat", "a.jpg", 1) == "cat~2/a"
-    assert names.stem("manifest.jsonl", "a.jpg", 2) == "manifest.jsonl~2/a"
-    assert names.stem("CON", "a.jpg", 3) == "CON_/a"
-    assert names.stem("con", "a.jpg", 4) == "con_~2/a"
-    assert names.stem("Cat", "a.png", 5) == "Cat/a~2"
-    assert names.stem("Cat", "A.jpg", 6) == "Cat/A~3"
-    assert names.stem("Cat", "a~2.jpg", 7) == "Cat/a~2~2"
-    assert names.stem("Cat", "caf\u00e9.jpg", 8) == "Cat/caf\u00e9"
-    assert names.stem("Cat", "cafe\u0301.jpg", 9) == "Cat/cafe\u0301~2"
-    assert names.stem("Cat", "", 10) == "Cat/000010"
-    assert names.stem("Cat", "sub/a.jpg", 11) == "Cat/sub/a"
-    assert names.changed == 2
-
-
-def test_a_real_file_never_takes_a_prompts_name() -> None:
-    names = SafeNames(["c"])
-    assert names.stem("c", "a.jpg", 0) == "c/a"
-    assert names.file("c", "a_seed00.jpg", 1, "") == "c/a_seed00~real.jpg"
-    assert names.file("c", "a_EDGES.png", 2, "") == "c/a_EDGES~real.png"
-    assert names.file("c", "a.jpg", 3, "") == "c/a.jpg"
-    assert names.file("c", "A.JPG", 4, "") == "c/A~2.JPG"
-    assert names.file("c", "", 5, ".png") == "c/000005.png"
-    assert names.file("c", "nul.txt", 6, "") == "c/nul_.txt"
-
-
-NAME = st.text(st.sampled_from("aAeEé\u0301bſsı.~ 2/_") | st.characters(), min_size=1, max_size=12).filter(
-    lambda name: all(part not in ("", ".", "..") for part in name.split("/"))
-)
-
-
-@given(st.lists(st.tuples(NAME, st.booleans()), max_size=20))
-@settings(max_examples=150, deadline=None)
-def test_all_files_are_distinct_and_inside(given_names: list[tuple[str, bool]]) -> None:
-    names = SafeNames(["c"])
-    written: list[str] = []
-    for number, (name, real) in enumerate(given_names):
-        if real:
-            written.append(names.file("c", name, number, ".jpg"))
-        else:
-            stem = names.stem("c", name, number)
-            written += [stem + "_seed00.jpg", stem + "_seed100.jpg", stem + "_edges.png"]
-    assert len({fold(path) for path in written}) == len(written)
-    for path in written:
-        parts = path.split("/")
-        assert parts[0] == "c"
-        for part in parts:
-            assert part not in ("", ".", "..")
-            assert len(part.encode()) <= 255
-            assert part[-1] not in ". "
-            assert not set(part) & set('<>:"|?*\\\0')
 
 
 def test_names_do_not_depend_on_the_part_that_is_chosen(tmp_path: Path) -> None:
@@ -662,13 +513,6 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 # Folders
-
-
-def test_a_folder_is_made_but_not_through_a_file(tmp_path: Path) -> None:
-    assert make_folder(tmp_path, "a/b").is_dir()
-    (tmp_path / "a/c").write_text("")
-    with pytest.raises(OutputError, match="is a file where a folder belongs"):
-        make_folder(tmp_path, "a/c/d")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
