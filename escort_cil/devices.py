@@ -108,7 +108,7 @@ class Devices:
         self.processes = join("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
         self.rank, self.world, self.is_main = self.processes.rank, self.processes.world, self.processes.first
         self.here = local_world(self.world)
-        if self.world > 1:
+        if self.world > 1 and on_gpu:  # NCCL asks for it; closing gloo's threads as Python ends can abort the process
             atexit.register(leave)
         number = f"cuda:{local_rank()}" if self.world > 1 or device in ("auto", "cuda") else device
         try:
