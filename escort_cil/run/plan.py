@@ -133,7 +133,7 @@ class RunPlan:
 
     ``class_to_idx`` maps a label to its class number; ``base`` is the run that this one continues, and ``first`` the
     first phase to train. No training images are needed of the classes ``learnt`` before a run was stopped (the first in
-    its order). A context manager: the file of prompts is open. Raises EscortError.
+    its order). Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
     """
 
     def __init__(self, config: TrainConfig, learnt: Sequence[str] = ()) -> None:

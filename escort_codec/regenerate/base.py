@@ -42,7 +42,7 @@ class JobResult:
 
 
 class Regenerator(ABC):
-    """Turns prompt exemplars into images. A context manager, as it may hold a model.
+    """Turns prompt exemplars into images. Use it in a ``with`` block: it may hold a model.
 
     An image depends on the exemplar, the seed and the options alone: never on the other jobs, their order, the batch or
     the number of processes (except through a backend's kernels; each regenerator documents that).

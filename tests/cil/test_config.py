@@ -337,6 +337,13 @@ def test_defaults_that_follow_from_others() -> None:
     assert TrainConfig(epochs=20, lr=0.5).hyperparameters().init_lr == 0.5
 
 
+def assert_read_and_written(kind: type[Keep] | type[Budget], texts: dict[str, str]) -> None:
+    """Each text is written back in its one form, which means the same."""
+    for text, form in texts.items():
+        assert str(kind.parse(text)) == form
+        assert kind.parse(form) == kind.parse(text)
+
+
 def test_the_grammar_of_keep() -> None:
     texts = {
         "original": "original",
@@ -349,9 +356,7 @@ def test_the_grammar_of_keep() -> None:
         "100% prompt": "prompt",
         "0 original + 5 prompt": "5 prompt",
     }
-    for text, form in texts.items():
-        assert str(Keep.parse(text)) == form
-        assert Keep.parse(form) == Keep.parse(text)
+    assert_read_and_written(Keep, texts)
 
 
 def test_the_grammar_of_budget() -> None:
@@ -366,9 +371,7 @@ def test_the_grammar_of_budget() -> None:
         "2000 units": "2000units",
         "2.5units": "2.5units",
     }
-    for text, form in texts.items():
-        assert str(Budget.parse(text)) == form
-        assert Budget.parse(form) == Budget.parse(text)
+    assert_read_and_written(Budget, texts)
     limits = [Budget.parse(text).limit(10) for text in ("2MB", "20KB/class", "20units/class", "2000units", "")]
     assert limits == [2_000_000, 200_000, None, None, None]
     assert Budget.parse("20units/class", "prompt").counts(5) == (480,)

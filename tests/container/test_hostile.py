@@ -461,7 +461,7 @@ def test_under_a_hard_limit_of_the_system_no_bomb_ends_the_process(folder: Path)
             assert isinstance(use(data, folder), FormatError)
 
     if not Path("/proc/self/statm").exists():
-        pytest.skip("no /proc")
+        pytest.skip("this system has no /proc, which says how much memory the process holds")
     assert in_child(work) == 0
 
 
