@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from escort_cil.memory import Budget, ClassMemory, Contents, exemplars_of, fill, packed, read_contents
 from escort_cil.memory.budget import Counts, OldShelf
 from escort_cil.memory.contents import figures_of
-from escort_cil.memory.keep import Keep, Part
+from escort_cil.memory.keep import Keep, Part, interleaved
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 
@@ -68,6 +68,7 @@ class ImageShelf:
 
 
 @settings(max_examples=40, deadline=None)
+@example([(1, 1)], [27], 400, "18 original + 48 prompt")  # the prompt that the mixture begins with is too large
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=5),
     st.lists(st.integers(0, 400), min_size=1, max_size=4),
@@ -83,10 +84,14 @@ def test_a_filled_memory_is_within_its_budget_and_within_one_exemplar_of_it(
     try:
         contents = fill(shelves, budget)
     except ConfigError:
-        single = [tuple(int(i == j) for i in range(len(parts))) for j in range(len(parts))]
-        first = [memory for shelf in shelves for counts in single if len(memory := shelf.take(counts))]
-        if budget.keep.counts or len(parts) == 1:  # else a share of the bytes may be too small
-            assert not first or min(len(packed([memory])) for memory in first) > limit
+        if budget.keep.counts:  # the first exemplar of a class is of the kind that the mixture begins with
+            order = interleaved([int(part.amount) for part in parts])
+        elif len(parts) == 1:
+            order = [(1,)]
+        else:  # a share of the bytes may be too small
+            return
+        offers = [[memory for counts in order if len(memory := shelf.take(counts))] for shelf in shelves]
+        assert all(len(packed([first])) > limit for first, *_ in filter(None, offers))
         return
     assert len(packed(contents)) <= limit
     # Each class holds the first of what it offered, in its order.
