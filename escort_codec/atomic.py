@@ -1,25 +1,28 @@
 """Atomic writing: a file is written under a temporary name in the same folder, synced, and renamed.
 
-The temporary name is ``.escort-<process>-<random>.partial``. The random part keeps threads, processes and containers
-apart that share a folder. The process number lets ``remove_leftovers`` tell a file that is being written from one that
-a killed process left.
+The temporary name is ``.escort-<machine>-<process>-<random>.partial``. The random part keeps threads, processes and
+containers apart that share a folder. Machine and process let ``remove_leftovers`` tell a file that is being written
+from one that a killed process left; of other machines' and containers' processes it knows nothing but the file's age.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from escort_codec.errors import OutputError
 
-PARTIAL: Final = re.compile(r"\.escort-(\d+)-[0-9a-f]{16}\.partial")
+PARTIAL: Final = re.compile(r"\.escort-([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.partial")
 STALE: Final = 60.0
 """Seconds without a change after which a partial file is abandoned."""
 
@@ -49,7 +52,7 @@ def write_file(path: Path, data: bytes, before_rename: Callable[[], None] | None
 @contextmanager
 def _descriptor(path: Path, before_rename: Callable[[], None] | None) -> Iterator[int]:
     """The descriptor of a new file that takes the place of ``path`` when the block ends."""
-    partial = path.with_name(f".escort-{os.getpid()}-{secrets.token_hex(8)}.partial")
+    partial = path.with_name(partial_name())
     try:
         descriptor = os.open(partial, _FLAGS, 0o666)
     except OSError as exc:
@@ -90,8 +93,23 @@ def remove_leftovers(folder: Path) -> None:
             if match:
                 path = Path(parent) / name
                 with contextlib.suppress(OSError):
-                    if not _runs(int(match[1])) or time.time() - path.lstat().st_mtime > STALE:
+                    died = match[1] == _machine() and not _runs(int(match[2]))
+                    if died or time.time() - path.lstat().st_mtime > STALE:
                         path.unlink()
+
+
+def partial_name() -> str:
+    """A new temporary name of this process."""
+    return f".escort-{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.partial"
+
+
+@cache
+def _machine() -> str:
+    """Eight hexadecimal digits for this machine, or container: where a process number means the same process."""
+    space = ""
+    with contextlib.suppress(OSError):  # Linux
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
 
 
 def _runs(process: int) -> bool:

@@ -97,7 +97,7 @@ class Processes:
 
 def is_first() -> bool:
     """Whether this is the only process, or the first of those that were launched together."""
-    return os.environ.get("RANK", "0") == "0"
+    return _number("WORLD_SIZE", 1) < 2 or _number("RANK", 0) == 0
 
 
 def local_rank() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from escort_codec.atomic import remove_leftovers, replacing, write_file
+from escort_codec.atomic import partial_name, remove_leftovers, replacing, write_file
 from escort_codec.errors import OutputError
 
 
@@ -72,16 +72,22 @@ def test_only_what_a_dead_process_left_is_removed(tmp_path: Path) -> None:
     dead, mine = int(gone.stdout), os.getpid()
     folder = tmp_path / "cat"
     folder.mkdir()
-    left = folder / f".escort-{dead}-0123456789abcdef.partial"
+    here = partial_name().split("-")[1]
+    left = folder / f".escort-{here}-{dead}-0123456789abcdef.partial"
     kept = [
-        folder / f".escort-{mine}-0123456789abcdef.partial",
-        folder / f".escort-{dead}-1.partial",
+        folder / f".escort-{here}-{mine}-0123456789abcdef.partial",
+        folder / f".escort-ffffffff-{dead}-0123456789abcdef.partial",  # another container's, whose processes differ
+        folder / f".escort-{here}-{dead}-1.partial",
         folder / "a.partial",
     ]
     for path in (left, *kept):
         path.write_bytes(b"x")
-    old = folder / f".escort-{mine}-fedcba9876543210.partial"
-    old.write_bytes(b"x")
-    os.utime(old, (1, 1))
+    for name in (
+        f".escort-{here}-{mine}-fedcba9876543210.partial",
+        f".escort-ffffffff-{dead}-0011223344556677.partial",
+    ):
+        old = folder / name
+        old.write_bytes(b"x")
+        os.utime(old, (1, 1))
     remove_leftovers(tmp_path)
     assert sorted(folder.iterdir()) == sorted(kept)
