@@ -30,6 +30,7 @@ from escort_codec.export.manifest import read_manifest
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.source import SourceImage
+from escort_codec.source.layout import CACHE_SIGNATURE, CACHE_TAG
 from escort_codec.workers import usable_cores
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class SyntheticCache:
         return self.folder / name[:2] / f"{name}.jpg"
 
     def _make(self, jobs: list[Job], progress: Progress) -> None:
+        _mark(self.folder)
         progress.begin("synthetic images", len(jobs))
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="synthetic") as pool:
             for _ in _save_in_turn(pool, self._results(jobs)):
@@ -126,6 +128,21 @@ class SyntheticCache:
             if result.image is None:
                 raise result.error or RegenerationError(f"{result.job.exemplar.key}: no image was made")
             yield result
+
+
+def _mark(folder: Path) -> None:
+    """Marks the folder as a cache, for backups, and so that no data folder takes it for a class."""
+    tag = folder / CACHE_TAG
+    if not tag.is_file():
+        _make_folder(folder)
+        write_file(tag, CACHE_SIGNATURE + b"\n# Images that escort regenerated; they can be made again.\n")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be made: {exc.strerror or exc}") from exc
 
 
 def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[JobResult]) -> Iterator[None]:
@@ -142,10 +159,7 @@ def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[JobResult]) -> Ite
 def _save(result: JobResult) -> None:
     place: Path = result.job.key
     assert result.image is not None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{place.parent}: cannot be made: {exc.strerror or exc}") from exc
+    _make_folder(place.parent)
     write_file(place, _jpeg(result.image))
 
 

@@ -16,17 +16,18 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from escort_codec.errors import SourceError
+from escort_codec.words import counted, listed
 
 METADATA: Final = ("metadata.jsonl", "metadata.csv")
 FILE_KEYS: Final = ("file_name", "filename", "file", "image", "path")
 TEXT_KEYS: Final = ("text", "caption", "prompt")
-_NUMBERS: Final = re.compile(r"[\s\d.,;:+\-/eE%]*")
+_NUMBERS: Final = re.compile(r"[\s.,;:+\-/%]*(?:\d[eE]?[\s.,;:+\-/%]*)*")
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Captions:
     numeric: list[Path] = field(default_factory=list)
     empty: int = 0
     _texts: dict[str, str] = field(default_factory=dict)
+    _texts_left: dict[Path, None] = field(default_factory=dict)  # text files that belong to no image so far
     _names: dict[str, str] = field(default_factory=dict)  # normal form -> as it is written, of entries not used yet
 
     def read(self, folder: Path, split: Path) -> None:
@@ -61,14 +63,21 @@ class Captions:
                 self._texts[place] = text
                 self._names[place] = f"{name} in {file}"
 
+    def beside(self, files: Iterable[Path]) -> dict[str, Path]:
+        """The text files of one folder by their stems, for ``of``; each belongs to no image until it is used."""
+        texts = {_normal(file.stem): file for file in files}
+        self._texts_left.update(dict.fromkeys(texts.values()))
+        return texts
+
     def of(self, image: Path, beside: Mapping[str, Path]) -> str | None:
-        """The caption of an image, or None; ``beside`` maps stems to the text files of the image's folder.
+        """The caption of an image, or None; ``beside`` are the text files of the image's folder.
 
         Raises SourceError if a text file cannot be read.
         """
-        file = beside.get(image.stem)
+        file = beside.get(_normal(image.stem))
         text = None
         if file is not None:
+            self._texts_left.pop(file, None)
             content = read_text(file)
             text = _caption(content)
             if text is None and content.strip():
@@ -90,13 +99,15 @@ class Captions:
         if self.used:
             yield f"captions: {self.used} of {images} images have one"
         if unmatched := self.unmatched:
-            more = f" and {len(unmatched) - 1} more" if len(unmatched) > 1 else ""
-            yield f"captions: {len(unmatched)} entries match no image: {unmatched[0]}{more}"
+            yield f"captions: no image for {counted(len(unmatched), 'entry', 'entries')}: {listed(unmatched, 1)}"
+        if self._texts_left:
+            left = [str(path) for path in self._texts_left]
+            yield f"captions: no image for {counted(len(left), 'text file')}: {listed(left, 1)}"
         if self.empty:
-            yield f"captions: {self.empty} entries of metadata files have no text ({', '.join(TEXT_KEYS)})"
+            entries = counted(self.empty, "entry", "entries")
+            yield f"captions: no text ({', '.join(TEXT_KEYS)}) in {entries} of the metadata files"
         if self.numeric:
-            more = f" and {len(self.numeric) - 1} more" if len(self.numeric) > 1 else ""
-            yield f"captions: numbers are not used as captions: {self.numeric[0]}{more}"
+            yield f"captions: numbers are not used as captions: {listed(list(map(str, self.numeric)), 1)}"
 
 
 def read_text(file: Path) -> str:
@@ -107,11 +118,13 @@ def read_text(file: Path) -> str:
         raise SourceError(f"{file}: the caption cannot be read: {exc.strerror}") from exc
     try:
         text = data.decode("utf-16") if data.startswith((b"\xff\xfe", b"\xfe\xff")) else data.decode("utf-8-sig")
+        if "\0" not in text:
+            return text
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
-    if "\0" in text or "\ufffd" in text:
-        raise SourceError(f"{file}: the caption cannot be read: it is not text in UTF-8, UTF-16 or Latin-1")
-    return text
+        if "\0" not in text and "\ufffd" not in text:
+            return text
+    raise SourceError(f"{file}: the caption cannot be read: it is not text in UTF-8, UTF-16 or Windows-1252")
 
 
 def _entries(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -130,7 +143,7 @@ def _entries(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         where = f"{file}, line {number}"
         try:
             entry = json.loads(line)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise SourceError(f"{where}: is not JSON: {exc}") from exc
         if not isinstance(entry, dict):
             raise SourceError(f"{where}: is not a JSON object with 'file_name' and 'text'")

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def load_image(
     try:
         return _load(data, max_pixels, name, background)
     except ImageError as exc:
-        shorter = _without_comments(data)
+        shorter = _without_comments(io.BytesIO(data))
         if shorter is None:
             raise
         try:
@@ -99,22 +99,21 @@ def load_image(
 def load_rgb(
     source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "", background: Colour = WHITE
 ) -> NDArray[np.uint8]:
-    """``load_image`` as uint8 RGB (H, W, 3)."""
+    """``load_image`` as uint8 RGB (H, W, 3), read-only. Raises ImageError."""
     return np.asarray(load_image(source, max_pixels=max_pixels, name=name, background=background))
 
 
-def check_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> None:
-    """Raises ``load_image``'s ImageError for what the head of an image file gives away; only that is read."""
-    image_size(source, max_pixels=max_pixels, name=name)
-
-
 def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[int, int]:
-    """(height, width) of an image file as it is shown, EXIF orientation applied; only its head is read."""
+    """(height, width) in pixels of an image file as it is shown, EXIF orientation applied; only its head is read.
+
+    Raises ``load_image``'s ImageError for the faults that show in the head.
+    """
     name = name or _name(source)
     try:
         return _size(source, max_pixels, name)
     except ImageError as exc:
-        shorter = _without_comments(read_file(source) if isinstance(source, Path) else source)
+        with _stream(source) as file:
+            shorter = _without_comments(file)
         if shorter is None:
             raise
         try:
@@ -135,6 +134,9 @@ def _load(data: bytes, max_pixels: int, name: str, background: Colour) -> Image.
 def _size(source: Path | bytes, max_pixels: int, name: str) -> tuple[int, int]:
     with _stream(source) as file, _opened(file, max_pixels, name) as image:
         width, height = image.size
+        if image.format == "TIFF":  # Pillow turns the size of a TIFF image itself
+            tags: Any = image
+            width, height = tags.tag_v2[256], tags.tag_v2[257]
         return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
 
 
@@ -222,9 +224,14 @@ def _upper_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", [grey, Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8))])
 
 
-def _without_comments(data: bytes) -> bytes | None:
+def _without_comments(file: BinaryIO) -> bytes | None:
     """A PNG file without the chunks that its pixels do not need, if it has long ones; else None."""
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+    try:
+        data = file.read(8)
+        if data != b"\x89PNG\r\n\x1a\n":
+            return None
+        data += file.read()
+    except OSError:  # the error that is at hand says it
         return None
     kept, at, dropped = [data[:8]], 8, 0
     while at + 12 <= len(data):
@@ -246,15 +253,24 @@ def _image_error(file: BinaryIO | None, name: str, exc: Exception) -> ImageError
     from PIL import UnidentifiedImageError
 
     why = f"is damaged: {exc}"
-    if isinstance(exc, ImageError):
+    if isinstance(exc, MemoryError):
+        why = "there is not enough memory for its pixels"
+    elif isinstance(exc, ImageError):
         why = f"is not read: {exc}"
     elif isinstance(exc, UnidentifiedImageError):
         why = "is not an image"
         if file is not None and _is_other_format(file, name):
             why = f"is in an image format that is not read: convert it to {FORMATS_TEXT}"
+        elif file is not None and _starts_as_tiff(file):
+            why = "is a TIFF file that is damaged or has samples that are not read: convert it to 8 or 16 bits"
     elif isinstance(exc, OSError) and exc.strerror:
         why = f"cannot be read: {exc.strerror}"
     return ImageError(f"{name}: {' '.join(why.split())}")
+
+
+def _starts_as_tiff(file: BinaryIO) -> bool:
+    file.seek(0)
+    return file.read(4) in (b"II*\0", b"MM\0*")
 
 
 def _is_other_format(file: BinaryIO, name: str) -> bool:

@@ -12,12 +12,13 @@ its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from escort_codec.errors import SourceError
+from escort_codec.names import MANIFEST, there_is
+from escort_codec.words import counted, listed
 
 SPLITS: Final = {
     "train": ("train", "training"),
@@ -35,8 +36,20 @@ LITTER: Final = frozenset(
 )
 """Names (lower case) of files and folders that systems leave behind."""
 
+SIDECARS: Final = frozenset(
+    (
+        *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".pdf", ".log", ".ini"),
+        *(".db", ".info", ".npy", ".npz", ".mat", ".pkl", ".md5", ".sha256", ".xmp", ".aae", ".lnk", ".url", ".escx"),
+        *("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "md5sums"),
+    )
+)
+"""Endings (lower case) of files that lie beside images and are not images; names of such files without an ending."""
+
+CACHE_TAG: Final = "CACHEDIR.TAG"
+CACHE_SIGNATURE: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
+"""The file that marks a folder as a cache, and how it begins (Cache Directory Tagging Specification)."""
+
 _RUN_FILES: Final = (("config.json", "metrics.jsonl"), ("config.json", "log.txt"), ("config.json", "memory.escx"))
-MANIFEST: Final = "manifest.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +85,88 @@ class Layout:
             )
         return Path(found)
 
-    def describe(self, classes: int, images: int) -> str:
-        """``train/ (20 classes, 800 images), test/``; the counts are those of the training part."""
-        counts = f"({classes} {'class' if classes == 1 else 'classes'}, {images} image{'' if images == 1 else 's'})"
+    def describe(self, root: Path, classes: int, images: int) -> str:
+        """``train/ (20 classes, 800 images), test/``; the counts are those of ``root``, one of the splits."""
+        counts = f"({counted(classes, 'class')}, {counted(images, 'image')})"
         if not self.split:
             return f"class folders {counts}"
-        places = [self._shown(self.train) + f" {counts}"] if self.train is not None else []
-        if self.held_apart is not None:
-            places.append(self._shown(self.held_apart))
-        return ", ".join(places)
-
-    def _shown(self, place: Path | None) -> str:
-        assert place is not None
-        return f"{place.relative_to(self.folder).as_posix()}/"
+        places = dict.fromkeys(place for place in (self.train, self.held_apart, root) if place is not None)
+        shown = {place: f"{place.relative_to(self.folder).as_posix()}/" for place in places}
+        return ", ".join(f"{shown[place]} {counts}" if place == root else shown[place] for place in places)
 
 
-def find_layout(folder: Path, layout: str = "auto") -> Layout:
-    """The layout of a data folder. Raises SourceError if there is none, or two readings."""
-    if not folder.exists():
+class Folders:
+    """What the folders of a data folder hold, each listed once: a class may have a million images."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[list[Path], list[Path]]] = {}
+
+    def listed(self, root: Path) -> tuple[list[Path], list[Path]]:
+        """(folders, files) directly in ``root``, sorted by name, without what is hidden. Raises SourceError."""
+        if root not in self._seen:
+            folders: list[str] = []
+            files: list[str] = []
+            try:
+                with os.scandir(root) as entries:
+                    for entry in entries:
+                        if not is_hidden(entry.name):
+                            (folders if entry.is_dir() else files).append(entry.name)
+            except OSError as exc:
+                raise SourceError(f"{root}: cannot be listed: {exc.strerror}") from exc
+            self._seen[root] = [root / name for name in sorted(folders)], [root / name for name in sorted(files)]
+        return self._seen[root]
+
+    def classes(self, root: Path) -> list[Path]:
+        """The folders directly in ``root`` that can be classes: no hidden ones, no litter, no caches, none of ours."""
+        return [path for path in self.listed(root)[0] if not self._is_ours(path)]
+
+    def has_images(self, folder: Path, *, deep: bool = False) -> bool:
+        """Whether a folder has a file that should be an image directly in it, or with ``deep`` anywhere below."""
+        folders, files = self.listed(folder)
+        if not all(is_sidecar(file.name) for file in files):
+            return True
+        return deep and any(self.has_images(path, deep=True) for path in folders if not path.is_symlink())
+
+    def _is_ours(self, folder: Path) -> bool:
+        """Whether a folder is a cache, a run, holds runs, or was written by ``escort decode``."""
+        if _head(folder / CACHE_TAG).startswith(CACHE_SIGNATURE) or b'"exemplar"' in _head(folder / MANIFEST):
+            return True
+        return self._holds_runs(folder, depth=2)
+
+    def _holds_runs(self, folder: Path, depth: int) -> bool:
+        folders, files = self.listed(folder)
+        here = {file.name for file in files}
+        if any(here.issuperset(names) for names in _RUN_FILES):
+            return True
+        return depth > 0 and any(self._holds_runs(path, depth - 1) for path in folders)
+
+
+def find_layout(folder: Path, layout: str = "auto", folders: Folders | None = None) -> Layout:
+    """The layout of a data folder; ``folders`` keeps its listings. Raises SourceError if there is none, or two."""
+    if not there_is(folder):
         raise SourceError(f"{folder}: there is no such folder")
     if not folder.is_dir():
         raise SourceError(f"{folder}: is not a folder")
+    whole = Layout(folder, split=False, train=folder)
     if layout == "classes":
-        return Layout(folder, split=False, train=folder)
-    return _in_folder(folder, folder) or _in_wrapper(folder) or Layout(folder, split=False, train=folder)
+        return whole
+    folders = folders or Folders()
+    return _in_folder(folder, folder, folders) or _in_wrapper(folder, folders) or whole
 
 
-def _in_folder(folder: Path, place: Path) -> Layout | None:
+def _in_folder(folder: Path, place: Path, folders: Folders) -> Layout | None:
     """The splits in ``place``, or None if it has none. A folder with images directly in it is a class, not a split."""
-    folders = class_folders(place)
     found: dict[str, list[Path]] = {name: [] for name in SPLITS}
+    flat: list[Path] = []
     others: list[Path] = []
-    for each in folders:
+    for each in folders.classes(place):
         name = next((name for name, names in SPLITS.items() if each.name.lower() in names), None)
         if name is None:
             others.append(each)
-        elif class_folders(each):
+        elif folders.classes(each):
             found[name].append(each)
-        elif has_files(each):
-            others.append(each)
+        elif folders.has_images(each):
+            flat.append(each)
     splits = {name: places for name, places in found.items() if places}
     if not splits:
         return None
@@ -119,33 +175,40 @@ def _in_folder(folder: Path, place: Path) -> Layout | None:
             raise SourceError(
                 f"{place}: {places[0].name}/ and {places[1].name}/ can both be the {name} split: rename or move one"
             )
-    flat = [each for each in others if any(each.name.lower() in names for names in SPLITS.values())]
-    others = [each for each in others if each not in flat and has_files(each, deep=True)]
+    others = [each for each in others if folders.has_images(each, deep=True)]
     if others and len(splits) == 1:
         first = next(iter(splits.values()))[0]
         names = sorted(each.name for each in (*others, *flat, first))
         raise SourceError(
             f"{place}: can be read in two ways: {first.name}/ is a split (give {first} for its "
-            f"{len(class_folders(first))} classes), or {_listed(names)} are {len(names)} classes (set `layout` to "
-            "classes)"
+            f"{counted(len(folders.classes(first)), 'class')}), or {listed(names)} are {len(names)} classes (set "
+            "`layout` to classes)"
         )
     notes = [f"{each}: has no class folders and is not used" for each in flat]
     if others:
-        notes.append(f"{place}: {_listed([f'{each.name}/' for each in others])} is not a split and is not used")
+        notes.append(f"{place}: not used, as no splits: {listed([f'{each.name}/' for each in others])}")
     paths = {name: places[0] for name, places in splits.items()}
     return Layout(folder, True, paths.get("train"), paths.get("val"), paths.get("test"), tuple(notes))
 
 
-def _in_wrapper(folder: Path) -> Layout | None:
+def _in_wrapper(folder: Path, folders: Folders) -> Layout | None:
     """The layout inside the only folder of ``folder``, if that holds splits; folders may wrap one another."""
-    folders = class_folders(folder)
-    if len(folders) != 1 or has_files(folders[0]):
+    found = folders.classes(folder)
+    if len(found) != 1:
         return None
-    (only,) = folders
-    inside = _in_folder(folder, only) or _in_wrapper(only)
+    (only,) = found
+    inside = _in_folder(folder, only, folders) or _in_wrapper(only, folders)
     if inside is not None:
+        if folders.has_images(only):
+            splits = listed([f"{each.name}/" for each in (inside.train, inside.val, inside.test) if each is not None])
+            raise SourceError(
+                f"{folder}: can be read in two ways: {only.name}/ holds {splits} (move the images beside them away), "
+                "or it is one class (set `layout` to classes)"
+            )
         return replace(inside, folder=folder)
-    deeper = [each for each in class_folders(only) if has_files(each, deep=True)]
+    if folders.has_images(only):
+        return None
+    deeper = [each for each in folders.classes(only) if folders.has_images(each, deep=True)]
     if len(deeper) > 1:
         raise SourceError(
             f"{folder}: can be read in two ways: {only.name}/ holds {len(deeper)} classes (give {only}), or it is one "
@@ -154,52 +217,21 @@ def _in_wrapper(folder: Path) -> Layout | None:
     return None
 
 
-def class_folders(root: Path) -> list[Path]:
-    """The folders directly in ``root`` that can be classes, sorted by name: no hidden ones, no litter, none of ours."""
-    return [path for path in _entries(root, folders=True) if not _is_ours(path)]
-
-
-def has_files(folder: Path, *, deep: bool = False) -> bool:
-    """Whether a folder has a visible file directly in it, or with ``deep`` anywhere below."""
-    if _entries(folder, folders=False):
-        return True
-    return deep and any(has_files(path, deep=True) for path in _entries(folder, folders=True) if not path.is_symlink())
-
-
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is passed over."""
     return name.startswith(".") or name.lower() in LITTER
 
 
-def _entries(root: Path, *, folders: bool) -> list[Path]:
+def is_sidecar(name: str) -> bool:
+    """Whether a file of this name lies beside images and is not one (``SIDECARS``)."""
+    lower = name.lower()
+    return (os.path.splitext(lower)[1] or lower) in SIDECARS or name == CACHE_TAG  # noqa: PTH122
+
+
+def _head(file: Path) -> bytes:
+    """The first 4096 bytes of a file, or nothing if it cannot be read."""
     try:
-        with os.scandir(root) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() == folders and not is_hidden(e.name))
-    except OSError as exc:
-        raise SourceError(f"{root}: cannot be listed: {exc.strerror}") from exc
-    return [root / name for name in names]
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder is a run, holds runs, or was written by ``escort decode``."""
-    return _is_decoded(folder) or _holds_runs(folder, depth=2)
-
-
-def _is_decoded(folder: Path) -> bool:
-    try:
-        with (folder / MANIFEST).open("rb") as file:
-            return b'"exemplar"' in file.read(4096)
+        with file.open("rb") as opened:
+            return opened.read(4096)
     except OSError:
-        return False
-
-
-def _holds_runs(folder: Path, depth: int) -> bool:
-    if any(all((folder / name).is_file() for name in names) for names in _RUN_FILES):
-        return True
-    return depth > 0 and any(_holds_runs(path, depth - 1) for path in _entries(folder, folders=True))
-
-
-def _listed(names: Sequence[str]) -> str:
-    """``a, b and 3 more``."""
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+        return b""

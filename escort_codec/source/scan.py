@@ -6,19 +6,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from escort_codec.errors import SourceError
+from escort_codec.names import MANIFEST
 from escort_codec.source.captions import METADATA, Captions
-from escort_codec.source.layout import MANIFEST, Layout, class_folders, find_layout, has_files, is_hidden
-
-SIDECARS: Final = frozenset(
-    (
-        *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".pdf", ".log", ".ini"),
-        *(".db", ".info", ".npy", ".npz", ".mat", ".pkl", ".md5", ".sha256", ".xmp", ".aae", ".lnk", ".url", ".escx"),
-    )
-)
-"""Endings (lower case) of files that lie beside images and are not images."""
+from escort_codec.source.layout import Folders, Layout, find_layout, is_sidecar
+from escort_codec.words import counted, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +31,20 @@ class SourceImage:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a data folder holds: its layout, the images of one split sorted by key, and notes for the user."""
+    """What a data folder holds: its layout, the images of one split sorted by key, and notes for the user.
+
+    ``root`` is the folder of the split's classes.
+    """
 
     layout: Layout
+    root: Path
     images: tuple[SourceImage, ...]
     notes: tuple[str, ...]
 
     def describe(self) -> str:
         """One line: the layout that was recognised, with the numbers of classes and images."""
-        return f"layout: {self.layout.describe(len({image.label for image in self.images}), len(self.images))}"
+        classes = len({image.label for image in self.images})
+        return f"layout: {self.layout.describe(self.root, classes, len(self.images))}"
 
 
 def scan(folder: str | os.PathLike[str], split: str = "train", layout: str = "auto") -> list[SourceImage]:
@@ -62,15 +60,16 @@ def scan_folder(folder: str | os.PathLike[str], split: str = "train", layout: st
     and if the layout can be read in two ways.
     """
     place = Path(folder)
+    folders = Folders()
     try:
-        return _scan(place, split, find_layout(place, layout))
+        return _scan(place, split, find_layout(place, layout, folders), folders)
     except OSError as exc:
         raise SourceError(f"{exc.filename or folder}: cannot be read: {exc.strerror}") from exc
 
 
-def _scan(folder: Path, split: str, layout: Layout) -> Scan:
+def _scan(folder: Path, split: str, layout: Layout, folders: Folders) -> Scan:
     root = layout.root(split)
-    labels = class_folders(root)
+    labels = folders.classes(root)
     if not labels:
         raise SourceError(f"{root}: has no class folders (expected {root}/<class>/<image>)")
     captions = Captions(root)
@@ -81,48 +80,35 @@ def _scan(folder: Path, split: str, layout: Layout) -> Scan:
     sidecars = 0
     for label in labels:
         before = len(images)
-        for files in _file_groups(label):
-            beside = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
+        for files in _file_groups(label, folders):
+            texts = captions.beside(file for file in files if file.suffix.lower() == ".txt")
             for path in files:
-                if path.suffix.lower() in SIDECARS:
+                if is_sidecar(path.name):
                     sidecars += path.suffix.lower() != ".txt" and path.name not in (*METADATA, MANIFEST)
                     continue
-                caption = captions.of(path, beside)
-                images.append(SourceImage(path, label.name, path.relative_to(label).as_posix(), caption))
+                name = path.relative_to(label).as_posix()
+                images.append(SourceImage(path, label.name, name, captions.of(path, texts)))
         if len(images) == before:
             empty.append(label.name)
     if not images:
         raise SourceError(f"{root}: its class folders hold no images")
     notes = [*layout.notes, *captions.notes(len(images))]
     if empty:
-        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-        notes.append(f"{len(empty)} class folders hold no images and are no classes: {empty[0]}{more}")
+        notes.append(f"{counted(len(empty), 'class folder')} without images, left out: {listed(empty, 1)}")
     if sidecars:
-        notes.append(f"{sidecars} other files beside the images are not used")
-    if has_files(root) and (loose := _loose(root)):
-        notes.append(f"{root}: {loose} files outside the class folders are not used")
-    return Scan(layout, tuple(sorted(images, key=lambda image: image.key)), tuple(notes))
+        notes.append(f"not used: {counted(sidecars, 'other file')} beside the images")
+    if loose := sum(not is_sidecar(file.name) for file in folders.listed(root)[1]):
+        notes.append(f"{root}: not used: {counted(loose, 'file')} outside the class folders")
+    return Scan(layout, root, tuple(sorted(images, key=lambda image: image.key)), tuple(notes))
 
 
-def _loose(root: Path) -> int:
-    with os.scandir(root) as entries:
-        return sum(
-            not (entry.is_dir() or is_hidden(entry.name) or Path(entry.name).suffix.lower() in SIDECARS)
-            for entry in entries
-        )
-
-
-def _file_groups(folder: Path) -> Iterator[list[Path]]:
+def _file_groups(folder: Path, folders: Folders) -> Iterator[list[Path]]:
     """The visible files of ``folder`` and of each folder below it, sorted.
 
     Links to folders are not followed: they may be rings.
     """
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    except OSError as exc:
-        raise SourceError(f"{folder}: cannot be listed: {exc.strerror}") from exc
-    yield [folder / entry.name for entry in entries if not entry.is_dir()]
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _file_groups(folder / entry.name)
+    inside, files = folders.listed(folder)
+    yield files
+    for each in inside:
+        if not each.is_symlink():
+            yield from _file_groups(each, folders)

@@ -49,6 +49,26 @@ def test_captions_beside_the_image(tmp_path: Path) -> None:
     }
 
 
+def test_text_files_of_no_image_are_reported_and_unicode_forms_do_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "cat"
+    save(folder / f"{unicodedata.normalize('NFD', 'olé')}.png")
+    (folder / "olé.txt").write_text("a bull", "utf-8")
+    (folder / "nobody.txt").write_text("x", "utf-8")
+    found = scan_folder(tmp_path)
+    assert found.images[0].caption == "a bull"
+    assert found.notes == (
+        "captions: 1 of 1 images have one",
+        f"captions: no image for 1 text file: {folder / 'nobody.txt'}",
+    )
+
+
+def test_a_mark_of_lost_characters_is_text_and_a_letter_is_no_number(tmp_path: Path) -> None:
+    for name, text in (("1", "a \ufffd cat"), ("2", "E"), ("3", "1e5 2E-3")):
+        save(tmp_path / "a" / f"{name}.png")
+        (tmp_path / "a" / f"{name}.txt").write_text(text, "utf-8")
+    assert captions(tmp_path) == {"a/1.png": "a \ufffd cat", "a/2.png": "E", "a/3.png": None}
+
+
 def test_captions_from_metadata_at_every_level(tmp_path: Path) -> None:
     for name in ("train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png"):
         save(tmp_path / name)
@@ -138,8 +158,8 @@ def test_what_is_not_used_is_reported(tmp_path: Path) -> None:
     caption, notes = one(tmp_path, jsonl="\n".join(map(json.dumps, lines)).encode())
     assert caption is None
     assert notes == (
-        f"captions: 2 entries match no image: cats/1.png in {tmp_path / 'train' / 'metadata.jsonl'} and 1 more",
-        "captions: 1 entries of metadata files have no text (text, caption, prompt)",
+        f"captions: no image for 2 entries: cats/1.png in {tmp_path / 'train' / 'metadata.jsonl'} and 1 more",
+        "captions: no text (text, caption, prompt) in 1 entry of the metadata files",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,8 @@ def tree(folder: Path, *names: str) -> Path:
         if name.endswith("/"):
             (folder / name).mkdir(parents=True)
         else:
-            save(folder / name)
+            place = folder / name
+            save(place, format=None if place.suffix in (".png", ".jpg") else "PNG")
     return folder
 
 
@@ -103,6 +105,11 @@ def tree(folder: Path, *names: str) -> Path:
             "archive/test",
         ),
         (["a/b/Training/cat/1.png"], "a/b/Training/ (1 class, 1 image)", None),
+        (
+            ["archive/README.txt", "archive/LICENSE", "archive/notes.md", "archive/train/cat/1.png"],
+            "archive/train/ (1 class, 1 image)",
+            None,
+        ),
         (["__MACOSX/x/1.png", "archive/train/cat/1.png"], "archive/train/ (1 class, 1 image)", None),
         (["train/cat/1.png", "annotations/", "train/cat/sub/"], "train/ (1 class, 1 image)", None),
     ],
@@ -120,11 +127,15 @@ def test_layouts_that_people_have(tmp_path: Path, names: list[str], line: str, t
         (["train/cat/1.png", "Training/cat/1.png"], "Training/ and train/ can both be the train split"),
         (
             ["train/cat/1.png", "plane/1.png"],
-            r"two ways: train/ is a split \(give .*train for its 1 classes\), or plane, train are 2 classes",
+            r"two ways: train/ is a split \(give .*train for its 1 class\), or plane and train are 2 classes",
         ),
         (
             ["test/cat/1.png", "plane/1.png", "car/1.png"],
-            "two ways: test/ is a split .* or car, plane, test are 3 classes",
+            "two ways: test/ is a split .* or car, plane and test are 3 classes",
+        ),
+        (
+            ["wrap/train/cat/1.png", "wrap/test/cat/1.png", "wrap/1.png"],
+            "two ways: wrap/ holds train/ and test/ .*, or it is one class",
         ),
         (["wrap/cat/1.png", "wrap/dog/1.png"], r"two ways: wrap/ holds 2 classes \(give .*wrap\), or it is one class"),
         (
@@ -153,7 +164,7 @@ def test_a_test_folder_without_classes_is_reported(tmp_path: Path) -> None:
 
 def test_a_further_folder_beside_two_splits_is_reported(tmp_path: Path) -> None:
     found = scan_folder(tree(tmp_path, "train/cat/1.png", "test/cat/1.png", "unlabelled/1.png"))
-    assert found.notes == (f"{tmp_path}: unlabelled/ is not a split and is not used",)
+    assert found.notes == (f"{tmp_path}: not used, as no splits: unlabelled/",)
 
 
 def test_litter_of_systems_and_our_own_output_are_not_classes(tmp_path: Path) -> None:
@@ -168,7 +179,35 @@ def test_litter_of_systems_and_our_own_output_are_not_classes(tmp_path: Path) ->
         (tmp_path / "cat" / name).write_bytes(b"")
     found = scan_folder(tmp_path)
     assert [image.key for image in found.images] == ["cat/1.png", "dog/1.png"]
-    assert found.notes == ("2 other files beside the images are not used",)
+    assert found.notes == ("not used: 2 other files beside the images",)
+
+
+def test_a_cache_is_not_a_class(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/1.png", "dog/1.png", "copies/ab/1.jpg", "tagged/1.png")
+    (tmp_path / "copies" / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n# of any program\n")
+    (tmp_path / "tagged" / "CACHEDIR.TAG").write_text("something else")
+    found = scan_folder(tmp_path)
+    assert [image.key for image in found.images] == ["cat/1.png", "dog/1.png", "tagged/1.png"]
+
+
+def test_the_counts_are_those_of_the_split_that_is_read(tmp_path: Path) -> None:
+    tree(tmp_path, "train/cat/1.png", "val/cat/1.png", "val/cat/2.png", "test/cat/1.png")
+    assert scan_folder(tmp_path, "test").describe() == "layout: train/, test/ (1 class, 1 image)"
+    assert scan_folder(tmp_path, "val").describe() == "layout: train/, test/, val/ (1 class, 2 images)"
+
+
+def test_each_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, "train/cat/1.png", "train/cat/deep/2.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png")
+    seen: list[Path] = []
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        seen.append(Path(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(keys(tmp_path)) == 3
+    assert len(seen) == len(set(seen))
 
 
 def test_the_manifest_of_another_program_does_not_hide_a_class(tmp_path: Path) -> None:
@@ -180,8 +219,8 @@ def test_the_manifest_of_another_program_does_not_hide_a_class(tmp_path: Path) -
 def test_empty_class_folders_and_loose_images_are_reported(tmp_path: Path) -> None:
     found = scan_folder(tree(tmp_path, "train/cat/1.png", "train/dog/", "train/emu/", "train/2.png"))
     assert found.notes == (
-        "2 class folders hold no images and are no classes: dog and 1 more",
-        f"{tmp_path / 'train'}: 1 files outside the class folders are not used",
+        "2 class folders without images, left out: dog and 1 more",
+        f"{tmp_path / 'train'}: not used: 1 file outside the class folders",
     )
 
 

@@ -139,6 +139,18 @@ def test_samples_without_a_fixed_range_are_refused(tmp_path: Path, array: NDArra
         load_rgb(path)
 
 
+def test_a_tiff_file_of_samples_that_pillow_does_not_know_is_called_that(tmp_path: Path) -> None:
+    entries = {256: 4, 257: 5, 258: 32, 259: 1, 262: 2, 273: 200, 277: 3, 278: 5, 279: 240, 339: 3}  # RGB, 32-bit float
+    tags = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head.ljust(200, b"\0") + bytes(240))
+    for read in (load_rgb, image_size):
+        with pytest.raises(
+            ImageError, match=r"a\.tif: is a TIFF file that is damaged or has samples that are not read"
+        ):
+            read(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("kind", ["tiff", "avif", "jp2", "ppm", "pgm", "mpo"])
 def test_further_formats(tmp_path: Path, kind: str) -> None:
     image = Image.new("RGB", (17, 13), (90, 90, 90))
@@ -205,7 +217,7 @@ def test_cmyk_and_the_first_frame_of_several(tmp_path: Path) -> None:
         assert abs(load_rgb(path).astype(int) - 10).max() <= 4
 
 
-@pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "jpg"])
 @pytest.mark.parametrize(
     ("orientation", "shown"),
     [
@@ -257,7 +269,7 @@ def _jpeg() -> bytes:
         (_png_head(12000, 8000), "pixels are above the cap"),  # from here on Pillow warns, then refuses
         (_png_head(60000, 60000), "pixels are above the cap"),
         (_png_head(70000, 1), "70000 x 1 pixels are above the cap"),
-        (b"II*\0" + bytes(100), "is not an image|is damaged"),
+        (b"II*\0" + bytes(100), "is a TIFF file that is damaged or has samples"),
     ],
 )
 def test_what_is_no_image_is_one_line_that_begins_with_the_path(tmp_path: Path, data: bytes, says: str) -> None:
@@ -318,7 +330,7 @@ def test_files_that_would_hang_fail_or_fill_the_memory(tmp_path: Path, make: Cal
     make(path)
     for read in (read_file, load_rgb, image_size):
         if says.startswith("cannot be read") and not Path("/proc/self/mem").exists():
-            pytest.skip("no /proc")
+            pytest.skip("this system has no /proc/self/mem, which cannot be read")
         with pytest.raises(ImageError, match=says):
             read(path)
 

@@ -23,7 +23,7 @@ from escort_cil.trainer import train
 from escort_codec.container import Reader
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ImageError
-from escort_codec.export.plan import ExportOptions
+from escort_codec.export.options import ExportOptions
 from escort_codec.export.tree import export_file
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import make_regenerator

@@ -153,7 +153,7 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
     images: list[SourceImage], small_data: Path, tmp_path: Path
 ) -> None:
     from escort_codec.container import Reader
-    from escort_codec.export.plan import ExportOptions
+    from escort_codec.export.options import ExportOptions
     from escort_codec.export.tree import export_file
 
     encode_folder(str(small_data), tmp_path / "out.escx", OPTIONS)
