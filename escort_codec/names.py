@@ -9,6 +9,7 @@ Unicode form get ``~2``, ``~3`` in the order of the ``.escx`` file, so that appe
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from typing import Final
 from escort_codec.errors import OutputError
 
 MANIFEST: Final = "manifest.jsonl"
+MANIFESTS: Final = re.compile(r"manifest(\.\d+)?\.jsonl")
+"""The manifest, and the parts of several processes; no class folder has such a name."""
 LONGEST: Final = 200
 """Bytes of one part of a path, so that ``_seed4294967295.jpg`` still fits into the 255 that file systems allow."""
 
@@ -36,10 +39,12 @@ class SafeNames:
         self.changed = 0
         self.example = ""
         self._folders: dict[str, str] = {}
-        used = {fold(MANIFEST)}
+        used: set[str] = set()
         for label in labels:
-            folder = _distinct(self._safe(label), used)
-            self._folders[label] = folder
+            folder = self._safe(label)
+            if MANIFESTS.fullmatch(fold(folder)):
+                used.add(fold(folder))
+            self._folders[label] = _distinct(folder, used)
         self._used: dict[str, set[str]] = {}
 
     def folder(self, label: str) -> str:
@@ -106,6 +111,14 @@ def _distinct(path: str, used: set[str], suffix: str = "") -> str:
         candidate = f"{path}~{number}{suffix}"
     used.add(fold(candidate))
     return candidate
+
+
+def there_is(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file or folder at ``path``; False for a name that is too long for the system.
+
+    ``Path.exists`` raises for such a name.
+    """
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def make_folder(out: Path, folder: str) -> Path:

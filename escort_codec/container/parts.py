@@ -16,7 +16,7 @@ from escort_codec.container.reader import Reader
 from escort_codec.container.writer import Writer
 from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.names import SafeNames
+from escort_codec.names import SafeNames, there_is
 from escort_codec.recipe import Recipe
 
 AnyPath = str | PathLike[str]
@@ -32,7 +32,7 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
     if not files:
         raise UsageError("merge needs at least one file")
     parts = [_read_part(Path(path)) for path in files]  # one open at a time: there may be thousands
-    if any(Path(out).exists() and part.path.samefile(out) for part in parts):
+    if there_is(out) and any(part.path.samefile(out) for part in parts):
         raise UsageError(f"{out}: is one of the files to merge: choose another name")
     recipes: dict[Recipe, Path] = {}
     for part in parts:
@@ -117,7 +117,8 @@ def split(
 
     ``parts`` n gives ``<stem>-1-of-n.escx`` ..., runs of equal length (plus or minus one) that ``merge`` joins again.
     ``by_class`` gives ``<stem>-<class>.escx``, with class names as safe as those of the folders of ``escort decode``.
-    Raises UsageError for neither or both, and for more parts than exemplars.
+    All are written or none: after an error no new file is left. Raises UsageError for neither or both, and for more
+    parts than exemplars; FormatError for a damaged file.
     """
     if (parts is None) == (not by_class):
         raise UsageError("set either `parts` or `by_class`")
@@ -136,20 +137,27 @@ def split(
                 shares[folder / f"{stem}-{names.folder(label)}.escx"] = lambda label=label: (  # type: ignore[misc]
                     reader[i] for i in reader.of_label(label)
                 )
-        if not overwrite and (existing := next((path for path in shares if path.exists()), None)):
+        if not overwrite and (existing := next((path for path in shares if there_is(path)), None)):
             raise OutputError(f"{existing} exists already: choose another folder, or set `overwrite`")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise OutputError(f"{folder}: cannot be created: {exc.strerror}") from exc
-        for path, exemplars in shares.items():
-            _check_apart(reader, path)
-            _write(exemplars(), path, reader.source, overwrite=overwrite)
+        new: list[Path] = []
+        try:
+            for path, exemplars in shares.items():
+                _check_apart(reader, path)
+                new += [] if there_is(path) else [path]
+                _write(exemplars(), path, reader.source, overwrite=overwrite)
+        except BaseException:
+            for path in new:
+                path.unlink(missing_ok=True)
+            raise
     return list(shares)
 
 
 def _check_apart(reader: Reader, out: AnyPath) -> None:
-    if Path(out).exists() and reader.path.samefile(out):
+    if there_is(out) and reader.path.samefile(out):
         raise UsageError(f"{out}: is also the input: choose another name")
 
 
@@ -185,7 +193,7 @@ def recover(bad: str | PathLike[str], good: str | PathLike[str], *, overwrite: b
             raise FormatError(f"{bad}: no whole block is left")
         # BAD may be the GOOD.partial of a killed writer: then GOOD is written under another name first.
         aside = partial_path(target)
-        clash = aside.exists() and aside.samefile(bad)
+        clash = there_is(aside) and aside.samefile(bad)
         place = _free_name(target) if clash else target
         with Writer(place, source=reader.source, overwrite=overwrite) as writer:
             for exemplar in reader:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from escort_codec.atomic import write_file
-from escort_codec.errors import OutputError
-from escort_codec.names import MANIFEST, refuse_link
+from escort_codec.errors import OutputError, UsageError
+from escort_codec.names import MANIFEST, MANIFESTS, refuse_link
+from escort_codec.settings import check, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def repair(out: Path) -> None:
     The manifest is replaced as a whole, and only if it needs repair.
     """
     entries, untidy = _read(out)
-    here = {image: entry for image, entry in entries.items() if (out / image).is_file()}
+    here = {image: entry for image, entry in entries.items() if os.path.isfile(out / image)}  # noqa: PTH113 - Path raises for a long name
     if untidy or len(here) < len(entries):
         write_file(out / MANIFEST, b"".join(entry.line() for entry in here.values()))
     for part in _parts(out):
@@ -62,10 +63,10 @@ def repair(out: Path) -> None:
 
 
 class ManifestWriter:
-    """Appends lines; threads may share it. ``part`` names this process's part if several processes write."""
+    """Appends lines; threads may share it. ``part`` numbers this process's part if several processes write."""
 
-    def __init__(self, out: Path, part: str = "") -> None:
-        self.path = out / (f"manifest.{part}.jsonl" if part else MANIFEST)
+    def __init__(self, out: Path, part: int | None = None) -> None:
+        self.path = out / (MANIFEST if part is None else f"manifest.{part}.jsonl")
         refuse_link(self.path)
         self._lock = threading.Lock()
         self._torn = False
@@ -91,7 +92,8 @@ class ManifestWriter:
 
 
 def _parts(out: Path) -> list[Path]:
-    return sorted(out.glob("manifest.*.jsonl"))
+    found = [path for path in out.glob("manifest.*.jsonl") if MANIFESTS.fullmatch(path.name)]
+    return sorted(path for path in found if path.is_symlink() or path.is_file())
 
 
 def _read(out: Path) -> tuple[dict[str, ManifestEntry], bool]:
@@ -117,16 +119,13 @@ def _read(out: Path) -> tuple[dict[str, ManifestEntry], bool]:
 
 
 def _parse(line: bytes) -> ManifestEntry | None:
-    """An entry, or None if the line is not valid."""
+    """An entry, or None if the line is not valid: a manifest may come from elsewhere."""
     try:
         values = json.loads(line)
-        known = {field.name for field in fields(ManifestEntry)}
-        entry = ManifestEntry(**{k: v for k, v in values.items() if k in known})
-    except (ValueError, TypeError, AttributeError):
-        return None
-    if not isinstance(entry.image, str) or not isinstance(entry.exemplar, str) or "\0" in entry.image:
+        entry = ManifestEntry(**{name: values[name] for name in settings_of(ManifestEntry) if name in values})
+        check(entry)
+        entry.line()  # a lone surrogate cannot be written
+    except (ValueError, TypeError, KeyError, RecursionError, UsageError):
         return None
     path = Path(entry.image)
-    if path.is_absolute() or ".." in path.parts:  # a manifest may come from elsewhere
-        return None
-    return entry
+    return None if path.is_absolute() or ".." in path.parts or "\0" in entry.image else entry

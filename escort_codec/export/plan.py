@@ -1,4 +1,4 @@
-"""Which files to write: the options, and the plan, a list of the missing files, made before a model is loaded."""
+"""Which files to write: the plan, a list of the missing files, made before a model is loaded."""
 
 from __future__ import annotations
 
@@ -13,44 +13,15 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, read_manifest
-from escort_codec.names import SafeNames, refuse_link
+from escort_codec.export.options import ExportOptions
+from escort_codec.names import SafeNames, refuse_link, there_is
 from escort_codec.regenerate.base import Regenerator
-from escort_codec.settings import check, setting, unknown
+from escort_codec.settings import unknown
+from escort_codec.words import counted
 
 Kind = Literal["image", "edges", "real"]
 
-QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
-"""Each format's default quality; PNG is lossless and has none."""
-
 SUFFIXES: Final = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """Which files to write, and how. Raises UsageError for a value that is not valid.
-
-    ``seeds`` None: those that each exemplar records. ``images`` False: edge maps alone. ``labels``: only these classes.
-    ``names``: only exemplars whose name or ``label/name`` equals or matches one of these (``*`` and ``?`` as in a
-    shell).
-    """
-
-    seeds: tuple[int, ...] | None = None
-    images: bool = True
-    edges: bool = setting(False, "Write the edge maps too, as 1-bit PNG.")
-    labels: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    limit: int | None = setting(None, "At most N exemplars, the first ones.", least=1)
-    overwrite: bool = setting(False, "Make existing files again.")
-    format: str = setting("jpg", "jpg, png or webp.", choices=tuple(QUALITIES))
-    quality: int | None = setting(None, "1 to 100; 95 for jpg and 90 for webp if left out.", least=1, most=100)
-    workers: int = setting(2, "Threads that save while the regenerator works.", least=1)
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.quality is not None and self.format == "png":
-            raise UsageError("png is lossless and has no quality", setting="quality", value=self.quality)
-        if not self.images and not self.edges:
-            raise UsageError("there is nothing to write: without images, set `edges`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +92,14 @@ def make_plan(reader: Reader, out: Path, options: ExportOptions, regenerator: Re
     if unseeded and unseeded == plan.exemplars and not plan.tasks and not plan.skipped:
         raise UsageError(f"{reader.path} records no seeds: give `seeds`, such as 0-4")
     if unseeded:
-        plan.notes.append(f"{unseeded} exemplars record no seeds and get no images: give `seeds`, such as 0-4")
+        plan.notes.append(
+            f"{counted(unseeded, 'exemplar')} without recorded seeds, so without images: give `seeds`, such as 0-4"
+        )
     if names.changed:
-        plan.notes.append(f"{names.changed} names are not valid on every system and are changed: {names.example}")
+        plan.notes.append(f"{counted(names.changed, 'name')} changed, to be valid on every system: {names.example}")
     if tree.other_recipe:
         plan.notes.append(
-            f"{tree.other_recipe} existing images were made with another recipe and are kept; "
+            f"made with another recipe and kept: {counted(tree.other_recipe, 'existing image')}; "
             "`overwrite` makes them again"
         )
     return plan
@@ -180,10 +153,10 @@ class _ExistingFiles:
     """The files in the output folder."""
 
     def __init__(self, out: Path, options: ExportOptions, regenerator: Regenerator | None) -> None:
-        if out.exists() and not out.is_dir():
+        if there_is(out) and not out.is_dir():
             raise OutputError(f"{out} is a file: choose another folder (`out`)")
         self._out, self._options, self._regenerator = out, options, regenerator
-        self._entries: dict[str, ManifestEntry] = read_manifest(out) if out.is_dir() else {}
+        self._entries: dict[str, ManifestEntry] = read_manifest(out) if there_is(out) else {}
         self._folders: dict[str, dict[str, bool]] = {}
         self._recipe: tuple[Exemplar, dict[str, object]] | None = None
         self.other_recipe = 0
@@ -208,10 +181,10 @@ class _ExistingFiles:
     def _list(self, folder: str) -> dict[str, bool]:
         """The names in a folder of the tree, and whether each is a file that is not empty."""
         path = self._out
-        for part in folder.split("/"):
-            path = path / part
-            refuse_link(path)
         try:
+            for part in folder.split("/"):
+                path = path / part
+                refuse_link(path)
             with os.scandir(path) as entries:
                 return {entry.name: self._whole(entry) for entry in entries}
         except FileNotFoundError:

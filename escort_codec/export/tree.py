@@ -27,7 +27,8 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.plan import QUALITIES, ExportOptions, ExportPlan, Task, make_plan
+from escort_codec.export.options import QUALITIES, ExportOptions
+from escort_codec.export.plan import ExportPlan, Task, make_plan
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
@@ -86,7 +87,10 @@ def export_file(
     prepare_tree(out)
     progress = progress or Progress()
     progress.begin("decode", len(plan.tasks), unit="files")
-    return plan, write_tree(reader, out, plan.tasks, regenerator, options, progress=progress)
+    try:
+        return plan, write_tree(reader, out, plan.tasks, regenerator, options, progress=progress)
+    finally:
+        progress.end()
 
 
 def write_tree(
@@ -98,11 +102,11 @@ def write_tree(
     *,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    part: str = "",
+    part: int | None = None,
 ) -> Outcome:
     """Makes the files of ``tasks`` (``make_plan``'s, or a share) in the tree ``out``, which ``prepare_tree`` made.
 
-    ``part`` names this process's part of the manifest if several processes write. A task that fails is logged as a
+    ``part`` numbers this process's part of the manifest if several processes write. A task that fails is logged as a
     warning and the others continue; an error that stops the regenerator (a missing model) is raised. Once ``stop`` is
     set no further task begins.
     """
@@ -121,7 +125,13 @@ class _Writer:
     """Saves in threads behind a bounded queue, and counts."""
 
     def __init__(
-        self, reader: Reader, out: Path, options: ExportOptions, progress: Progress, stop: threading.Event, part: str
+        self,
+        reader: Reader,
+        out: Path,
+        options: ExportOptions,
+        progress: Progress,
+        stop: threading.Event,
+        part: int | None,
     ) -> None:
         self.outcome = Outcome()
         self._reader, self._out, self._options = reader, out, options

@@ -71,6 +71,12 @@ def test_names_that_only_differ_where_file_systems_do_not_look() -> None:
     assert names.changed == 2
 
 
+def test_no_class_takes_the_place_of_a_manifest() -> None:
+    names = SafeNames(["Manifest.0.jsonl", "manifest.a.jsonl"])
+    assert names.folder("Manifest.0.jsonl") == "Manifest.0.jsonl~2"
+    assert names.folder("manifest.a.jsonl") == "manifest.a.jsonl"
+
+
 def test_a_real_file_never_takes_a_prompts_name() -> None:
     names = SafeNames(["c"])
     assert names.stem("c", "a.jpg", 0) == "c/a"

@@ -10,7 +10,7 @@ import pytest
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer, pack
 from escort_codec.coding import codings
 from escort_codec.coding.base import Coding
-from escort_codec.container.parts import extract, merge, split
+from escort_codec.container.parts import extract, merge, recover, split
 from escort_codec.errors import DamagedError, LimitError, OutputError, UsageError
 from tests.helpers import assert_whole, draw_edges, make_exemplars, read_all
 
@@ -205,6 +205,32 @@ def test_extracting_keeps_order_recipe_and_source(tmp_path: Path, whole: Path) -
     with Reader(out) as reader:
         assert (reader.source, reader.recipes) == ("DATA", (Recipe(),))
     assert_whole(out)
+
+
+def test_splitting_a_damaged_file_leaves_no_new_file(tmp_path: Path) -> None:
+    damaged = put(tmp_path / "damaged.escx", make_exemplars(700))
+    with Reader(damaged) as reader:
+        at = reader.state.index.offsets[-1]
+    data = bytearray(damaged.read_bytes())
+    data[at + 20] ^= 1
+    damaged.write_bytes(data)
+    old = put(tmp_path / "parts-of-before.escx", [one("1")])
+    with pytest.raises(DamagedError):
+        split(damaged, tmp_path, parts=3)
+    assert sorted(tmp_path.iterdir()) == [damaged, old]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".escx", "x" * 247 + ".escx"])
+def test_a_name_that_is_too_long_is_one_error(tmp_path: Path, whole: Path, name: str) -> None:
+    """Of the second alone, the .partial beside it is too long."""
+    out = tmp_path / name
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        merge([whole], out)
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        extract(whole, out, labels=[STORED[0].label])
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        recover(whole, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.escx"]
 
 
 def test_a_damaged_part_is_named_and_nothing_is_written(tmp_path: Path, whole: Path) -> None:

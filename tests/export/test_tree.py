@@ -22,7 +22,8 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest, repair
-from escort_codec.export.plan import ExportOptions, ExportPlan, Task, make_plan
+from escort_codec.export.options import ExportOptions
+from escort_codec.export.plan import ExportPlan, Task, make_plan
 from escort_codec.export.tree import Outcome, encode_image, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
 from escort_codec.names import fold
@@ -225,7 +226,7 @@ def test_another_recipe_is_reported(tmp_path: Path) -> None:
     stepped.steps = 50
     plan = make_plan(reader, tmp_path / "out", ExportOptions(), stepped)
     assert plan.tasks == []
-    assert plan.notes[0].startswith("2 existing images were made with another recipe")
+    assert plan.notes[0].startswith("made with another recipe and kept: 2 existing images;")
 
 
 # The manifest
@@ -284,7 +285,7 @@ def test_exemplars_without_seeds(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=()), _prompt(name="b.jpg", seeds=(1,))])
     plan = make_plan(reader, tmp_path / "out", ExportOptions())
     assert [task.path for task in plan.tasks] == ["cat/b_seed01.jpg"]
-    assert plan.notes[0].startswith("1 exemplars record no seeds")
+    assert plan.notes[0] == "1 exemplar without recorded seeds, so without images: give `seeds`, such as 0-4"
     lone = _escx(tmp_path / "n.escx", [_prompt(seeds=())])
     with pytest.raises(UsageError, match="give `seeds`, such as 0-4"):
         make_plan(lone, tmp_path / "out", ExportOptions())
@@ -304,7 +305,7 @@ def test_two_shares_make_the_tree_that_one_makes(tmp_path: Path) -> None:
     plan = make_plan(reader, tmp_path / "two", ExportOptions(), Harmonic())
     prepare_tree(tmp_path / "two")
     for rank in range(2):
-        write_tree(reader, tmp_path / "two", plan.share(rank, 2), Harmonic(), ExportOptions(), part=f"rank{rank:02d}")
+        write_tree(reader, tmp_path / "two", plan.share(rank, 2), Harmonic(), ExportOptions(), part=rank)
     prepare_tree(tmp_path / "two")
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
     for file in _files(tmp_path / "one"):

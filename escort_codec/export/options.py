@@ -1,0 +1,44 @@
+"""The options of an export: which files, and how they are saved. The command line reads its flags from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from escort_codec.errors import UsageError
+from escort_codec.settings import check, setting
+
+QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
+"""Each format's default quality; PNG is lossless and has none."""
+
+_GROUP: Final = "Files"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Which files to write, and how. Raises UsageError for a value that is not valid.
+
+    ``seeds`` None: those that each exemplar records. ``images`` False: edge maps alone. ``labels``: only these classes.
+    ``names``: only exemplars whose name or ``label/name`` equals or matches one of these (``*`` and ``?`` as in a
+    shell).
+    """
+
+    seeds: tuple[int, ...] | None = None
+    images: bool = True
+    edges: bool = setting(False, "Write the edge maps too, as 1-bit PNG.", group=_GROUP, shown=True)
+    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    limit: int | None = setting(None, "At most N exemplars, the first ones.", group=_GROUP, shown=True, least=1)
+    overwrite: bool = setting(False, "Make existing files again.", group=_GROUP, shown=True)
+    format: str = setting("jpg", "jpg, png or webp.", group=_GROUP, shown=True, choices=tuple(QUALITIES))
+    quality: int | None = setting(
+        None, "1 to 100; 95 for jpg and 90 for webp if left out.", group=_GROUP, shown=True, least=1, most=100
+    )
+    workers: int = setting(2, "Threads that save while the regenerator works.", least=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.quality is not None and self.format == "png":
+            raise UsageError("png is lossless and has no quality", setting="quality", value=self.quality)
+        if not self.images and not self.edges:
+            raise UsageError("there is nothing to write: without images, set `edges`")
