@@ -147,13 +147,12 @@ def check(instance: Any, error: type[UsageError] = UsageError) -> None:
 def convert(declared: Setting, value: Any, error: type[UsageError] = UsageError, *, texts: bool = True) -> Any:
     """``value`` as the setting's type: checked and, with ``texts``, read from a text. Raises ``error``, naming it."""
     try:
-        found = _read(declared, value) if texts else _checked(declared.type, value)
-    except (TypeError, ValueError, UsageError) as exc:
+        found = _read(declared, value) if texts else _checked(declared.type, value, strict=True)
+    except (TypeError, ValueError, OverflowError, RecursionError, UsageError) as exc:
         raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value)) from exc
-    numbers = [found] if isinstance(found, (int, float)) and not isinstance(found, bool) else []
-    for number in numbers:
+    if isinstance(found, (int, float)) and not isinstance(found, bool):
         low, high = declared.least, declared.most
-        if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
+        if not math.isfinite(found) or (low is not None and found < low) or (high is not None and found > high):
             raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value))
     if declared.choices and found is not None and found not in declared.choices:
         near = difflib.get_close_matches(str(found), declared.choices, n=1)
@@ -164,7 +163,7 @@ def convert(declared: Setting, value: Any, error: type[UsageError] = UsageError,
 
 def parse_bytes(text: str) -> int:
     """``200KB`` (1000 bytes each), ``2MB``, ``1.5GiB`` (1024 x 1024 x 1024 each), ``200000``. Raises UsageError."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,30}(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if not match or match[2].upper() not in _UNITS:
         raise UsageError(f"{text!r} is not a number of bytes: write 200KB, 2MB, 1GiB or 200000")
     return int(float(match[1]) * _UNITS[match[2].upper()])
@@ -196,13 +195,16 @@ def _read(declared: Setting, value: Any) -> Any:
     return _checked(kind, json.loads(value.lower()))
 
 
-def _checked(kind: Any, value: Any) -> Any:
-    """``value`` if it is of the kind, a list as a tuple and a whole float as an int; raises TypeError."""
+def _checked(kind: Any, value: Any, *, strict: bool = False) -> Any:
+    """``value`` if it is of the kind; raises TypeError.
+
+    A list becomes a tuple, and a whole float an int unless ``strict``.
+    """
     origin, parts = get_origin(kind), get_args(kind)
     if origin is UnionType:
         for part in parts:
             try:
-                return _checked(part, value)
+                return _checked(part, value, strict=strict)
             except TypeError:
                 continue
         raise TypeError
@@ -211,10 +213,10 @@ def _checked(kind: Any, value: Any) -> Any:
             raise TypeError
         return value
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, (list, tuple)) or (parts[-1] is not ... and len(parts) != len(value)):
             raise TypeError
-        return tuple(_checked(parts[0], each) for each in value)
-    if kind is int and isinstance(value, float) and value.is_integer():
+        return tuple(_checked(parts[0], each, strict=strict) for each in value)
+    if kind is int and not strict and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
