@@ -29,6 +29,7 @@ from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, find_layout, scan
+from escort_codec.words import counted, listed
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class EvaluationOptions:
     """
 
     views: EvalViews | None = None
+    layout: str | None = None
     nearest_mean: bool = True
     device: str = "auto"
     cache_memory: int | None = None
@@ -118,11 +120,13 @@ def evaluate_run(
     """
     model = load_model(run)
     config = model.config
-    images, held_out = find_images(data, config)
+    images, held_out = find_images(data, config, options.layout)
     known, not_learnt, without = _sort_out(images, model.labels, data)
     if not_learnt:
         count = sum(not_learnt.values())
-        log.info("not evaluated: %d images of %s, which the model never learnt", count, _named(list(not_learnt)))
+        log.info(
+            "not evaluated: %s of %s, which the model never learnt", counted(count, "image"), _named(list(not_learnt))
+        )
     if without:
         log.info("no images of %s, which the model knows", _named(without))
     precision = config.mixed_precision
@@ -166,22 +170,25 @@ def evaluate_run(
     return Evaluation(run, data, model.labels, figures, not_learnt, tuple(without), devices.is_main)
 
 
-def find_images(data: Path, config: TrainConfig) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
+def find_images(
+    data: Path, config: TrainConfig, layout: str | None = None
+) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
     """The test images of a folder by label: those in ``test/``, else all; and whether the run held them out.
 
-    If the run was trained on this folder and it has no ``test/``, only those that were held out. Raises SourceError,
-    also if there is a ``train/`` and no ``test/``.
+    If the run was trained on this folder and it has no ``test/``, only those that were held out. ``layout`` None means
+    the run's. Raises SourceError, also if there is a ``train/`` and no ``test/``.
     """
-    layout = find_layout(data, config.layout)
-    if layout.held_apart is not None:
-        return group_by_label(scan(data, layout.held_apart.name, config.layout)), False
+    layout = layout or config.layout
+    found = find_layout(data, layout)
+    if found.held_apart is not None:
+        return group_by_label(scan(data, found.held_apart.name, layout)), False
     if config.data and data.resolve() == Path(config.data).resolve():
         held = read_data(config.data, config.holdout, layout=config.layout)
         log.info("%s: the run was trained on this folder: only the images that it held out are used", data)
         return held.test, True
-    if layout.split:
-        raise SourceError(f"{data}: has train/ and no test/: give {layout.train} to evaluate on these images")
-    return group_by_label(scan(data, layout=config.layout)), False
+    if found.split:
+        raise SourceError(f"{data}: has train/ and no test/: give {found.train} to evaluate on these images")
+    return group_by_label(scan(data, layout=layout)), False
 
 
 def _sort_out(
@@ -200,10 +207,8 @@ def _sort_out(
 
 
 def _named(labels: Sequence[str]) -> str:
-    """``2 classes (cat, dog)``."""
-    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
-    what = "class" if len(labels) == 1 else "classes"
-    return f"{len(labels)} {what} ({', '.join(labels[:NAMED])}{more})"
+    """``2 classes (cat and dog)``."""
+    return f"{counted(len(labels), 'class')} ({listed(labels, NAMED)})"
 
 
 def _means(model: SavedModel, session: Session, class_to_idx: Mapping[str, int]) -> Tensor | None:

@@ -6,8 +6,8 @@ that ``escort --help`` is quick.
 
 from __future__ import annotations
 
+import io
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -24,6 +24,7 @@ from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
 from escort_cli.train import train
 from escort_codec.errors import DamagedError, EscortError
+from escort_codec.workers import EXIT_CODE
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     encode,
@@ -73,10 +74,13 @@ class Command(GroupedCommand):
             message = f"needs {missing}, which is not installed: pip install 'escort[{extra}]'"
             raise self._exit(message, 1) from None
         except KeyboardInterrupt:
-            raise self._exit("interrupted", 128 + signal.SIGINT) from None
+            raise self._exit("interrupted", EXIT_CODE) from None
         except BrokenPipeError:  # `escort inspect ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
+        except OSError as exc:  # a disk or a folder that fails where nothing else expects it
+            place = f"{exc.filename}: " if exc.filename is not None else ""
+            raise self._exit(f"{place}{exc.strerror or exc}", 1) from exc
 
     def _exit(self, message: str, code: int) -> typer.Exit:
         print(f"escort {self.name}: {message}", file=sys.stderr)
@@ -110,4 +114,7 @@ for _command in COMMANDS:
 
 def main() -> None:
     """The console script ``escort``."""
+    for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal's or a pipe's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

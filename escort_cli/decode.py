@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from escort_cli.flags import parse_settings, with_settings
+from escort_cli.flags import parse_settings, settings_as_flags, with_settings
+from escort_codec.export.options import ExportOptions
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
-from escort_codec.settings import settings_of
+from escort_codec.settings import build, settings_of
+from escort_codec.words import counted
 
 if TYPE_CHECKING:
     from escort_cli.terminal import Screen
     from escort_codec.container import Reader
-    from escort_codec.export import ExportOptions, ExportPlan, Outcome
+    from escort_codec.export.plan import ExportPlan
+    from escort_codec.export.tree import Outcome
     from escort_codec.processes import Processes
     from escort_codec.regenerate import Regenerator
 
@@ -25,11 +28,18 @@ ECHO: Final = 10.0
 """Seconds within which a launcher repeats a signal to its processes."""
 
 STAND_IN: Final = {"harmonic": ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
-_FILES: Final = "Files"
+
+_FILES: Final = [each for each in settings_of(ExportOptions).values() if each.group]
+_SETTINGS: Final = [
+    *(each for each in settings_of(ControlNetOptions).values() if each.name != "workers"),
+    *_FILES,
+]
+_FLAGS: Final = {"overwrite": "--force"}
 
 
-@with_settings([each for each in settings_of(ControlNetOptions).values() if each.name != "workers"], {})
+@with_settings(_SETTINGS, _FLAGS)
 def decode(
+    ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")],
     *,
     seeds: Annotated[
@@ -45,29 +55,16 @@ def decode(
             "ControlNet, as in the paper."
         ),
     ] = "harmonic",
-    image_format: Annotated[str, typer.Option("--format", help="jpg, png or webp.", rich_help_panel=_FILES)] = "jpg",
-    quality: Annotated[
-        int | None, typer.Option(help="1 to 100; 95 for jpg and 90 for webp if left out.", rich_help_panel=_FILES)
-    ] = None,
-    edges: Annotated[
-        bool, typer.Option("--edges", help="Write the edge maps too, as 1-bit PNG.", rich_help_panel=_FILES)
-    ] = False,
     label: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="CLASS", help="Only this class; repeatable.", rich_help_panel=_FILES),
+        typer.Option("--class", metavar="CLASS", help="Only this class; repeatable.", rich_help_panel="Files"),
     ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Only this name or class/name, * and ? allowed; repeatable.", rich_help_panel=_FILES
+            metavar="NAME", help="Only this name or class/name, * and ? allowed; repeatable.", rich_help_panel="Files"
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="At most N exemplars, the first ones.", rich_help_panel=_FILES)
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make existing files again.", rich_help_panel=_FILES)
-    ] = False,
     workers: Annotated[int | None, typer.Option(help="Threads that make and save images; one per core.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the regenerator.")
@@ -83,33 +80,26 @@ def decode(
     flags for controlnet.
     """
     import escort_codec
-    from escort_codec.export import ExportOptions
     from escort_codec.regenerate import make_regenerator
     from escort_codec.seeds import parse_seeds
     from escort_codec.workers import usable_cores
 
-    if typed.get("batch_size") == "auto":
-        del typed["batch_size"]
     threads = usable_cores() if workers is None else workers
     no_images = seeds is not None and seeds.strip() == "none"
-    options = ExportOptions(
+    files = {each.name: typed.pop(each.name) for each in _FILES if each.name in typed}
+    options = replace(
+        build(ExportOptions, {**files, "workers": threads}),
         seeds=None if seeds is None or no_images else parse_seeds(seeds),
         images=not no_images,
-        edges=edges,
         labels=tuple(label or ()),
         names=tuple(name or ()),
-        limit=limit,
-        overwrite=overwrite,
-        format=image_format,
-        quality=quality,
-        workers=threads,
     )
     target = Path(file.stem) if out is None else out
     with (
         escort_codec.open(file) as reader,
         make_regenerator(regenerator, {**parse_settings(set_ or []), **typed}, workers=threads) as chosen,
     ):
-        _run(reader, target, options, chosen, as_json=as_json, quiet=quiet)
+        _run(ctx, reader, target, options, chosen, as_json=as_json, quiet=quiet)
 
 
 @dataclass(slots=True)
@@ -122,7 +112,14 @@ class Share:
 
 
 def _run(
-    reader: Reader, target: Path, options: ExportOptions, regenerator: Regenerator, *, as_json: bool, quiet: bool
+    ctx: typer.Context,
+    reader: Reader,
+    target: Path,
+    options: ExportOptions,
+    regenerator: Regenerator,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Writes the missing files and prints a summary; raises typer.Exit for an exit code other than 0.
 
@@ -131,12 +128,14 @@ def _run(
     """
     from escort_cli.terminal import terminal
     from escort_codec.errors import EscortError
-    from escort_codec.export import make_plan, prepare_tree
+    from escort_codec.export.plan import make_plan
+    from escort_codec.export.tree import prepare_tree
     from escort_codec.processes import launched
     from escort_codec.workers import EXIT_CODE
 
     def plan_files() -> ExportPlan:
         made = make_plan(reader, target, options, regenerator if options.images else None)
+        made.notes = [settings_as_flags(note, ctx.command) for note in made.notes]
         if made.tasks:
             prepare_tree(target)
         return made
@@ -170,7 +169,7 @@ def _make(
     quiet: bool,
 ) -> Share:
     """Makes this process's share; returns the sum of all shares in the first process."""
-    from escort_codec.export import Outcome, prepare_tree, write_tree
+    from escort_codec.export.tree import Outcome, prepare_tree, write_tree
     from escort_codec.workers import ended_by_signals
 
     tasks = plan.share(processes.rank, processes.world)
@@ -192,7 +191,7 @@ def _make(
 
     screen.begin(what, len(tasks), unit="files")
     with ended_by_signals(end, grace=ECHO if processes.several else 0.0) as signals:
-        part = str(processes.rank) if processes.several else ""
+        part = processes.rank if processes.several else None
         maker = regenerator if makes_images else None
         outcome = write_tree(reader, target, tasks, maker, options, progress=screen, stop=stop, part=part)
         screen.end()
@@ -226,10 +225,10 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
         values |= {f"{name}_s": round(seconds, 3) for name, seconds in share.seconds.items()}
         print(json.dumps(values, indent=2))
     elif not quiet:
-        made = [f"{outcome.images:,} images made"]
-        made += [f"{outcome.edges:,} edge maps"] if outcome.edges else []
-        made += [f"{outcome.real:,} real images copied"] if outcome.real else []
-        made += [f"{plan.skipped:,} files existed"] if plan.skipped else []
+        made = [f"{counted(outcome.images, 'image')} made"]
+        made += [counted(outcome.edges, "edge map")] if outcome.edges else []
+        made += [f"{counted(outcome.real, 'real image')} copied"] if outcome.real else []
+        made += [f"{counted(plan.skipped, 'file')} existed"] if plan.skipped else []
         made += [f"{failed:,} failed"] if failed else []
         made += [f"{name.replace('_', '-')} {seconds:.1f} s" for name, seconds in share.seconds.items() if seconds]
         early = "; ended early: the same command continues" if share.interrupted else ""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from escort_codec.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ def demo(
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Your own photographs, as for encode; drawn ones if left out.")
     ] = None,
+    layout: Annotated[str, typer.Option(help="auto or classes, as for encode.")] = "auto",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all results.")] = Path("demo-out"),
     regenerator: Annotated[str, typer.Option(help="harmonic (needs no weights) or controlnet.")] = "harmonic",
     image_size: Annotated[int, typer.Option(help="Pixels of the network's images.")] = 40,
@@ -33,7 +36,7 @@ def demo(
     from escort_cli.encode import print_sizes
     from escort_codec.errors import OutputError
 
-    options = DemoOptions(regenerator=regenerator, image_size=image_size, epochs=epochs, device=device)
+    options = DemoOptions(regenerator=regenerator, image_size=image_size, epochs=epochs, device=device, layout=layout)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -45,7 +48,7 @@ def demo(
         print(f"   {len(names)} classes: {', '.join(names)}\n")
     memory = out / "demo.escx"
     print(f"2. escort encode {data} {memory}")
-    report, sizes = encode_demo(data, memory)
+    report, sizes = encode_demo(data, memory, options)
     print_sizes(memory, report, sizes, report.source_bytes)
     print(f"{size_sentence(report, sizes)}\n")
     images = out / "images"
@@ -62,14 +65,15 @@ def _decode(memory: Path, images: Path, name: str) -> None:
     import escort_codec
     from escort_cli.terminal import terminal
     from escort_codec.errors import RegenerationError
-    from escort_codec.export import ExportOptions, export_file
+    from escort_codec.export.options import ExportOptions
+    from escort_codec.export.tree import export_file
     from escort_codec.regenerate import make_regenerator
 
     with escort_codec.open(memory) as reader, make_regenerator(name) as regenerator, terminal() as progress:
         plan, outcome = export_file(reader, images, ExportOptions(), regenerator, progress=progress)
-    print(f"   {outcome.images} images made, {plan.skipped} existed")
+    print(f"   {counted(outcome.images, 'image')} made, {plan.skipped:,} existed")
     if outcome.failed:
-        raise RegenerationError(f"{outcome.failed} images could not be made (listed above)")
+        raise RegenerationError(f"{counted(outcome.failed, 'image')} could not be made (listed above)")
 
 
 def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
@@ -78,7 +82,7 @@ def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
     from escort_cil.run.recorder import phase_line
     from escort_cli.terminal import terminal
 
-    budget = demo_budget(read_data(data))
+    budget = demo_budget(read_data(data, layout=options.layout))
     print(f"4. train {PHASES} phases, three times, with {budget:,} bytes of memory each")
     results = []
     with terminal(quiet=True) as progress:

@@ -11,6 +11,7 @@ import typer
 from escort_cli.flags import with_settings
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, settings_of
+from escort_codec.words import counted
 
 if TYPE_CHECKING:
     from escort_codec.container.measure import FileSizes
@@ -20,9 +21,9 @@ _EDGES: Final = settings_of(EdgeSettings)
 _SETTINGS: Final = [
     replace(each, shown=True)
     for each in (*settings_of(EncodeOptions).values(), *_EDGES.values())
-    if each.name not in ("settings", "shard", "overwrite", "resume")
+    if each.name not in ("settings", "shard")
 ]
-_FLAGS: Final = {"low": "--canny-low", "high": "--canny-high"}
+_FLAGS: Final = {"low": "--canny-low", "high": "--canny-high", "overwrite": "--force"}
 
 
 @with_settings(_SETTINGS, _FLAGS)
@@ -34,13 +35,12 @@ def encode(
     *,
     typed: dict[str, Any],
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Encode only the K-th of N parts of DATA.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue what a killed run left.")] = False,
-    overwrite: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the sizes as JSON.")] = False,
 ) -> None:
     """Turn a folder of images into a file of prompts: edge maps, class tags, colour hints.
 
-    A caption is taken from <stem>.txt beside the image or from metadata.jsonl; else the prompt is the class name.
+    A caption is taken from <stem>.txt beside the image or from metadata.jsonl or metadata.csv;
+    else the prompt is the class name.
     """
     import warnings
 
@@ -49,7 +49,7 @@ def encode(
 
     edges = build(EdgeSettings, {name: typed.pop(name) for name in _EDGES if name in typed})
     options = build(EncodeOptions, typed)
-    options = replace(options, settings=edges, shard=_parse_shard(shard), resume=resume, overwrite=overwrite)
+    options = replace(options, settings=edges, shard=_parse_shard(shard))
     # Pillow warns of very large images on its own; the cap has its own error.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with terminal() as progress:
@@ -110,6 +110,6 @@ def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int |
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
     if report.skipped:
-        print(f"{len(report.skipped)} files skipped (named above)")
+        print(f"{counted(len(report.skipped), 'file')} skipped (named above)")
     if report.resumed:
-        print(f"{report.resumed} exemplars kept from an earlier run")
+        print(f"{counted(report.resumed, 'exemplar')} kept from an earlier run")

@@ -22,6 +22,7 @@ PAIRS: Final = 10  # confusions that are listed if there are more classes
 
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "eval_views": {"default": None, "help": "real, regenerated or both; as in RUN if left out."},
+    "layout": {"default": None, "help": "auto: split folders are found; classes: none are; as in RUN if left out."},
     "device": {},
     "cache_memory": {},
     "workers": {},
@@ -73,25 +74,31 @@ def evaluate(
 
 
 def _print(evaluation: Evaluation) -> None:
-    from escort_cli.terminal import print_table
+    from escort_cli.terminal import format_percent, print_table
 
     keys = ("images", "top1", "top5", "nme_top1", "nme_top5", "old", "new")
     columns = ("view", "images", "top-1", "top-5", "nearest mean", "its top-5", "old", "new")
     rows = []
     for view, figures in evaluation.figures.items():
         record = figures.to_record()
-        rows.append([view, str(record[keys[0]]), *(_percent(record[key]) for key in keys[1:])])
+        rows.append([view, str(record[keys[0]]), *(format_percent(record[key]) for key in keys[1:])])
     print_table(f"{evaluation.run} on {evaluation.data}, %", columns, rows)
     _print_classes(evaluation)
     _print_confusion(evaluation)
 
 
 def _print_classes(evaluation: Evaluation) -> None:
-    from escort_cli.terminal import print_table
+    from escort_cli.terminal import format_percent, print_table
 
     phases = [phase for phase, size in enumerate(evaluation.main.groups) for _ in range(size)]
     rows = [
-        [each["label"], str(phase + 1), str(each["images"]), _percent(each["top1"]), _percent(each["nme_top1"])]
+        [
+            each["label"],
+            str(phase + 1),
+            str(each["images"]),
+            format_percent(each["top1"]),
+            format_percent(each["nme_top1"]),
+        ]
         for each, phase in zip(evaluation.to_record()["per_class"], phases, strict=True)
     ]
     print_table("Classes, as learnt", ("class", "phase", "images", "top-1", "mean"), rows)
@@ -113,7 +120,3 @@ def _print_confusion(evaluation: Evaluation) -> None:
     pairs = sorted((pair for pair in pairs if pair[0]), key=lambda pair: (-pair[0], pair[1:]))[:PAIRS]
     found = [[f"{labels[i]}, called {labels[j]}", str(count)] for count, i, j in pairs]
     print_table("Most frequent confusions (--json has all)", ("", "images"), found)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

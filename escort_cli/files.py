@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from escort_codec.words import counted
+
 if TYPE_CHECKING:
     from escort_codec.container.measure import FileSizes
 
@@ -21,8 +23,7 @@ def inspect(
 ) -> None:
     """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
     import escort_codec
-    from escort_cli.terminal import format_bytes, print_table
-    from escort_codec.container.layout import MAJOR, MINOR
+    from escort_cli.terminal import format_bytes, print_facts, print_table
     from escort_codec.container.measure import measure
     from escort_codec.seeds import format_seeds
 
@@ -31,13 +32,13 @@ def inspect(
         labels = reader.labels
         settings = sorted({each for block in reader.blocks() for each in block.settings}, key=str)
         recipes = [recipe.to_map() for recipe in reader.recipes]
-        seeds, source, writer = reader.seeds, reader.source, reader.writer
+        version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
     if json:
         from json import dumps
 
         values = {
             "file": str(file),
-            "version": f"{MAJOR}.{MINOR}",
+            "version": version,
             "writer": writer,
             "source": source,
             "recipes": recipes,
@@ -48,19 +49,23 @@ def inspect(
         }
         print(dumps(values, indent=2, ensure_ascii=False))
         return
+    facts = [
+        ("version", f"{version}, written by {writer or 'an unnamed program'}"),
+        ("data folder", source or "-"),
+        ("presets", ", ".join(dict.fromkeys(str(r["preset"]) for r in recipes)) or "-"),
+        *((f"recipe {n}", ", ".join(f"{k}={v}" for k, v in r.items())) for n, r in enumerate(recipes)),
+        ("edge maps", "; ".join(each.describe() for each in settings) or "-"),
+        ("seeds", format_seeds(seeds) or "-"),
+        ("classes", f"{sizes.classes:,}"),
+        ("exemplars", f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real)"),
+        ("codings", ", ".join(f"{k}: {v:,}" for k, v in sizes.codings.items()) or "-"),
+    ]
+    print_facts(facts)
     rows = [
-        ("version", f"{MAJOR}.{MINOR}, written by {writer or 'an unnamed program'}", ""),
-        ("data folder", source or "-", ""),
-        ("presets", ", ".join(dict.fromkeys(str(r["preset"]) for r in recipes)) or "-", ""),
-        *((f"recipe {n}", ", ".join(f"{k}={v}" for k, v in r.items()), "") for n, r in enumerate(recipes)),
-        ("edge maps", "; ".join(each.describe() for each in settings) or "-", ""),
-        ("seeds", format_seeds(seeds) or "-", ""),
-        ("classes", f"{sizes.classes:,}", ""),
-        ("exemplars", f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real)", ""),
-        ("codings", ", ".join(f"{k}: {v:,}" for k, v in sizes.codings.items()) or "-", ""),
-        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}", ""),
-        ("file", format_bytes(sizes.file_bytes), f"{sizes.bytes_per_exemplar:,.1f} B per exemplar"),
+        ("file", format_bytes(sizes.file_bytes), ""),
+        ("  per exemplar", f"{sizes.bytes_per_exemplar:,.1f} B", ""),
         *rows_by_use(sizes),
+        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}", ""),
     ]
     print_table(str(file), ("", "", ""), rows)
     if classes:
@@ -88,7 +93,8 @@ def verify(file: File) -> None:
         error = verdict.kind(verdict.fault)
         error.path = str(file)
         raise error
-    print(f"{file}: {verdict.exemplars:,} exemplars in {verdict.blocks:,} blocks, {verdict.size:,} bytes, all right")
+    held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
+    print(f"{file}: {held}, {verdict.size:,} bytes, no faults")
 
 
 def recover(
@@ -102,7 +108,7 @@ def recover(
     recovery = recover(bad, good, overwrite=overwrite)
     for line in recovery.lost:
         print(f"lost: {line}")
-    print(f"{good}: {recovery.saved:,} exemplars saved" + ("" if recovery.lost else "; nothing was lost"))
+    print(f"{good}: {counted(recovery.saved, 'exemplar')} saved" + ("" if recovery.lost else "; nothing was lost"))
 
 
 def merge(
@@ -117,7 +123,8 @@ def merge(
     from escort_codec.container.parts import merge
 
     count = merge(files, out, keep_recipes=keep_recipes, overwrite=overwrite)
-    print(f"{out}: {count:,} exemplars of {len(files)} files, {out.stat().st_size:,} bytes")
+    held = f"{counted(count, 'exemplar')} of {counted(len(files), 'file')}"
+    print(f"{out}: {held}, {out.stat().st_size:,} bytes")
 
 
 def split(
@@ -145,4 +152,4 @@ def extract(
     from escort_codec.container.parts import extract
 
     count = extract(file, out, labels=label or (), names=name or (), overwrite=overwrite)
-    print(f"{out}: {count:,} exemplars, {out.stat().st_size:,} bytes")
+    print(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")

@@ -32,23 +32,25 @@ def with_flags(error: EscortError, command: TyperCommand) -> str:
     backquotes becomes its flag. A setting without a flag becomes ``--set KEY=VALUE`` if the command has ``--set``.
     """
     flags = _flags(command)
-
-    def flag(match: re.Match[str]) -> str:
-        return flags.get(match[1], match[0])
-
     if not isinstance(error, UsageError) or not error.setting:
-        return _SETTING.sub(flag, str(error))
+        return settings_as_flags(str(error), command)
     setting, value = error.setting, error.value
     if setting in flags:
         typed = flags[setting] if value is None or value is True else f"{flags[setting]} {_typed(value)}"
     elif "set" in flags:
         typed = f"--set {setting}" if value is None else f"--set {setting}={_typed(value)}"
     else:
-        return _SETTING.sub(flag, str(error))
-    return f"{typed}: {_SETTING.sub(flag, error.message)}"
+        return settings_as_flags(str(error), command)
+    return f"{typed}: {settings_as_flags(error.message, command)}"
 
 
-def _flags(command: TyperCommand) -> dict[str, str]:
+def settings_as_flags(text: str, command: Any) -> str:
+    """``text`` with the settings of ``command`` that stand in backquotes as its flags: `seeds` as --seeds."""
+    flags = _flags(command)
+    return _SETTING.sub(lambda match: flags.get(match[1], match[0]), text)
+
+
+def _flags(command: Any) -> dict[str, str]:
     """By setting, what is typed for it: a flag, or an argument's name. Settings are parameters or flags by name."""
     flags: dict[str, str] = {}
     params: list[Any] = list(command.params)

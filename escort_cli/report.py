@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from escort_codec.words import counted
+
 
 def report(
     runs: Annotated[
@@ -30,7 +32,4 @@ def report(
     with terminal():
         groups = write_report(runs, out, pictures=pictures, regenerator=regenerator)
     count = sum(len(group.runs) for group in groups)
-    print(
-        f"{out}: {count} {'run' if count == 1 else 'runs'} of {len(groups)} "
-        f"{'configuration' if len(groups) == 1 else 'configurations'}, {out.stat().st_size:,} bytes"
-    )
+    print(f"{out}: {counted(count, 'run')} of {counted(len(groups), 'configuration')}, {out.stat().st_size:,} bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 INTERVAL: Final = 5.0
 """Seconds between two plain lines."""
 
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
+
 PACKAGES: Final = ("escort_codec", "escort_cil")
 """The packages whose log records are shown."""
 
@@ -27,7 +30,7 @@ def terminal(*, quiet: bool = False, plain: bool = False, silent: bool = False) 
     """Shows progress and the packages' log records on stderr while it is open.
 
     On a terminal progress is a bar; elsewhere, or if ``plain``, it is a line every five seconds and one at the end.
-    ``quiet`` shows warnings only, ``silent`` nothing at all (a process that leaves the talking to another).
+    ``quiet`` shows warnings only, ``silent`` nothing at all (for all processes but the first).
     """
     screen: Screen
     if quiet or silent:
@@ -186,8 +189,19 @@ def _logging(screen: Screen, level: int) -> Iterator[None]:
             logger.propagate = propagate
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: bool = False) -> None:
-    """Prints a table on stdout: the first column, or all of them, to the ``left``, the others to the right."""
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Prints labels and values on stdout, a line each however long it is. Control characters are shown as U+FFFD."""
+    width = max(len(label) for label, _ in facts)
+    for label, value in facts:
+        print(f"{label:{width}}  {_shown(value)}")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table on stdout: the first column to the left, the others to the right.
+
+    On a narrow terminal the first column gives way, as it has the long names. Nothing is cut off. Control characters
+    are shown as U+FFFD.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -196,14 +210,22 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.show_header = any(columns)
     for number, column in enumerate(columns):
-        to_left = left or number == 0
-        table.add_column(Text(column), justify="left" if to_left else "right", no_wrap=not to_left)
+        table.add_column(
+            Text(column),
+            justify="left" if number == 0 else "right",
+            no_wrap=number > 0,
+            overflow="fold",
+        )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_shown(cell)) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = 160  # a file or a pipe has no width of its own
     console.print(table)
+
+
+def _shown(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text)
 
 
 def format_bytes(count: float) -> str:
@@ -219,6 +241,11 @@ def format_ratio(part: float, whole: float) -> str:
 def format_share(part: float, whole: float) -> str:
     """``12.3 %``."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def format_percent(value: float | None) -> str:
+    """``61.23``, or ``-`` for a figure that there is not."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def format_time(seconds: float) -> str:

@@ -165,6 +165,8 @@ def print_results(results: Sequence[RunResult]) -> None:
 
 def accuracy_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows, a row for each phase and view."""
+    from escort_cli.terminal import format_percent
+
     keys = ("top1", "top5", "nme_top1", "old", "new", "average_incremental_accuracy", "forgetting")
     several = len(records[-1]["views"]) > 1
     columns = ["phase", "classes", *(["view"] if several else [])]
@@ -174,7 +176,7 @@ def accuracy_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
             str(record["phase"] + 1),
             str(record["classes"]),
             *([view] if several else []),
-            *(_percent(figures[key]) for key in keys),
+            *(format_percent(figures[key]) for key in keys),
         ]
         for record in records
         for view, figures in record["views"].items()
@@ -213,7 +215,3 @@ def _print_means(results: Sequence[RunResult]) -> None:
             mean, deviation = mean_and_deviation(values)
             rows.append([name, f"{mean:.2f}", f"{deviation:.2f}"])
     print_table(f"{len(results)} class orders", ("", "mean, %", "deviation"), rows)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from escort_codec.encode import encode_folder, encode_image
     from escort_codec.errors import EscortError
     from escort_codec.exemplar import Exemplar
+    from escort_codec.export.options import ExportOptions
+    from escort_codec.export.tree import export_file
     from escort_codec.hint import decode_hint, encode_hint
     from escort_codec.progress import Progress
     from escort_codec.recipe import EdgeSettings, EncodeOptions, Recipe
@@ -45,6 +47,8 @@ _HOMES = {
     "encode": ("encode_folder", "encode_image"),
     "errors": ("EscortError",),
     "exemplar": ("Exemplar",),
+    "export.options": ("ExportOptions",),
+    "export.tree": ("export_file",),
     "hint": ("decode_hint", "encode_hint"),
     "progress": ("Progress",),
     "recipe": ("EdgeSettings", "EncodeOptions", "Recipe"),
@@ -60,6 +64,7 @@ __all__ = [
     "EncodeOptions",
     "EscortError",
     "Exemplar",
+    "ExportOptions",
     "Progress",
     "Reader",
     "Recipe",
@@ -72,6 +77,7 @@ __all__ = [
     "encode_folder",
     "encode_hint",
     "encode_image",
+    "export_file",
     "extract",
     "format_seeds",
     "load_image",
@@ -101,3 +107,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         return getattr(importlib.import_module(f"escort_codec.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'escort_codec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -22,7 +22,7 @@ from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, check_image, load_image, read_file, scan_folder
+from escort_codec.source import SourceImage, image_size, load_image, read_file, scan_folder
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _encode_group(images: Sequence[SourceImage], options: EncodeOptions) -> list
 
 
 def encode_folder(
-    data: str,
+    data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     options: EncodeOptions | None = None,
     *,
@@ -165,6 +165,7 @@ def encode_folder(
 
     Raises SourceError, ImageError, LimitError, OutputError, BusyError, UsageError.
     """
+    data = os.fspath(data)
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
@@ -268,7 +269,7 @@ def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
 
     def check(group: Sequence[SourceImage]) -> None:
         for image in group:
-            check_image(image.path, max_pixels=options.max_pixels)
+            image_size(image.path, max_pixels=options.max_pixels)
 
     for _ in in_order(in_groups(images, 64), check, options.workers):
         pass

@@ -152,7 +152,7 @@ def check_options(options: EncodeOptions) -> None:
     check(options.settings)
     low, high = options.settings.low, options.settings.high
     if low > high:
-        raise UsageError(f"Canny's thresholds must rise: {low} is above {high}")
+        raise UsageError(f"Canny's lower threshold ({low}) is above the upper one ({high})")
     if fault := seeds_fault(options.seeds):
         raise UsageError(fault, setting="seeds")
     if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:

@@ -38,12 +38,13 @@ ORIGINALS_PER_CLASS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """The demo's options: ``image_size`` in pixels, ``epochs`` per phase; ``device`` as for training."""
+    """The demo's options: ``image_size`` in pixels, ``epochs`` per phase; ``device`` and ``layout`` as for training."""
 
     regenerator: str = "harmonic"
     image_size: int = 40
     epochs: int = 24
     device: str = "auto"
+    layout: str = "auto"
     seed: int = 1993
     model_seed: int = 1
 
@@ -63,9 +64,10 @@ MEMORIES = (
 )
 
 
-def encode_demo(data: str, out: Path) -> tuple[EncodeReport, FileSizes]:
+def encode_demo(data: str, out: Path, options: DemoOptions) -> tuple[EncodeReport, FileSizes]:
     """Encodes ``data`` into ``out`` by the paper's preset for large images, with colour hints."""
-    report = encode_folder(data, out, EncodeOptions(seeds=SEEDS, overwrite=True, on_error="skip"))
+    settings = EncodeOptions(seeds=SEEDS, layout=options.layout, overwrite=True, on_error="skip")
+    report = encode_folder(data, out, settings)
     with Reader(out) as reader:
         return report, measure(reader)
 
@@ -80,7 +82,7 @@ def train_demo(
     data: str, prompts: Path, out: Path, options: DemoOptions, progress: Progress | None = None
 ) -> Iterator[tuple[Memory, RunResult]]:
     """Trains once with each kind of memory at the same budget; each run gets a folder in ``out``."""
-    images = read_data(data)
+    images = read_data(data, layout=options.layout)
     classes = len(images.labels)
     if classes < PHASES:
         raise UsageError(f"{data} has {classes} classes: the demo needs at least {PHASES}, one per phase")
@@ -88,6 +90,7 @@ def train_demo(
     for number, memory in enumerate(MEMORIES):
         config = TrainConfig(
             data=data,
+            layout=options.layout,
             prompts_file=str(prompts),
             init_cls=classes - (PHASES - 1) * (classes // PHASES),
             increment=classes // PHASES,
@@ -108,7 +111,7 @@ def train_demo(
 def draw_sheet(data: str, prompts: Path, out: Path, options: DemoOptions) -> None:
     """Writes a contact sheet: a row per class with one image's original, edge map and regenerated images."""
     originals: dict[str, SourceImage] = {}
-    for images in read_data(data).train.values():
+    for images in read_data(data, layout=options.layout).train.values():
         originals.update({image.key: image for image in images})
     rows = []
     with Reader(prompts) as reader, make_regenerator(options.regenerator) as regenerator:

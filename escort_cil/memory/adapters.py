@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 from escort_codec.container import Reader
 from escort_codec.errors import OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export import ExportOptions, export_file, read_manifest
+from escort_codec.export.manifest import read_manifest
+from escort_codec.export.options import ExportOptions
+from escort_codec.export.tree import export_file
 from escort_codec.regenerate import DEFAULT, make_regenerator
 from escort_codec.source import load_rgb
 
@@ -36,7 +38,7 @@ def unpack(
 
     A real exemplar has its own file, a prompt one image per seed (None: the seeds that it records). ``regenerator``
     makes the missing ones, so one folder can serve the memories of all phases. Raises RegenerationError if an image
-    cannot be made, and what ``escort_codec.export.export_file`` raises.
+    cannot be made, and what ``export_file`` raises.
     """
     folder = Path(folder)
     export = ExportOptions(seeds=None if seeds is None else tuple(seeds))

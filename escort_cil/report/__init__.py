@@ -23,6 +23,7 @@ from escort_codec.atomic import write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, TrainingError, UsageError
 from escort_codec.regenerate import DEFAULT, Regenerator, make_regenerator
+from escort_codec.words import counted
 
 __all__ = ["write_report"]
 
@@ -137,13 +138,9 @@ def _headline(groups: Sequence[RunGroup]) -> str:
     classes = sorted({int(number(run.records[-1], "classes")) for run in runs})
     phases = sorted({len(run.records) for run in runs})
     return (
-        f"{_count(len(runs), 'run')} of {_count(len(groups), 'configuration')}, "
+        f"{counted(len(runs), 'run')} of {counted(len(groups), 'configuration')}, "
         f"{_span(classes)} classes in {_span(phases)} phase{'s' if phases != [1] else ''}."
     )
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _span(values: Sequence[int]) -> str:

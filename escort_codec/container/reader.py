@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex, overload
 
 from escort_codec.container.block import Block
 from escort_codec.container.file import ChunkFile, naming, read_state
-from escort_codec.container.layout import BLOCK
+from escort_codec.container.layout import BLOCK, MAJOR
 from escort_codec.container.salvage import Loss, salvage
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar
@@ -62,6 +62,11 @@ class Reader(Sequence[Exemplar]):
     def writer(self) -> str:
         """The program and version that created the file."""
         return self.state.writer
+
+    @property
+    def version(self) -> str:
+        """The version of the format that the file has, such as ``1.0``."""
+        return f"{MAJOR}.{self.file.minor}"
 
     @property
     def size(self) -> int:

@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 
 from escort_cil.demo.drawings import draw_dataset
 from escort_cli.app import app
-from escort_codec import Reader
+from escort_codec import EncodeOptions, Reader, encode_folder, pack
 from escort_codec.recipe import EdgeSettings
 from escort_codec.source import scan
-from tests.helpers import assert_whole, read_all
+from tests.helpers import assert_whole, make_exemplars, read_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,7 +93,7 @@ def test_a_bad_image_is_one_line_or_is_skipped_by_name(data: Path, tmp_path: Pat
     result = run("encode", data, out, "--on-error", "skip")
     assert result.exit_code == 0
     assert f"skipped: {path}: is not an image" in result.stderr
-    assert "1 files skipped" in result.stdout
+    assert "1 file skipped" in result.stdout
     assert len(read_all(out)) == 7
     Image.new("RGB", (300, 300)).save(path)
     line = fails(1, "encode", data, tmp_path / "other.escx", "--max-pixels", 20_000)
@@ -136,12 +136,65 @@ def test_places_that_are_not_valid(data: Path, tmp_path: Path) -> None:
     assert "cannot be opened" in fails(1, "recover", tmp_path / "none.escx", tmp_path / "good.escx")
 
 
+def test_a_path_may_be_a_path(data: Path, tmp_path: Path) -> None:
+    report = encode_folder(data, tmp_path / "out.escx", EncodeOptions(hint=0))
+    assert report.exemplars == 8
+    with Reader(tmp_path / "out.escx") as reader:
+        assert reader.source == str(data)
+
+
+def test_inspect_shows_every_label_and_value_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the version of the file, not the program's; control characters of a stranger's file reach no terminal."""
+    source = "/home/" + "photographs/" * 20 + "end\x1b[2J"
+    out = tmp_path / "a.escx"
+    out.write_bytes(pack(make_exemplars(2), source=source))
+    data = bytearray(out.read_bytes())
+    assert data[10:12] == bytes(2)
+    data[10] = 3  # the minor version
+    out.write_bytes(data)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    shown = [line.rstrip() for line in run("inspect", out).stdout.splitlines()]
+    assert shown[0].startswith("version      1.3, written by")
+    assert f"data folder  {source[:-4]}\ufffd[2J" in shown
+    assert "seeds        0-2,7" in shown
+    assert any(line.startswith("   everything else") and line.endswith(" %") for line in shown)
+    assert not any("\x1b[2J" in line for line in shown)
+    assert json.loads(run("inspect", out, "--json").stdout)["version"] == "1.3"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(data: Path, tmp_path: Path) -> None:
+    run("encode", data, tmp_path / "a.escx", "--hint", 0)
+    out = os.fsencode(tmp_path) + b"/caf\xe9.escx"
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "escort_cli",
+        "merge",
+        tmp_path / "a.escx",
+        "--out",
+        os.fsdecode(out),
+    ]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"caf\\udce9.escx: 8 exemplars of 1 file" in done.stdout
+
+
+def test_a_system_that_refuses_is_one_line(data: Path, tmp_path: Path) -> None:
+    run("encode", data, tmp_path / "a.escx", "--hint", 0)
+    assert fails(1, "verify", tmp_path / ("x" * 300)).endswith("File name too long")
+    assert fails(1, "merge", tmp_path / "a.escx", "--out", tmp_path / ("x" * 300)).endswith("File name too long")
+    assert fails(1, "decode", tmp_path / "a.escx", "--out", tmp_path / ("x" * 300)).endswith("(File name too long)")
+
+
 def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:
     out, good = tmp_path / "out.escx", tmp_path / "good.escx"
     assert run("encode", data, out).exit_code == 0
     result = run("verify", out)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "8 exemplars in 1 blocks" in result.stdout
+    assert "8 exemplars in 1 block," in result.stdout
     whole = out.read_bytes()
     with Reader(out) as reader:
         at = reader.state.index.offsets[0]

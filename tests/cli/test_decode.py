@@ -49,6 +49,15 @@ def _names(out: Path) -> list[str]:
     return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
 
 
+def test_notes_name_flags(escx: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.escx"
+    with escort_codec.open(escx) as reader, escort_codec.Writer(bare) as writer:
+        writer.add(reader[0])
+        writer.add(Exemplar.from_edges(reader[0].edges, label="fish", name="no seeds"))
+    result = _run(bare, "--out", tmp_path / "out")
+    assert "1 exemplar without recorded seeds, so without images: give --seeds, such as 0-4\n" in result.stderr
+
+
 def test_the_recorded_seeds_into_a_folder_named_after_the_file(
     escx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +67,7 @@ def test_the_recorded_seeds_into_a_folder_named_after_the_file(
     out = tmp_path / "memory"
     images = [f"{c}/{n:03d}_seed0{s}.jpg" for c in ("clock", "fish") for n in range(3) for s in range(2)]
     assert _names(out) == sorted([*images, "fish/real.jpg", "manifest.jsonl"])
-    assert result.stdout == "memory: 12 images made, 1 real images copied\n"
+    assert result.stdout == "memory: 12 images made, 1 real image copied\n"
     assert "regenerator: harmonic, a stand-in" in result.stderr
     with Image.open(out / "fish/002_seed01.jpg") as image:
         assert image.size == draw_picture("fish", "train", 2, size=64).shape[1::-1]
@@ -153,7 +162,7 @@ def test_a_failed_image_is_exit_code_1_and_the_rest_is_there(tmp_path: Path) -> 
         writer.add(Exemplar.from_edges(edges, label="a", name="good.png", seeds=(0,)))
     result = _run(path, "--out", tmp_path / "out")
     assert result.exit_code == 1
-    assert result.stdout == f"{tmp_path / 'out'}: 1 images made, 1 failed\n"
+    assert result.stdout == f"{tmp_path / 'out'}: 1 image made, 1 failed\n"
     assert "a/bad_seed00.jpg: a/bad.png: a hint of 10 bytes" in result.stderr
     assert _names(tmp_path / "out") == ["a/good_seed00.jpg", "manifest.jsonl"]
 

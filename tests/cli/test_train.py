@@ -192,15 +192,24 @@ def test_results_are_two_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["1", "1,234", "1", "24", "2.0"] in rows
 
 
-@pytest.mark.parametrize(("rank", "lines"), [(None, True), ("0", True), ("1", False)])
+@pytest.mark.parametrize(
+    ("environment", "lines"),
+    [
+        ({}, True),
+        ({"RANK": "1"}, True),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False),
+    ],
+)
 def test_the_first_of_several_processes_prints(
-    rank: str | None, lines: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], lines: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is finished: nothing is trained, so no process waits for another."""
-    monkeypatch.delenv("RANK", raising=False)
+    """A run that is finished: nothing is trained, so no process waits for another. RANK alone is one process."""
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     escort("train", data, *QUICK, "--method", "finetune", "--increment", 4, "--out", tmp_path / "run")
-    if rank is not None:
-        monkeypatch.setenv("RANK", rank)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     result = escort("train", "--resume", tmp_path / "run")
     assert ("is finished" in result.stderr) == lines
     assert ("finetune" in result.stdout) == lines

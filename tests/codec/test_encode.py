@@ -256,7 +256,10 @@ def test_more_than_fits_into_a_file_is_reported_before_work_is_lost(
         ({"max_pixels": MAX_PIXELS + 1}, f"max_pixels = {MAX_PIXELS + 1}: "),
         ({"shard": (0, 3)}, "shard = '0/3': "),
         ({"shard": (4, 3)}, "shard = '4/3': "),
-        ({"settings": EdgeSettings(200, 100)}, "must rise"),
+        ({"settings": EdgeSettings(200, 100)}, "is above the upper one"),
+        ({"hint": 32.0}, "hint = 32.0: give a whole number from 0"),
+        ({"shard": (1,)}, "shard = "),
+        ({"settings": EdgeSettings(low=90.0)}, "low = 90.0: give a whole number"),  # type: ignore[arg-type]
         ({"settings": EdgeSettings(-1, 100)}, "low = -1: "),
         ({"settings": EdgeSettings(1, 70000)}, "high = 70000: "),
         ({"settings": EdgeSettings(blur=-1)}, "blur"),

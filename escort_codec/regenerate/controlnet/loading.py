@@ -16,6 +16,7 @@ import transformers
 from diffusers import ControlNetModel
 
 from escort_codec.errors import ModelError
+from escort_codec.names import there_is
 from escort_codec.regenerate.controlnet.models import (
     DEFAULT_CONTROLNETS,
     DEFAULT_MODEL,
@@ -241,7 +242,7 @@ def _as_model_error(what: str, name: str, revision: str | None, option: str) -> 
     except Exception as exc:  # the libraries raise OSError, ValueError, HTTP errors and more
         if Path(name).is_file() and single_file_config(Path(name)) is None:
             raise ModelError(_unread_file(what, name, exc)) from exc
-        if Path(name).exists():
+        if there_is(name):
             raise ModelError(f"the {what} {name} cannot be loaded: {first_line(exc)}") from exc
         raise ModelError(_missing(what, name, revision, option, exc)) from exc
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from escort_codec.errors import ModelError
+from escort_codec.names import there_is
 
 Family = Literal["sd", "sdxl"]
 
@@ -75,7 +76,7 @@ def pin(choice: ModelChoice) -> Pins:
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """``org/name@rev`` as ("org/name", "rev"); a folder or file that exists is taken whole, with None."""
-    if Path(name).exists() or "@" not in name:
+    if there_is(name) or "@" not in name:
         return name, None
     identifier, _, revision = name.rpartition("@")
     if not identifier or not revision:
@@ -90,7 +91,7 @@ def resolved_revision(name: str, revision: str | None) -> str | None:
     digits of a hash over its files' names, sizes, and first and last 64 KiB (all of a JSON file).
     """
     path = Path(name)
-    if path.exists():
+    if there_is(path):
         return _fingerprint(str(path.resolve()))
     return _cached_commit(name, revision) or revision
 
@@ -149,7 +150,7 @@ def _cached(name: str, file: str, revision: str | None) -> Path | None:
 
 def _peek(name: str, file: str, revision: str | None) -> None:
     """Downloads a Hub model's small file into the cache, and with it the commit; failures are ignored."""
-    if Path(name).exists() or not HUB_ID.fullmatch(name) or _cached(name, file, revision) is not None:
+    if there_is(name) or not HUB_ID.fullmatch(name) or _cached(name, file, revision) is not None:
         return
     from huggingface_hub import constants, hf_hub_download
 
