@@ -35,9 +35,8 @@ CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
 
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
-FREE: Final = frozenset(
-    ["device", "cache", "cache_memory", "workers", "checkpoint_every", "track", "command", "version"]
-)
+_MACHINE: Final = ("device", "cache", "cache_memory", "workers", "checkpoint_every", "track")
+FREE: Final = frozenset([*_MACHINE, "check", "on_error", "command", "version"])
 
 
 class RunFolder:
@@ -54,12 +53,17 @@ class RunFolder:
         """Whether a run has begun here."""
         return (self / CONFIG).exists() or (self / METRICS).exists()
 
-    def begin(self, *, force: bool) -> None:
-        """Makes the folder for a new run. Raises OutputError if it holds one already, unless ``force``."""
-        if self.exists and not force:
+    def check_free(self) -> None:
+        """Raises OutputError if the folder holds a run."""
+        if self.exists:
             raise OutputError(
                 f"{self.path}: holds a run already: `resume` it, replace it (`force`), or give another `out`"
             )
+
+    def begin(self, *, force: bool) -> None:
+        """Makes the folder for a new run. Raises OutputError if it holds one already, unless ``force``."""
+        if not force:
+            self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG):
