@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 import escort_codec
 from escort_cli.decode import decode
@@ -22,8 +24,10 @@ from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
+from escort_cli.terminal import print_line
 from escort_cli.train import train
 from escort_codec.errors import DamagedError, EscortError
+from escort_codec.words import escaped
 from escort_codec.workers import EXIT_CODE
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
@@ -47,8 +51,34 @@ OPTIONAL: Final = frozenset({"torch", "accelerate", "safetensors", "diffusers", 
 EXTRAS: Final = {"decode": "diffusion", "report": "report"}
 """The extra that brings what a command needs, if it is not ``train``."""
 
+
+class Commands(TyperGroup):
+    """The commands. What was typed is shown escaped in Typer's own errors too: a shell's * may have typed a name."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Parses what was typed before the command's name."""
+        with _escaped_errors():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parses the rest and runs the command."""
+        with _escaped_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _escaped_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        if hasattr(exc, "format_message"):  # Typer's; its class has no public name
+            exc.message = escaped(exc.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="escort",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # drawing help with rich would take three times as long
@@ -83,7 +113,7 @@ class Command(GroupedCommand):
             raise self._exit(f"{place}{exc.strerror or exc}", 1) from exc
 
     def _exit(self, message: str, code: int) -> typer.Exit:
-        print(f"escort {self.name}: {message}", file=sys.stderr)
+        print_line(f"escort {self.name}: {message}", error=True)
         return typer.Exit(code)
 
 
@@ -95,7 +125,7 @@ def _remedy(error: EscortError) -> str:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"escort {escort_codec.__version__}")
+        print_line(f"escort {escort_codec.__version__}")
         raise typer.Exit
 
 
