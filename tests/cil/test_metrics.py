@@ -24,7 +24,7 @@ from escort_cil.metrics import (
     mean_and_deviation,
     phase_figures,
 )
-from escort_cil.run.folder import load_figures, save_figures
+from escort_cil.run.figures import load_figures, save_figures
 from escort_codec.errors import OutputError, TrainingError
 
 
@@ -245,13 +245,13 @@ def test_a_run_without_phases_is_saved_too(tmp_path: Path) -> None:
 
 def test_damaged_counts_are_named(tmp_path: Path) -> None:
     path = tmp_path / "confusion.npz"
-    with pytest.raises(TrainingError, match=r"confusion\.npz cannot be read: No such file"):
+    with pytest.raises(TrainingError, match=r"confusion\.npz: cannot be read: No such file"):
         load_figures(path)
     save_figures(run(FIRST, SECOND), path)
     whole = path.read_bytes()
     for stop in range(0, len(whole), 7):
         path.write_bytes(whole[:stop])
-        with pytest.raises(TrainingError, match=r"confusion\.npz cannot be read"):
+        with pytest.raises(TrainingError, match=r"confusion\.npz: cannot be read"):
             load_figures(path)
     with path.open("wb") as file:
         wrong = {"groups": np.array([2]), "0/real/linear/confusion": np.zeros((3, 3), np.int64)}

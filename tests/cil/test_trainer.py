@@ -17,7 +17,7 @@ import pytest
 import escort_codec
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
-from escort_cil.run.folder import load_figures
+from escort_cil.run.figures import load_figures
 from escort_cil.trainer import train
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
