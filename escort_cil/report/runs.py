@@ -37,7 +37,7 @@ class Run:
     def memory(self) -> Path | None:
         """The memory file, or None."""
         path = self.path / MEMORY
-        return path if path.is_file() else None
+        return path if path.is_file() and not path.is_symlink() else None
 
     @property
     def views(self) -> tuple[str, ...]:

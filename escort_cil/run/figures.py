@@ -73,10 +73,11 @@ def record_fault(record: Any, before: Sequence[Mapping[str, Any]]) -> str:
     if len(groups) != len(before) + 1 or (before and groups[:-1] != before[-1]["groups"]):
         return "groups does not continue the line before"
     classes = sum(groups)
-    if record.get("phase") != len(before) or record.get("classes") != classes or classes > MAX_CLASSES:
-        return "phase and classes do not fit groups"
+    for key, value in (("phase", len(before)), ("classes", classes)):
+        if not _is_count(record.get(key)) or record[key] != value or classes > MAX_CLASSES:
+            return f"{key} does not fit groups"
     views = record.get("views")
-    if not isinstance(views, dict) or not views or not set(views) <= set(VIEWS) or record.get("view") not in views:
+    if not isinstance(views, dict) or not views or not set(views) <= set(VIEWS) or record.get("view") not in [*views]:
         return "it has no view"
     if before and set(views) != set(before[-1]["views"]):
         return "its views are not those of the line before"

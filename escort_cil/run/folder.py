@@ -141,12 +141,10 @@ class RunFolder:
 
     def check_config(self, values: Mapping[str, Any]) -> None:
         """Raises ConfigError, which shows the difference, if the run has another configuration than ``values``."""
-        held = self.read_config()
-        wanted = json.loads(json.dumps(values))
-        keys = sorted((set(held) | set(wanted)) - FREE)
-        differing = [key for key in keys if held.get(key) != wanted.get(key)]
+        held, wanted = self.train_config().to_map(), TrainConfig.from_map(values).to_map()
+        differing = [key for key in sorted(set(wanted) - FREE) if held[key] != wanted[key]]
         if differing:
-            shown = "; ".join(f"{key} was {held.get(key)!r}, is {wanted.get(key)!r}" for key in differing)
+            shown = "; ".join(f"{key} was {held[key]!r}, is {wanted[key]!r}" for key in differing)
             raise ConfigError(f"{self.path}: has another configuration: {shown}")
 
     def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:

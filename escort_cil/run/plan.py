@@ -19,6 +19,7 @@ from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.foreign import check_file
 from escort_codec.hint import hint_size
 from escort_codec.recipe import EncodeOptions
 from escort_codec.settings import settings_of
@@ -233,6 +234,9 @@ def _phases_of(config: TrainConfig, base: RunFolder, before: TrainConfig) -> tup
 
     Raises TrainingError if it is not finished, ConfigError if ``config`` cannot continue it.
     """
+    for name in names.FILES:
+        if base.has(name):
+            check_file(base / name, TrainingError)
     records = base.read_metrics()
     groups = tuple(int(size) for size in records[-1]["groups"]) if records else ()
     if sum(groups) != len(before.class_order) or base.has(f"{names.CHECKPOINT}/{names.STATE}"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from escort_cil.run.folder import MAX_CONFIG
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError
+from escort_codec.foreign import parse_json, read_file
 from escort_codec.settings import settings_of, unknown
 
 # PyCIL's key: the setting, or the method's setting after "method."
@@ -64,11 +65,9 @@ class FileConfig:
 def read_config_file(path: Path) -> FileConfig:
     """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key (the nearest is named)."""
     try:
-        values = json.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError as exc:
-        raise ConfigError(f"{path}: there is no such file") from exc
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{path}: is not a JSON file: {exc}") from exc
+        values = parse_json(read_file(path, ConfigError, most=MAX_CONFIG, follow=True))
+    except ValueError as exc:
+        raise ConfigError(f"{path}: is not JSON: {exc}") from exc
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no JSON object")
     values = {key: value for key, value in values.items() if key not in ("version", "command")}
@@ -143,7 +142,7 @@ def _number(value: Any, key: str, path: Path) -> float:
 
 def _seeds(value: Any, path: Path) -> tuple[int, ...]:
     seeds = value if isinstance(value, list) else [value]
-    if not all(isinstance(seed, int) for seed in seeds):
+    if not all(type(seed) is int for seed in seeds):
         raise ConfigError(f"{path}: seed = {seeds!r}: write a list of whole numbers")
     return tuple(seeds)
 

@@ -217,9 +217,9 @@ def test_files_that_are_not_valid(change: dict[str, Any], message: str, tmp_path
 
 
 def test_files_that_are_not_json(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         read_config_file(tmp_path / "none.json")
-    for text, message in (("{", "is not a JSON file"), ("[]", "no JSON object")):
+    for text, message in (("{", "is not JSON"), ("[]", "no JSON object")):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_config_file(tmp_path / "c.json")

@@ -153,7 +153,7 @@ def test_another_configuration_is_shown(small_data: Path, tmp_path: Path, cache:
     out = tmp_path / "run"
     with pytest.raises(Killed), logged(killer(2)):
         train(quick(small_data, cache=cache), out=out)
-    with pytest.raises(ConfigError, match=r"budget was '8000', is '9000'; eval_views was 'real', is 'both'"):
+    with pytest.raises(ConfigError, match=r"budget was '8KB', is '9KB'; eval_views was 'real', is 'both'"):
         train(quick(small_data, cache=cache, budget="9000", eval_views="both"), out=out, resume=True)
     with pytest.raises(ConfigError, match=r"method_options was .*'temperature': 2.0.*is .*'temperature': 3"):
         train(quick(small_data, cache=cache, method_options={"temperature": 3}), out=out, resume=True)
