@@ -1,5 +1,5 @@
-"""The run folder: ``config.json``, ``metrics.jsonl``, ``confusion.npz``, ``memory.escx``, ``model.safetensors``,
-``log.txt``, and ``checkpoint/`` until the run is finished.
+"""The run folder: ``config.json``, ``split.json`` if test images are held out, ``metrics.jsonl``, ``confusion.npz``,
+``memory.escx``, ``model.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is finished.
 
 It may be a stranger's: no link in it is followed, only files with names of ours are removed, what is read is checked.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import escort_codec
+from escort_cil.data.split import Splits, splits_from_map, splits_to_map
 from escort_cil.run.figures import read_records
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
@@ -28,6 +29,7 @@ from escort_codec.names import refuse_link
 from escort_codec.words import escaped
 
 CONFIG: Final = "config.json"
+SPLIT: Final = "split.json"
 METRICS: Final = "metrics.jsonl"
 CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
@@ -37,7 +39,7 @@ CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
 STATE: Final = "state.json"
 
-FILES: Final = (CONFIG, METRICS, CONFUSION, MEMORY, MODEL, LOG)
+FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG)
 FOLDERS: Final = (CHECKPOINT, CACHE, "tensorboard", "wandb")
 
 WEIGHTS: Final = re.compile(r"phase[0-9]{3,}-epoch[0-9]{5,}\.safetensors")
@@ -45,6 +47,7 @@ PENDING: Final = re.compile(rf"after([0-9]{{3,}})-({re.escape(MEMORY)}|{re.escap
 """The files in ``checkpoint/`` beside ``state.json``."""
 
 MAX_CONFIG: Final = 16 << 20  # bytes
+MAX_SPLIT: Final = 128 << 20
 
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
 FREE: Final = frozenset(
@@ -109,6 +112,21 @@ class RunFolder:
         """Writes config.json: the resolved configuration, the version, and the command line."""
         whole = {"version": escort_codec.__version__, "command": list(command), **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_split(self, splits: Splits) -> None:
+        """Writes split.json: which images are held out as the test set."""
+        write_file(self / SPLIT, (json.dumps(splits_to_map(splits), ensure_ascii=False) + "\n").encode())
+
+    def read_split(self) -> Splits | None:
+        """Which images the run held out; None if it held out none. Raises TrainingError if that cannot be read."""
+        path = self / SPLIT
+        if not self.has(SPLIT):
+            return None
+        try:
+            values = parse_json(read_file(path, TrainingError, most=MAX_SPLIT))
+        except ValueError as exc:
+            raise TrainingError(f"{path}: is not JSON: {exc}") from exc
+        return splits_from_map(values, str(path))
 
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json. Raises TrainingError if it is missing or not a configuration."""

@@ -75,7 +75,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 LINKED = ("config.json", "log.txt", "metrics.jsonl", "confusion.npz", "memory.escx", "model.safetensors")
 
 
-@pytest.mark.parametrize("name", [*LINKED, "checkpoint", "checkpoint/state.json", "cache", "tensorboard"])
+@pytest.mark.parametrize("name", [*LINKED, "split.json", "checkpoint", "checkpoint/state.json", "cache", "tensorboard"])
 def test_links_in_a_run_are_not_followed(half: Path, small_data: Path, tmp_path: Path, name: str) -> None:
     run, home = tmp_path / "run", tmp_path / "home"
     shutil.copytree(half, run)
