@@ -21,7 +21,6 @@ KEYS: Final = {
     "increment": "increment",
     "model_seed": "model_seed",
     "batch_size": "batch_size",
-    "num_workers": "workers",
     "augmentation_prob": "augmentation_prob",
     "augmentations_per_image": "augmentations_per_image",
     "shuffle": "shuffle",
@@ -41,7 +40,7 @@ KEYS: Final = {
 }
 SIZES: Final = ("memory_size", "memory_per_class")
 COUNTS: Final = {"real_per_class": "original", "syn_per_class": "prompt"}
-TRANSLATED: Final = ("convnet_type", "device", "seed", "fixed_memory", *SIZES, *COUNTS)
+TRANSLATED: Final = ("convnet_type", "device", "num_workers", "seed", "fixed_memory", *SIZES, *COUNTS)
 NAMES_ONLY: Final = ("dataset", "prefix", "csv_name", "time_str")  # they name the run and change nothing
 ONE_VALUE: Final[dict[str, Any]] = {
     "scheduler": "steplr",
@@ -85,7 +84,7 @@ def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) ->
     pycils = {*KEYS, *TRANSLATED, *NAMES_ONLY, *ONE_VALUE}
     found: dict[str, Any] = {key: value for key, value in values.items() if key in own - pycils}
     options: dict[str, Any] = dict(values.get("method_options", {}))
-    for theirs, ours in {**KEYS, "convnet_type": "backbone"}.items():
+    for theirs, ours in {**KEYS, "convnet_type": "backbone", "num_workers": "workers"}.items():
         if theirs in values and ours in found:
             raise ConfigError(f"{path}: {theirs} and {ours} are the same setting: give one")
     notes: list[str] = []
@@ -105,6 +104,8 @@ def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) ->
             raise ConfigError(f"{path}: {unknown(f'there is no key {key!r}', key, sorted(pycils | own))}")
     if "convnet_type" in values:
         found["backbone"] = str(values["convnet_type"]).removeprefix("memo_").removeprefix("cosine_")
+    if "num_workers" in values:
+        found["workers"] = 1 if values["num_workers"] == 0 else values["num_workers"]  # 0: no process but the main one
     if "device" in values:
         found["device"] = _device(values["device"], path)
     found |= _memory(values, found, notes, path)

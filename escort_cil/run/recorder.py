@@ -156,12 +156,18 @@ class Recorder:
 
 def phase_line(record: Mapping[str, Any]) -> str:
     """One line about a phase's line of metrics.jsonl."""
-    nme = "" if record["nme_top1"] is None else f", nearest mean {record['nme_top1']:.2f} %"
-    memory = f", memory {record['memory_bytes']:,} bytes" if record["memory_bytes"] else ""
-    return (
-        f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
-        f"{record['average_incremental_accuracy']:.2f} %{memory}"
-    )
+    figures = [
+        (name, record[key])
+        for name, key in (
+            ("top-1", "top1"),
+            ("nearest mean", "nme_top1"),
+            ("average incremental", "average_incremental_accuracy"),
+        )
+    ]
+    facts = [f"{name} {value:.2f} %" for name, value in figures if value is not None]
+    facts += [] if record["images"] else ["no test images yet"]
+    facts += [f"memory {record['memory_bytes']:,} bytes"] if record["memory_bytes"] else []
+    return f"phase {record['phase'] + 1} over: {', '.join(facts)}"
 
 
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
