@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -208,6 +207,8 @@ def _make(
 
 
 def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as_json: bool, quiet: bool) -> None:
+    from escort_cli.terminal import print_json, print_line
+
     outcome = share.outcome
     failed = outcome.failed + len(plan.failures)
     if as_json:
@@ -223,7 +224,7 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
             "ended_early": share.interrupted,
         }
         values |= {f"{name}_s": round(seconds, 3) for name, seconds in share.seconds.items()}
-        print(json.dumps(values, indent=2))
+        print_json(values)
     elif not quiet:
         made = [f"{counted(outcome.images, 'image')} made"]
         made += [counted(outcome.edges, "edge map")] if outcome.edges else []
@@ -232,4 +233,4 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
         made += [f"{failed:,} failed"] if failed else []
         made += [f"{name.replace('_', '-')} {seconds:.1f} s" for name, seconds in share.seconds.items() if seconds]
         early = "; ended early: the same command continues" if share.interrupted else ""
-        print(f"{target}: {', '.join(made)}{early}")
+        print_line(f"{target}: {', '.join(made)}{early}")

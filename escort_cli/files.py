@@ -23,7 +23,7 @@ def inspect(
 ) -> None:
     """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
     import escort_codec
-    from escort_cli.terminal import format_bytes, print_facts, print_table
+    from escort_cli.terminal import format_bytes, print_facts, print_json, print_table
     from escort_codec.container.measure import measure
     from escort_codec.seeds import format_seeds
 
@@ -34,8 +34,6 @@ def inspect(
         recipes = [recipe.to_map() for recipe in reader.recipes]
         version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
     if json:
-        from json import dumps
-
         values = {
             "file": str(file),
             "version": version,
@@ -47,7 +45,7 @@ def inspect(
             "classes": labels,
             "sizes": sizes.to_map(),
         }
-        print(dumps(values, indent=2, ensure_ascii=False))
+        print_json(values)
         return
     facts = [
         ("version", f"{version}, written by {writer or 'an unnamed program'}"),
@@ -84,7 +82,7 @@ def rows_by_use(sizes: FileSizes) -> list[tuple[str, str, str]]:
 
 def verify(file: File) -> None:
     """Check every byte: checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault."""
-    from escort_cli.terminal import terminal
+    from escort_cli.terminal import print_line, terminal
     from escort_codec.container.verify import verify
 
     with terminal():
@@ -94,7 +92,7 @@ def verify(file: File) -> None:
         error.path = str(file)
         raise error
     held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
-    print(f"{file}: {held}, {verdict.size:,} bytes, no faults")
+    print_line(f"{file}: {held}, {verdict.size:,} bytes, no faults")
 
 
 def recover(
@@ -103,12 +101,13 @@ def recover(
     overwrite: Overwrite = False,
 ) -> None:
     """Save all whole blocks of a damaged or unfinished file, and list what was lost."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import recover
 
     recovery = recover(bad, good, overwrite=overwrite)
     for line in recovery.lost:
-        print(f"lost: {line}")
-    print(f"{good}: {counted(recovery.saved, 'exemplar')} saved" + ("" if recovery.lost else "; nothing was lost"))
+        print_line(f"lost: {line}")
+    print_line(f"{good}: {counted(recovery.saved, 'exemplar')} saved" + ("" if recovery.lost else "; nothing was lost"))
 
 
 def merge(
@@ -120,11 +119,12 @@ def merge(
     overwrite: Overwrite = False,
 ) -> None:
     """Merge files without decoding them; the shards of one encoding give the file of a single run."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import merge
 
     count = merge(files, out, keep_recipes=keep_recipes, overwrite=overwrite)
     held = f"{counted(count, 'exemplar')} of {counted(len(files), 'file')}"
-    print(f"{out}: {held}, {out.stat().st_size:,} bytes")
+    print_line(f"{out}: {held}, {out.stat().st_size:,} bytes")
 
 
 def split(
@@ -135,10 +135,11 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split a file into equal parts (merge joins them again) or into one file per class."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import split
 
     for path in split(file, out, parts=parts, by_class=by_class, overwrite=overwrite):
-        print(f"{path}: {path.stat().st_size:,} bytes")
+        print_line(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def extract(
@@ -149,7 +150,8 @@ def extract(
     overwrite: Overwrite = False,
 ) -> None:
     """Copy the exemplars of some classes, or single ones, into a new file."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import extract
 
     count = extract(file, out, labels=label or (), names=name or (), overwrite=overwrite)
-    print(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")
+    print_line(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")
