@@ -64,7 +64,9 @@ def train(
     metrics as if it had never stopped. ``command`` is recorded. What happens is logged, and in the folder's log.txt.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
-    with RunPlan(config, learnt_by(RunFolder(out)) if resume and out is not None else ()) as plan, ExitStack() as stack:
+    earlier = RunFolder(out) if resume and out is not None and RunFolder(out).exists else None
+    learnt, recorded = ((), None) if earlier is None else (learnt_by(earlier), earlier.read_split())
+    with RunPlan(config, learnt, recorded) as plan, ExitStack() as stack:
         folder = RunFolder(out or Path("runs") / plan.name)
         if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
             raise OutputError(f"{folder.path}: is the run to continue, and stays as it is: give another `out`")
@@ -84,6 +86,8 @@ def train(
             if not resume:
                 folder.begin(force=force)
                 folder.write_config(plan.values(), sys.argv if command is None else command)
+                if plan.data.splits is not None:
+                    folder.write_split(plan.data.splits)
 
         devices.processes.from_first(begin)
         if devices.is_main:
@@ -161,7 +165,7 @@ class Trainer:
 
     def _describe(self) -> None:
         config, plan = self.config, self.plan
-        for line in (plan.data.layout, *plan.data.notes):
+        for line in (plan.data.layout, *plan.data.notes, *plan.data.changes):
             self._say(line)
         self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
         if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:

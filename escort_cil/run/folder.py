@@ -1,5 +1,5 @@
-"""The run folder: ``config.json``, ``metrics.jsonl``, ``confusion.npz``, ``memory.escx``, ``model.safetensors``,
-``log.txt``, and ``checkpoint/`` until the run is finished.
+"""The run folder: ``config.json``, ``split.json`` if test images are held out, ``metrics.jsonl``, ``confusion.npz``,
+``memory.escx``, ``model.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is finished.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import escort_codec
+from escort_cil.data.split import Splits, splits_from_map, splits_to_map
 from escort_cil.metrics import Counts, PhaseFigures, RunFigures
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import ConfigError, OutputError, TrainingError
 
 CONFIG: Final = "config.json"
+SPLIT: Final = "split.json"
 METRICS: Final = "metrics.jsonl"
 CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
@@ -60,7 +62,7 @@ class RunFolder:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (CONFIG, METRICS, CONFUSION, MEMORY, MODEL, LOG):
+            for name in (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG):
                 (self / name).unlink(missing_ok=True)
             shutil.rmtree(self / CHECKPOINT, ignore_errors=True)
         except OSError as exc:
@@ -70,6 +72,20 @@ class RunFolder:
         """Writes config.json: the resolved configuration, the version, and the command line."""
         whole = {"version": escort_codec.__version__, "command": list(command), **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_split(self, splits: Splits) -> None:
+        """Writes split.json: which images are held out as the test set."""
+        write_file(self / SPLIT, (json.dumps(splits_to_map(splits), ensure_ascii=False) + "\n").encode())
+
+    def read_split(self) -> Splits | None:
+        """Which images the run held out; None if it held out none. Raises TrainingError if that cannot be read."""
+        try:
+            values = json.loads((self / SPLIT).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as exc:
+            raise TrainingError(f"{self / SPLIT}: cannot be read: {exc}") from exc
+        return splits_from_map(values, str(self / SPLIT))
 
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json. Raises TrainingError if it is missing or not a configuration."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from escort_cil.augment import transforms
 from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
+from escort_cil.data.split import Splits
 from escort_cil.learners import Learner, learners
 from escort_cil.memory.prompts import options_of
 from escort_cil.memory.selection import selections
@@ -132,18 +133,22 @@ class RunPlan:
     """Resolves a configuration: reads the data folder, draws the class order, splits the phases.
 
     ``class_to_idx`` maps a label to its class number; ``base`` is the run that this one continues, and ``first`` the
-    first phase to train. No training images are needed of the classes ``learnt`` before a run was stopped (the first in
-    its order). Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
+    first phase to train. A run that was stopped needs no training images of the classes it has ``learnt`` (the first in
+    its order), and has ``recorded`` which images it held out. Use it in a ``with`` block: it keeps the file of prompts
+    open. Raises EscortError.
     """
 
-    def __init__(self, config: TrainConfig, learnt: Sequence[str] = ()) -> None:
+    def __init__(self, config: TrainConfig, learnt: Sequence[str] = (), recorded: Splits | None = None) -> None:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
         before = None if self.base is None else self.base.train_config()
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
         self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
-            self.data = read_data(find_data(config, self.prompts_file), config.holdout, learnt or known, config.layout)
+            data = find_data(config, self.prompts_file)
+            if before is not None and self.base is not None and recorded is None and _same(data, before.data):
+                recorded = self.base.read_split()
+            self.data = read_data(data, config.holdout, learnt or known, config.layout, recorded)
             labels = sorted({*self.data.labels, *learnt} - set(known))
             self.config = resolve(config, self.data.folder, self.prompts_file, known, labels)
             self.order = self.config.class_order
@@ -209,6 +214,10 @@ class RunPlan:
         per_class = " per class" if budget.keep.counts else " of the budget" if len(budget.keep.parts) > 1 else ""
         yield f"memory: {budget.keep}{per_class}; {bound}"
         yield f"synthetic images: by {config.regenerator}, shown with probability {config.probability:g}"
+
+
+def _same(folder: str, other: str) -> bool:
+    return bool(other) and Path(folder).resolve() == Path(other).resolve()
 
 
 def learnt_by(run: RunFolder) -> tuple[str, ...]:
