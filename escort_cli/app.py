@@ -23,6 +23,7 @@ from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
 from escort_cli.train import train
+from escort_cli.view import view
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.workers import EXIT_CODE
 
@@ -33,6 +34,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     evaluate,
     report,
     demo,
+    view,
     inspect,
     verify,
     recover,
