@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from escort_codec.errors import ImageError
-from escort_codec.source import load_image, read_file
+from escort_codec.source import WHITE, Colour, load_image, read_file
 from escort_codec.workers import single_threaded_opencv, usable_cores
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
@@ -80,11 +80,13 @@ def decode_all(
     names: Sequence[str] | None = None,
     workers: int | None = None,
     read: Callable[[int, bytes], None] = lambda i, data: None,
+    background: Colour = WHITE,
 ) -> list[T]:
     """Decodes images in ``workers`` threads (None: one per core); returns what ``derive`` makes of each.
 
     ``derive`` gets the index of a source and its picture (Pillow, mode RGB), in one of these threads; ``read`` gets the
-    bytes of a file. ``names`` are for messages about images that are not files. If an image is bad, raises the
+    bytes of a file. ``background`` is the colour under transparent pixels. ``names`` are for messages about images that
+    are not files. If an image is bad, raises the
     ImageError of the first one when all threads have ended; what ``derive`` raises is raised as well.
     """
 
@@ -94,7 +96,9 @@ def decode_all(
         if isinstance(source, Path):
             name, source = str(source), read_file(source)
             read(i, source)
-        return derive(i, load_image(source, name=name) if isinstance(source, bytes) else _picture(source, name))
+        if isinstance(source, bytes):
+            return derive(i, load_image(source, name=name, background=background))
+        return derive(i, _picture(source, name))
 
     with (
         single_threaded_opencv(),

@@ -86,17 +86,17 @@ class SyntheticCache:
         Raises RegenerationError if one cannot be made, OutputError if it cannot be written.
         """
         places: list[list[Path]] = []
-        missing: list[Job] = []
+        missing: dict[Path, Job] = {}  # images with equal bytes have one copy
         for exemplar in exemplars:
             places.append([])
             for seed in seeds:
                 place = self.find(exemplar, seed)
                 if place is None:
                     place = self._place(exemplar, seed)
-                    missing.append(Job(exemplar, seed, place))
+                    missing[place] = Job(exemplar, seed, place)
                 places[-1].append(place)
         if missing:
-            self._make(missing, progress or Progress())
+            self._make(list(missing.values()), progress or Progress())
         return places
 
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
