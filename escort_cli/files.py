@@ -99,6 +99,8 @@ def verify(file: File) -> None:
         raise error
     held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
     print(f"{file}: {held}, {verdict.size:,} bytes, no faults")
+    if verdict.note:
+        print(f"{file}: {verdict.note}")
 
 
 def recover(
