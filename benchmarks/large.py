@@ -94,9 +94,13 @@ def million(path: Path, count: int) -> dict[str, Any]:
     command = [sys.executable, "-c", "from escort_cli.app import main; main()"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     for name in ("inspect", "verify"):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = before.ru_utime + before.ru_stime
         rows[f"{name}_seconds"], _ = timed(
             partial(subprocess.run, [*command, name, path], check=True, capture_output=True, env=environment)
         )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        rows[f"{name}_processor_seconds"] = after.ru_utime + after.ru_stime - used
     rows["measure_seconds"] = timed(lambda: measure(Reader(path)))[0]
     rows["verify_in_process_seconds"] = timed(lambda: verify(path))[0]
     numbers = random.Random(1).sample(range(count), min(count, 200_000))
