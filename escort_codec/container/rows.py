@@ -50,10 +50,10 @@ class Rows:
     """What the table of a block says. A column is an int or an array (``table.Column``); ``cell`` reads one row.
 
     Names are one text until they are asked for. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, and
-    ``memory`` is roughly the bytes that this object takes, ``table_bytes`` the length of the table in the file.
+    ``memory``: roughly the bytes of this object; ``table_bytes`` and ``table_sum``: length and CRC of the table.
     """
 
-    table_bytes = 0
+    table_bytes, table_sum = 0, 0
 
     def __init__(self, raw: bytes, top_recipe: int) -> None:
         """``raw``: the table, decompressed. ``top_recipe``: the largest recipe number. Raises ``TABLE_ERRORS``."""

@@ -89,3 +89,20 @@ def test_a_batch_is_read_block_by_block_and_comes_in_the_order_asked_for() -> No
         with Reader(folder / "f.escx") as reader:
             wanted = [599, 0, 300, 0, 7]
             assert reader.__getitems__(wanted) == [stored[i] for i in wanted]
+
+
+def test_a_table_is_read_again_if_another_file_took_the_place_of_its_own() -> None:
+    """The new file has blocks of the same lengths, so that only the table itself tells that its rows lie elsewhere."""
+
+    def two(first: bytes, second: bytes) -> bytes:
+        files = {"a": first, "b": second}
+        return pack([Exemplar.from_image(data, label="x", name=n, size=(1, 1)) for n, data in files.items()])
+
+    old, new = two(b"one", b"three"), two(b"seven", b"two")
+    assert len(old) == len(new)
+    with quick_folder() as folder:
+        (folder / "f.escx").write_bytes(old)
+        with Reader(folder / "f.escx") as reader:
+            assert reader.find("x/b") == 1  # reads the table alone
+            (folder / "f.escx").write_bytes(new)
+            assert [exemplar.image for exemplar in reader] == [b"seven", b"two"]
