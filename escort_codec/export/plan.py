@@ -25,7 +25,7 @@ from escort_codec.words import counted, format_pixels, listed
 
 Kind = Literal["image", "edges", "real"]
 
-SHARE: Final = 8
+SHARE: Final = 4
 """Consecutive tasks that one of several processes gets: an exemplar's seeds mostly stay together."""
 
 SHOWN_FAILURES: Final = 20
