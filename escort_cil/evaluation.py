@@ -27,7 +27,8 @@ from escort_cil.run.recorder import SavedModel, load_model
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
 from escort_codec.container import Reader
-from escort_codec.errors import RegenerationError, SourceError
+from escort_codec.errors import RegenerationError, SourceError, TrainingError
+from escort_codec.foreign import check_file
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, find_layout, scan
 from escort_codec.words import counted, listed
@@ -231,8 +232,9 @@ def _means(model: SavedModel, session: Session, class_to_idx: Mapping[str, int])
 def _memory(model: SavedModel) -> tuple[Contents | None, str]:
     """The memory, or why class means cannot be taken of it."""
     path = model.folder / names.MEMORY
-    if not path.exists():
+    if not model.folder.has(names.MEMORY):
         return None, f"{model.folder.path} has no {names.MEMORY}"
+    check_file(path, TrainingError)
     contents = read_contents(path, model.labels)
     if len(contents) > len(model.labels):
         return None, f"{path} holds {contents[-1].label!r}, which the model never learnt"

@@ -10,8 +10,11 @@ import numpy as np
 
 from escort_cil.data.split import Splits, apply_splits, draw_split
 from escort_codec.errors import ConfigError, SourceError
+from escort_codec.foreign import read_file
 from escort_codec.source import SourceImage, scan, scan_folder
 from escort_codec.words import counted, listed
+
+MAX_ORDER = 1 << 28  # bytes of a file with a class order
 
 
 def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
@@ -26,16 +29,21 @@ def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels in a file, one per line; raises ConfigError if it cannot be read."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: the class order cannot be read: {exc}") from exc
-    return tuple(line.strip() for line in lines if line.strip())
+        lines = read_file(path, ConfigError, most=MAX_ORDER, follow=True).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: the class order is not UTF-8 text") from exc
+    return tuple(line.removesuffix("\r") for line in lines if line.strip())
 
 
 def check_class_order(order: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
-    """``order`` if it names each of ``labels`` once; raises ConfigError."""
+    """``order`` if it names each of ``labels`` once; raises ConfigError.
+
+    Spaces around a name do not count, unless there is a class of that name with its spaces.
+    """
+    known = set(labels)
+    order = [label if label in known else label.strip() for label in order]
     for what, wrong in (
-        ("is not a class of the data", [label for label in order if label not in set(labels)]),
+        ("is not a class of the data", [label for label in order if label not in known]),
         ("is named twice", [label for i, label in enumerate(order) if label in order[:i]]),
         ("is a class of the data and is missing", [label for label in labels if label not in set(order)]),
     ):
