@@ -44,6 +44,7 @@ def view(
 
     The page is served on this machine alone, under an address that cannot be guessed, until Ctrl-C.
     """
+    from escort_cli.terminal import print_line
     from escort_codec.container.file import ChunkFile, naming
 
     for path in files:
@@ -54,10 +55,10 @@ def view(
 
         exemplars = export_page(files, export, overwrite=overwrite)
         held = f"{counted(exemplars, 'exemplar')} of {counted(len(files), 'file')}"
-        print(f"{export}: {held}, {export.stat().st_size:,} bytes")
+        print_line(f"{export}: {held}, {export.stat().st_size:,} bytes")
         return
     with ViewServer(files, port) as server:
-        print(f"{server.address} (Ctrl-C ends it)", flush=True)
+        print_line(f"{server.address} (Ctrl-C ends it)")
         if browser:
             import webbrowser
 
@@ -66,7 +67,7 @@ def view(
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print()
+            print_line()
 
 
 class Resource(NamedTuple):
