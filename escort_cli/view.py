@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
+from escort_cli.terminal import print_line
 from escort_codec.errors import UsageError
 from escort_codec.words import counted
 
