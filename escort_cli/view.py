@@ -45,7 +45,6 @@ def view(
 
     The page is served on this machine alone, under an address that cannot be guessed, until Ctrl-C.
     """
-    from escort_cli.terminal import print_line
     from escort_codec.container.file import ChunkFile, naming
 
     for path in files:

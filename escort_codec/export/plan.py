@@ -126,7 +126,7 @@ def make_plan(
     for number, exemplar, path in _chosen(reader, options, names, plan.fail):
         plan.exemplars += 1
         files = _counts(exemplar, options)
-        unseeded += exemplar.kind == "prompt" and options.images and not any(kind == "image" for kind, _ in files)
+        unseeded += exemplar.kind != "real" and options.images and not any(kind == "image" for kind, _ in files)
         for kind, count in files:
             chosen.add(kind, exemplar, count, options)
         if not options.yes and (chosen.files > MOST_FILES or chosen.pixels > MOST_PIXELS):
@@ -255,7 +255,7 @@ def _counts(exemplar: Exemplar, options: ExportOptions) -> list[tuple[Kind, int]
     """How many files of each kind an exemplar has."""
     if exemplar.kind == "real":
         return [("real", 1)] if options.images else []
-    found: list[tuple[Kind, int]] = [("edges", 1)] if options.edges else []
+    found: list[tuple[Kind, int]] = [("edges", 1)] if options.edges and exemplar.kind == "prompt" else []
     seeds = exemplar.seeds if options.seeds is None else options.seeds
     return found + ([("image", len(seeds))] if options.images and seeds else [])
 
