@@ -293,7 +293,7 @@ def _is_other_format(file: BinaryIO, name: str) -> bool:
     if head[4:8] == b"ftyp" or head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         return True
     for kind, (_, accept) in Image.OPEN.items():
-        if kind not in FORMATS and accept is not None and accept(head) is True:
+        if kind not in FORMATS and accept is not None and accept(head.ljust(16, b"\0")) is True:
             return True
     suffix = Path(name).suffix.lower()
     other = Image.registered_extensions().get(suffix)
