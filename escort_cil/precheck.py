@@ -20,7 +20,7 @@ from escort_codec.processes import Processes
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, load_image
 from escort_codec.words import counted
-from escort_codec.workers import in_order
+from escort_codec.workers import DECODED, in_order
 
 AMPLE: Final = 8  # a budget of so many times one sampled exemplar per class is not looked at more closely
 SAMPLED: Final = 32  # images per class that are encoded for a closer look
@@ -73,7 +73,8 @@ def check_images(plan: RunPlan, done: int, progress: Progress) -> dict[SourceIma
         if image.path in remembered and (fault := image_fault(image)):
             return fault
         try:
-            load_image(image.path)
+            with DECODED.holding() as reserve:
+                load_image(image.path, reserve=reserve)
         except ImageError as exc:
             return str(exc)
         return None

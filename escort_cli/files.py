@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
 OptionalFile = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[FILE]", help="An .escx file; the only one of this folder if left out.", show_default=False
-    ),
+    typer.Argument(metavar="FILE", help="An .escx file; the only one of this folder if left out.", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 

@@ -23,7 +23,7 @@ from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fau
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
 from escort_codec.source import SourceImage, image_size, load_image, parse_colour, read_file, scan_folder
-from escort_codec.workers import in_groups, in_order, single_threaded_opencv
+from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -95,8 +95,11 @@ class _Features:
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
     background = parse_colour(options.background)
-    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path), background=background)
-    return _extract(image, picture, options, len(data))
+    with DECODED.holding() as reserve:
+        picture = load_image(
+            data, max_pixels=options.max_pixels, name=str(image.path), background=background, reserve=reserve
+        )
+        return _extract(image, picture, options, len(data))
 
 
 def _extract(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Features:

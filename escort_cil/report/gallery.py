@@ -16,6 +16,7 @@ from escort_codec.coding.base import EdgeMap
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.real import check_real
 from escort_codec.hint import decode_hint
 from escort_codec.regenerate.base import Job, Regenerator
 from escort_codec.source import load_rgb
@@ -109,6 +110,7 @@ def _choose(reader: Reader, count: int) -> list[int]:
 def _real(exemplar: Exemplar) -> GalleryEntry:
     height, width = exemplar.size
     try:
+        check_real(exemplar)
         image = _photograph(load_rgb(exemplar.image), "image kept", f"{exemplar.label}: the image that is kept")
     except EscortError as exc:
         image = GalleryImage("", "image kept", f"not shown: {exc}")
