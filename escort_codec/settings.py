@@ -152,7 +152,12 @@ def convert(declared: Setting, value: Any, error: type[UsageError] = UsageError,
         raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value)) from exc
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         low, high = declared.least, declared.most
-        if not math.isfinite(found) or (low is not None and found < low) or (high is not None and found > high):
+        if (
+            not math.isfinite(found)
+            or (isinstance(found, int) and abs(found) >= 1 << 63)
+            or (low is not None and found < low)
+            or (high is not None and found > high)
+        ):
             raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value))
     if declared.choices and found is not None and found not in declared.choices:
         near = difflib.get_close_matches(str(found), declared.choices, n=1)

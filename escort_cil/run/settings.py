@@ -93,7 +93,7 @@ class TrainConfig:
         shown=True,
         metavar="NAME",
     )
-    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8)
+    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8, most=4096)
     transform: str = setting(
         "", "large (the paper's) or small (PyCIL's for CIFAR); small below 128 pixels if left out.", group=_NETWORK
     )
