@@ -17,14 +17,15 @@ from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
 from escort_cil.memory.budget import fill, make_shelves
-from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of
+from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, shortages
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
+from escort_cil.precheck import check_run
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import CheckpointState
 from escort_cil.run.figures import load_figures
 from escort_cil.run.folder import RunFolder
-from escort_cil.run.plan import RunPlan, learnt_by
+from escort_cil.run.plan import RunPlan, plan_of
 from escort_cil.run.recorder import Recorder, phase_line, phase_values
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
@@ -65,9 +66,7 @@ def train(
     metrics as if it had never stopped. ``command`` is recorded. What happens is logged, and in the folder's log.txt.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
-    earlier = RunFolder(out) if resume and out is not None and RunFolder(out).exists else None
-    learnt, recorded = ((), None) if earlier is None else (learnt_by(earlier), earlier.read_split())
-    with RunPlan(config, learnt, recorded) as plan, ExitStack() as stack:
+    with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
         folder = RunFolder(out or Path("runs") / plan.name)
         if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
             raise OutputError(f"{folder.path}: is the run to continue, and stays as it is: give another `out`")
@@ -78,8 +77,12 @@ def train(
                 log.info("%s: is finished", folder.path)
                 figures = load_figures(folder / names.CONFUSION)
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), figures)
+        elif not force:
+            folder.check_free()
         check_trackers(plan.config.track)
         devices = Devices(plan.config.device, plan.config.mixed_precision)
+        if plan.config.check:
+            check_run(plan, devices.processes, len(folder.read_metrics()) if resume else None, progress or Progress())
 
         def begin() -> None:
             remove_leftovers(folder.path)
@@ -276,6 +279,8 @@ class Trainer:
         if contents is not None:
             size = self.recorder.write_memory(contents, phase, plan.budget)
             memory = figures_of(contents, size, plan.budget.keep.kinds)
+            for line in shortages(contents):
+                self._say(line)
         self.test.add(plan.labels(phase), plan.class_to_idx)
         means = self.data.means(phase, contents, self.session.evaluator)
         predicted = self.test.predict(self.session.evaluator, self.learner.net, means)

@@ -7,17 +7,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from escort_codec.words import counted
+from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:
     from escort_codec.container.measure import FileSizes
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
+OptionalFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]", help="An .escx file; the only one of this folder if left out.", show_default=False
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
+def the_file(file: Path | None, *, quiet: bool = False) -> Path:
+    """``file``, or the only .escx file of the present folder, which is said on stderr. Raises UsageError."""
+    from escort_cli.terminal import print_line
+    from escort_codec.errors import UsageError
+
+    if file is not None:
+        return file
+    here = sorted(path for path in Path().iterdir() if path.suffix.lower() == ".escx" and path.is_file())
+    here = [path for path in here if not path.name.startswith(".")]
+    if len(here) != 1:
+        found = f"there are {len(here)} .escx files here: name one of {listed([each.name for each in here], 9)}"
+        raise UsageError(found if here else "there is no .escx file in this folder: name one", setting="file")
+    if not quiet:
+        print_line(f"FILE is {here[0]}, the only .escx file here", error=True)
+    return here[0]
+
+
 def inspect(
-    file: File,
+    file: OptionalFile = None,
     classes: Annotated[bool, typer.Option("--classes", help="List the classes with their counts.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -27,10 +50,11 @@ def inspect(
     from escort_codec.container.measure import measure
     from escort_codec.seeds import format_seeds
 
+    file = the_file(file)
     with escort_codec.open(file) as reader:
         sizes = measure(reader)
         labels = reader.labels
-        settings = sorted({each for block in reader.blocks() for each in block.settings}, key=str)
+        settings = sorted(sizes.settings, key=str)
         recipes = [recipe.to_map() for recipe in reader.recipes]
         version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
     if json:
@@ -55,7 +79,10 @@ def inspect(
         ("edge maps", "; ".join(each.describe() for each in settings) or "-"),
         ("seeds", format_seeds(seeds) or "-"),
         ("classes", f"{sizes.classes:,}"),
-        ("exemplars", f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real)"),
+        (
+            "exemplars",
+            f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real, {sizes.latents:,} latent)",
+        ),
         ("codings", ", ".join(f"{k}: {v:,}" for k, v in sizes.codings.items()) or "-"),
     ]
     print_facts(facts)
@@ -76,15 +103,17 @@ def rows_by_use(sizes: FileSizes) -> list[tuple[str, str, str]]:
 
     uses = [("edge maps", sizes.edge_bytes), ("hints", sizes.hint_bytes)]
     uses += [("real images", sizes.image_bytes)] if sizes.image_bytes else []
+    uses += [("latents", sizes.latent_bytes)] if sizes.latent_bytes else []
     uses += [("text", sizes.text_bytes), ("everything else", sizes.other_bytes)]
     return [(f"  {use}", format_bytes(count), format_share(count, sizes.file_bytes)) for use, count in uses]
 
 
-def verify(file: File) -> None:
+def verify(file: OptionalFile = None) -> None:
     """Check every byte: checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault."""
     from escort_cli.terminal import print_line, terminal
     from escort_codec.container.verify import verify
 
+    file = the_file(file)
     with terminal():
         verdict = verify(file)
     if verdict.fault:
@@ -143,7 +172,8 @@ def split(
 
 
 def extract(
-    file: File,
+    file: OptionalFile = None,
+    *,
     out: Annotated[Path, typer.Option("--out", metavar="SUB.escx", help="The file to write.")],
     label: Annotated[list[str] | None, typer.Option("--class", metavar="X", help="A class; may be repeated.")] = None,
     name: Annotated[list[str] | None, typer.Option(metavar="CLASS/NAME", help="An exemplar; may be repeated.")] = None,
@@ -153,5 +183,6 @@ def extract(
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import extract
 
+    file = the_file(file)
     count = extract(file, out, labels=label or (), names=name or (), overwrite=overwrite)
     print_line(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")

@@ -195,6 +195,16 @@ def print_line(line: str = "", *, error: bool = False) -> None:
     print(escaped(line), file=sys.stderr if error else sys.stdout, flush=True)
 
 
+def ask(question: str) -> bool | None:
+    """Asks on stderr and reads ``y`` or ``n``; None where nobody can answer, as in a script."""
+    from escort_codec.processes import launched_alone
+
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and launched_alone()):
+        return None
+    print(f"{escaped(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def print_json(value: Any) -> None:
     """Prints ``value`` as JSON on stdout."""
     print(to_json(value, indent=2))

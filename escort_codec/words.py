@@ -35,6 +35,13 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
 
 
+def format_pixels(count: int) -> str:
+    """``0.4 megapixels``, ``50 gigapixels``."""
+    if count >= 10**10:
+        return f"{count / 1e9:,.0f} gigapixels"
+    return f"{count / 1e6:,.0f} megapixels" if count >= 10**7 else f"{count / 1e6:.1f} megapixels"
+
+
 def escaped(text: str) -> str:
     """``text`` on one line, with control, bidirectional and invisible characters as Python writes them: ``\\x1b``.
 

@@ -145,6 +145,39 @@ def in_order(items: Iterable[Item], work: Callable[[Item], Made], workers: int |
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class ByteGate:
+    """Lets threads hold ``most`` bytes together; who asks for more than that waits until nobody else holds any.
+
+    A number of images says little about memory: one may have a thousand times the pixels of another.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held = 0
+        self._change = threading.Condition()
+
+    def take(self, count: int) -> None:
+        """Waits until there is room for ``count`` bytes and holds them."""
+        with self._change:
+            self._change.wait_for(lambda: not self._held or self._held + count <= self.most)
+            self._held += count
+
+    def give(self, count: int) -> None:
+        """Frees ``count`` bytes that were taken."""
+        with self._change:
+            self._held -= count
+            self._change.notify_all()
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """A block that holds ``count`` bytes. A thread must not enter another one inside."""
+        self.take(count)
+        try:
+            yield
+        finally:
+            self.give(count)
+
+
 @contextmanager
 def single_threaded_opencv() -> Iterator[None]:
     """Keeps OpenCV's own threads from competing with the workers."""

@@ -92,6 +92,13 @@ class Budget:
         share = min(1.0, units / keep.units) if keep.units else 0.0
         return tuple(int(share * count + 1e-9) for count in whole)
 
+    @property
+    def least_units(self) -> float:
+        """The paper's units per class from which on a class has an exemplar."""
+        if self.keep.counts:
+            return self.keep.units / max(part.amount for part in self.keep.parts)
+        return min(part.kind.units / part.amount for part in self.keep.parts if part.amount)
+
 
 class Shelf(Protocol):
     """What a class offers to the memory: its exemplars of each part of ``keep``, the best first."""

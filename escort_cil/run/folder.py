@@ -50,9 +50,8 @@ MAX_CONFIG: Final = 16 << 20  # bytes
 MAX_SPLIT: Final = 128 << 20
 
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
-FREE: Final = frozenset(
-    ["device", "cache", "cache_memory", "workers", "checkpoint_every", "track", "command", "version"]
-)
+_MACHINE: Final = ("device", "cache", "cache_memory", "workers", "checkpoint_every", "track")
+FREE: Final = frozenset([*_MACHINE, "check", "on_error", "command", "version"])
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +79,17 @@ class RunFolder:
         for name in (*FILES, *FOLDERS):
             refuse_link(self / name)
 
-    def begin(self, *, force: bool) -> None:
-        """Makes the folder for a new run. Raises OutputError if it holds one already, unless ``force``."""
-        if self.exists and not force:
+    def check_free(self) -> None:
+        """Raises OutputError if the folder holds a run."""
+        if self.exists:
             raise OutputError(
                 f"{self.path}: holds a run already: `resume` it, replace it (`force`), or give another `out`"
             )
+
+    def begin(self, *, force: bool) -> None:
+        """Makes the folder for a new run. Raises OutputError if it holds one already, unless ``force``."""
+        if not force:
+            self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in FILES:

@@ -208,6 +208,22 @@ class RunPlan:
         """The training images of a phase's classes."""
         return {label: self.data.train[label] for label in self.labels(phase)}
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the method keeps a memory."""
+        return learners.get(self.config.method).uses_memory
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the method sees the images of all classes in every phase."""
+        return learners.get(self.config.method).sees_all
+
+    def leave_out(self, bad: Mapping[SourceImage, str]) -> None:
+        """Leaves bad images out; the reasons become notes. Raises SourceError if a class has no training image left."""
+        if bad:
+            data = self.data.without(bad)
+            self.data = replace(data, changes=(*data.changes, *(f"skipped: {fault}" for fault in bad.values())))
+
     def describe(self) -> Iterator[str]:
         """Lines about the memory and the synthetic images, for the user to see what was decided."""
         config, budget = self.config, self.budget
@@ -220,6 +236,13 @@ class RunPlan:
 
 def _same(folder: str, other: str) -> bool:
     return bool(other) and Path(folder).resolve() == Path(other).resolve()
+
+
+def plan_of(config: TrainConfig, stopped: RunFolder | None = None) -> RunPlan:
+    """The plan of a new run, or of one that was ``stopped`` in its folder and goes on there. Raises EscortError."""
+    if stopped is None or not stopped.exists:
+        return RunPlan(config)
+    return RunPlan(config, learnt_by(stopped), stopped.read_split())
 
 
 def learnt_by(run: RunFolder) -> tuple[str, ...]:
