@@ -16,7 +16,7 @@ from typing import Any, Final
 from escort_cil.report import plots, tables
 from escort_cil.report.drawing import MARKERS, Plot, clean, percent_text, size_text, styles
 from escort_cil.report.gallery import ClassBytes, GalleryEntry, gallery, memory_by_class
-from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, number, read_run
+from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, read_run
 from escort_cil.report.tables import SortableTable
 from escort_codec.atomic import write_file
 from escort_codec.container import Reader
@@ -134,7 +134,7 @@ def _asset(name: str) -> str:
 
 def _headline(groups: Sequence[RunGroup]) -> str:
     runs = [run for group in groups for run in group.runs]
-    classes = sorted({int(number(run.records[-1], "classes")) for run in runs})
+    classes = sorted({int(run.value("classes")) for run in runs})
     phases = sorted({len(run.records) for run in runs})
     return (
         f"{counted(len(runs), 'run')} of {counted(len(groups), 'configuration')}, "
