@@ -86,7 +86,8 @@ def train_epochs(
             targets = targets[mine].to(devices.device, non_blocking=True)
             images = augment(pixels, aspects, loop.transform, generator, part=mine)
             images = images.contiguous(memory_format=torch.channels_last)
-            parts = list(zip(images.chunk(loop.accumulation), targets.chunk(loop.accumulation), strict=True))
+            count = min(loop.accumulation, len(images))
+            parts = list(zip(images.chunk(count), targets.chunk(count), strict=True))
             for i, (inputs, truth) in enumerate(parts):
                 with devices.unsynced(model, last=i == len(parts) - 1):
                     with devices.autocast():

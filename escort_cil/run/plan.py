@@ -253,8 +253,7 @@ def learnt_by(run: RunFolder) -> tuple[str, ...]:
     """
     if not run.exists:
         return ()
-    config, state = run.train_config(), Checkpoints(run.path).load()
-    records = run.read_metrics() if state is None else state.records
+    config, records = run.train_config(), Checkpoints(run.path).records()
     learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
     data = Path(config.data)
     apart = data.is_dir() and find_layout(data, config.layout).held_apart and not learners.get(config.method).sees_all

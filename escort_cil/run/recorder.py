@@ -19,7 +19,7 @@ from escort_cil.metrics import RunFigures
 from escort_cil.networks import GrowingNet, backbones
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
-from escort_cil.run.figures import load_figures, save_figures
+from escort_cil.run.figures import save_figures
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
@@ -126,7 +126,7 @@ class Recorder:
     def load_figures(self) -> None:
         """Reads the counts of the phases so far."""
         if self.records:
-            self.figures = load_figures(self.folder / names.CONFUSION)
+            self.figures = self.folder.read_figures()
 
     def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
         """The weights of a checkpoint inside a phase; returns the optimizer's tensors, or None at its beginning."""
@@ -141,7 +141,7 @@ class Recorder:
     def begin_from(self, base: RunFolder, learner: Learner) -> None:
         """Copies what a finished run has learnt and remembers: weights, memory, metrics, counts."""
         self.records = list(base.read_metrics())
-        self.figures = load_figures(base / names.CONFUSION)
+        self.figures = base.read_figures()
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
         learner.end_phase()
         if self._writes and base.has(names.MEMORY):
