@@ -105,7 +105,9 @@ class TrainConfig:
     epochs: int | None = setting(
         None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
     )
-    lr: float | None = setting(None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0)
+    lr: float | None = setting(
+        None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0, most=1e6
+    )
     batch_size: int | None = setting(
         None, "Images per optimiser step; the method's if left out.", group=_NETWORK, shown=True, least=1
     )
