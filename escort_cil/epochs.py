@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """What the loop needs beside the learner and the items. ``accumulation`` is the parts that a batch is computed in;
-    ``track`` gets figures by name and the epochs done in this phase."""
+    """What the loop needs beside the learner and the items.
+
+    A batch is computed in ``accumulation`` parts. ``track`` gets figures by name, and how many epochs of the phase are
+    done.
+    """
 
     devices: Devices
     transform: Transform

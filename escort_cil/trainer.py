@@ -62,7 +62,7 @@ def train(
     """Trains phase by phase and leaves a run folder ``out`` (``runs/<name>`` if left out).
 
     An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it, which gives the same
-    metrics as if it had never stopped. ``command`` is recorded. What happens is logged, and in the folder's log.txt.
+    metrics as if it had never stopped. ``command`` is recorded. The run is logged, also to log.txt in its folder.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
     with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
@@ -272,7 +272,7 @@ class Trainer:
         return self.devices.processes.from_first(choose)
 
     def _evaluate(self, phase: int, contents: Contents | None) -> None:
-        """Computes the phase's figures and makes its end count."""
+        """Evaluates the phase and ends it."""
         plan = self.plan
         memory = MemoryFigures()
         if contents is not None:

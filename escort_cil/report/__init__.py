@@ -39,7 +39,7 @@ PARTS: Final = (
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A group's line as the page draws it in front of its name."""
+    """A group in the legend: its name, and how its line is drawn."""
 
     name: str
     colour: str
@@ -69,8 +69,8 @@ class RunSection:
 def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenerator: str = DEFAULT) -> list[RunGroup]:
     """Writes the page of the run folders at or below ``runs`` to ``out``; the same runs give the same page.
 
-    Shows ``pictures`` exemplars of the first run of each configuration, prompts as the regenerator of that name makes
-    images of them. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
+    Shows ``pictures`` exemplars of the first run of each configuration; ``regenerator`` names what makes images of the
+    prompts. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
     run or one cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
     """
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):

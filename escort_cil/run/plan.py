@@ -1,4 +1,4 @@
-"""A run before it begins: the data, the class order, the phases, and the configuration with nothing left open."""
+"""A run before it begins: its data, class order and phases, and its configuration with all defaults filled in."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ from escort_codec.foreign import check_file, open_file, parse_json
 
 
 class Recorder:
-    """Writes a run's folder; only the main process of several writes (``writes``).
+    """Writes a run's folder; of several processes only the main one does (``writes``).
 
-    A phase ends in one step: nothing of its end counts before ``state.json`` is replaced, and everything does after.
+    A phase ends in one step: until ``state.json`` is replaced nothing of its end counts, from then on all of it does.
     """
 
     def __init__(self, folder: RunFolder, model_seed: int, *, writes: bool, every: int) -> None:
@@ -80,7 +80,7 @@ class Recorder:
         return len(data)
 
     def end_phase(self, phase: int, record: Mapping[str, Any], learner: Learner) -> None:
-        """Makes the end of a phase count, and publishes it."""
+        """Ends a phase: saves the checkpoint that makes it count, and publishes its files."""
         self.records.append(record)
         if self._writes:
             save_figures(self.figures, self._checkpoints.pending(names.CONFUSION, phase))
@@ -88,7 +88,7 @@ class Recorder:
             self._publish(phase, learner)
 
     def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
-        """Makes a checkpoint every N epochs of a phase, and after the last one."""
+        """Saves a checkpoint if it is time for one: every N epochs of a phase, and after its last."""
         if not self._writes or (done % self._every and done < epochs):
             return
         more = dict(optimizer)
@@ -171,7 +171,7 @@ def phase_line(record: Mapping[str, Any]) -> str:
 
 
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics.jsonl for trackers: those of every view, and the memory's."""
+    """The numbers of a line of metrics.jsonl by the names that trackers show: every view's, and the memory's."""
     found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
     for view, figures in record["views"].items():
         found |= {f"{view}/{key}": value for key, value in figures.items()}
