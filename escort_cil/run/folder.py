@@ -117,7 +117,8 @@ class RunFolder:
 
     def write_config(self, values: Mapping[str, Any], command: Sequence[str]) -> None:
         """Writes config.json: the resolved configuration, the version, and the command line."""
-        whole = {"version": escort_codec.__version__, "command": list(command), **values}
+        shown = [part.encode(errors="backslashreplace").decode() for part in command]
+        whole = {"version": escort_codec.__version__, "command": shown, **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
     def write_split(self, splits: Splits) -> None:

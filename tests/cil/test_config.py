@@ -319,6 +319,14 @@ def test_json_values_of_a_wrong_kind(values: dict[str, Any], message: str, tmp_p
         configure({}, file=write(tmp_path, values))
 
 
+@pytest.mark.parametrize("values", [{"data": "caf\udce9"}, {"class_order": ("a", "b\ud800")}])
+def test_names_in_another_encoding_are_refused_before_they_are_recorded(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is not valid UTF-8: give it another name"):
+        TrainConfig(**values)
+    with pytest.raises(ConfigError, match="is not valid UTF-8: give it another name"):
+        configure(values)
+
+
 def test_settings_name_the_nearest_key() -> None:
     with pytest.raises(ConfigError, match="did you mean 'backbone'"):
         configure(parse_settings(["backbon=resnet18"]))
