@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 """An image file, an image file's bytes, or RGB uint8 (H, W, 3)."""
 
 T = TypeVar("T")
+
+LONGEST: Final = 16  # times its shorter side: a longer picture is cropped before it is resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,19 @@ class Square:
             return _planar(_resized(picture, (self.side, self.side))), width / height
         short = min(width, height)
         size = (self.short_side * width // short, self.short_side * height // short)
+        if max(size) > LONGEST * self.short_side:  # a strip: the resized picture would take gigabytes
+            return self.strip(picture), 1.0
         left, top = (round((extent - self.side) / 2) for extent in size)
         pixels = np.asarray(_resized(picture, size))[top : top + self.side, left : left + self.side]
         return _planar(pixels), 1.0
+
+    def strip(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """The centre square of a long picture: cropped first, then resized."""
+        assert self.short_side is not None
+        half = min(picture.size) * self.side / self.short_side / 2
+        x, y = picture.width / 2, picture.height / 2
+        box = (x - half, y - half, x + half, y + half)
+        return _planar(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
 
 
 def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -28,6 +28,7 @@ from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
+from escort_codec.export.options import LONGEST
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
@@ -178,8 +179,9 @@ def _save(result: JobResult) -> None:
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY)
+    file, picture = io.BytesIO(), Image.fromarray(rgb)
+    picture.thumbnail((LONGEST["jpg"], LONGEST["jpg"]))  # changes nothing but what is too long for a JPEG file
+    picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
