@@ -231,7 +231,9 @@ class RunPlan:
         bound = f"at most {limit:,} bytes in the end" if limit is not None else "bytes are reported, not limited"
         per_class = " per class" if budget.keep.counts else " of the budget" if len(budget.keep.parts) > 1 else ""
         yield f"memory: {budget.keep}{per_class}; {bound}"
-        yield f"synthetic images: by {config.regenerator}, shown with probability {config.probability:g}"
+        options = ", ".join(f"{name} {value}" for name, value in config.regenerator_options.items())
+        maker = f"{config.regenerator} ({options})" if options else config.regenerator
+        yield f"synthetic images: by {maker}, shown with probability {config.probability:g}"
 
 
 def _same(folder: str, other: str) -> bool:

@@ -106,7 +106,7 @@ class TrainConfig:
         None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
     )
     lr: float | None = setting(
-        None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0, most=1e6
+        None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0, most=1e30
     )
     batch_size: int | None = setting(
         None, "Images per optimiser step; the method's if left out.", group=_NETWORK, shown=True, least=1
