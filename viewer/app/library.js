@@ -14,11 +14,12 @@ export function usePrior(load) {
   prior = () => (bytes ??= load());
 }
 
+/** Gives a new worker the prior, or the reason why there is none; it may be ended before. */
 function withPrior(remote) {
-  prior().then(
-    (bytes) => remote.call('prior', { bytes }),
-    () => {}, // maps of coding 2 then say that it is missing
-  );
+  prior()
+    .then((bytes) => ({ bytes }), ({ message }) => ({ message }))
+    .then((values) => remote.call('prior', values))
+    .catch(() => {});
 }
 
 const cores = navigator.hardwareConcurrency || 2;

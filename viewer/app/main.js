@@ -391,7 +391,10 @@ function listen() {
     showExemplar();
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => library && grid.refresh());
-  if (matchMedia('(max-width: 50rem)').matches) byId('side-details').open = false;
+  if (matchMedia('(max-width: 50rem)').matches) {
+    byId('side-details').open = false;
+    byId('zoom').querySelector('input').value = grid.side = 144; // two columns on a phone
+  }
 }
 
 /** The bytes in an element of an exported page. */
