@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
-from escort_codec.errors import UsageError
+from escort_codec.errors import EscortError, UsageError
+from escort_codec.foreign import open_file
 from escort_codec.words import counted
 
 _LOG: Final = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def view(
 
     The page is served on this machine alone, under an address that cannot be guessed, until Ctrl-C.
     """
+    from escort_cli.terminal import print_line
     from escort_codec.container.file import ChunkFile, naming
 
     for path in files:
@@ -54,19 +56,19 @@ def view(
 
         exemplars = export_page(files, export, overwrite=overwrite)
         held = f"{counted(exemplars, 'exemplar')} of {counted(len(files), 'file')}"
-        print(f"{export}: {held}, {export.stat().st_size:,} bytes")
+        print_line(f"{export}: {held}, {export.stat().st_size:,} bytes")
         return
     with ViewServer(files, port) as server:
-        print(f"{server.address} (Ctrl-C ends it)", flush=True)
+        print_line(f"{server.address} (Ctrl-C ends it)")
         if browser:
             import webbrowser
 
             if not webbrowser.open(server.address):
-                _LOG.warning("no browser was found: open the address in one")
+                print_line("no browser was found: open the address in one", error=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        except KeyboardInterrupt:  # the usual end
+            print_line()
 
 
 class Resource(NamedTuple):
@@ -160,8 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(resource.body)
             return
         try:
-            file = resource.body.open("rb")
-        except OSError:
+            file = open_file(resource.body, EscortError, follow=True)
+        except EscortError:
             self._refuse(HTTPStatus.NOT_FOUND)
             return
         with file:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from escort_codec.atomic import write_file
 from escort_codec.errors import EscortError, LimitError, OutputError
+from escort_codec.foreign import read_file
 
 MOST_EXEMPLARS: Final = 5000
 MOST_BYTES: Final = 64 << 20
@@ -79,7 +80,8 @@ def export_page(files: Sequence[Path], out: Path, *, overwrite: bool = False) ->
             f"{held} are too many for one page: it holds {MOST_EXEMPLARS:,} in {MOST_BYTES:,} bytes. "
             "Take some of them with `escort extract` or `escort split`, or serve them without --export"
         )
-    write_file(out, _whole_page([(path.name, path.read_bytes()) for path in files]).encode())
+    contents = [(path.name, read_file(path, EscortError, most=MOST_BYTES, follow=True)) for path in files]
+    write_file(out, _whole_page(contents).encode())
     return exemplars
 
 
