@@ -1,6 +1,6 @@
 // What the viewer's reader makes of files and of coded maps, as JSON on standard output.
 //
-//     node dump.mjs files PRIOR.gz FILE...     by file: what it decodes to, or {error, rule}
+//     node dump.mjs files PRIOR.gz FILE...     by file {opened, read, verdict}: what is found, or {error, rule}
 //     node dump.mjs maps PRIOR.gz MAPS.json    [[coding, height, width, base64], ...]: rows of '.' and '#', or the rule
 //     node dump.mjs speed PRIOR.gz FILE        megapixels a second of the maps of a file, the best of five rounds
 
@@ -10,6 +10,7 @@ import process from 'node:process';
 import { decodeMap } from '../../viewer/escx/coding/codings.js';
 import { EscxError } from '../../viewer/escx/errors.js';
 import { EscxFile } from '../../viewer/escx/file.js';
+import { rebuildHint } from '../../viewer/escx/hint.js';
 import { unpackPrior } from '../../viewer/escx/prior.js';
 import { BytesSource } from '../../viewer/escx/source.js';
 import { verify } from '../../viewer/escx/verify.js';
@@ -23,8 +24,7 @@ function lines(map) {
   );
 }
 
-async function dump(path, tables) {
-  const file = await EscxFile.open(sourceOf(path));
+async function dump(file, tables) {
   const exemplars = [];
   for (let number = 0; number < file.index.offsets.length; number++) {
     const block = await file.block(number);
@@ -39,9 +39,11 @@ async function dump(path, tables) {
         Object.assign(out, { hint_codec: row.hintCodec });
         try {
           out.edges = lines(block.mapOf(i, payloads[i], tables));
+          if (hint && row.hintCodec === 0) rebuildHint(hint);
         } catch (error) {
           if (!(error instanceof EscxError)) throw error;
-          out.edges = { error: error.message, rule: error.rule };
+          out.edges ??= null;
+          out.fault = { error: error.message, rule: error.rule };
         }
       }
       exemplars.push(out);
@@ -64,8 +66,10 @@ const tables = await unpackPrior(new Uint8Array(readFileSync(prior)));
 const answer = {};
 if (what === 'files') {
   for (const path of paths) {
-    answer[path] = await refused(() => dump(path, tables));
-    answer[path].verdict = await refused(() => verify(sourceOf(path), { tables }));
+    const opened = await refused(() => EscxFile.open(sourceOf(path)));
+    const read = opened.error ? null : await refused(() => dump(opened, tables));
+    const verdict = await refused(() => verify(sourceOf(path), { tables }));
+    answer[path] = { opened: opened.error ? opened : { minor: opened.minor }, read, verdict };
   }
 } else if (what === 'maps') {
   answer.maps = [];

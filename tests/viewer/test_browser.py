@@ -143,11 +143,14 @@ def test_it_shows_the_golden_files_without_an_error_or_a_request_elsewhere(path:
     site.until("document.body.className === 'open'")
     site.until(lambda: site.tiles() == names[: max(1, len(site.tiles()))])
     visible = [row for row, _ in zip(golden, site.tiles(), strict=False)]
-    pictured = sum(all(row.get("map_size", row["size"])) for row in visible)
+    pictured = sum(bool(row.get("image") or row.get("edges")) and all(row["size"]) for row in visible)
     site.until(f"document.querySelectorAll('.tile.ready:not([hidden])').length === {pictured}")
     site.js("document.getElementById('verify').click()")
-    site.until("document.getElementById('verdict').innerText.includes('no faults')")
-    assert site.text("#verdict").startswith(f"{len(golden)} exemplar")
+    if path.stem == "unknown":
+        site.until("document.getElementById('verdict').innerText.includes('65000, which this viewer does not know')")
+    else:
+        site.until("document.getElementById('verdict').innerText.includes('no faults')")
+        assert site.text("#verdict").startswith(f"{len(golden)} exemplar")
     assert site.browser.get_log("browser") == []
     asked = [url for url in requested(site.browser) if not url.startswith(("data:", "about:"))]
     assert asked

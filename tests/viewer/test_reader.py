@@ -17,6 +17,12 @@ from tests.viewer.node import needs_node, run_node
 VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
 GOLDEN = sorted(VECTORS.glob("*.escx"))
 REFUSED = sorted((VECTORS / "refuse").glob("*.escx"))
+LEVELS = ("open", "read", "use", "check")
+"""How far a reader gets with a file that is to be refused (spec/FORMAT.md, "Golden files")."""
+
+NOT_HERE = {"M29-hint-cut.escx": "node decodes no WebP; tests/viewer/test_browser.py has it"}
+OTHER_RULE = {"M50-small-chunk-crc.escx": "M4"}
+"""Files that break two rules at once, and the one that this reader names."""
 
 pytestmark = needs_node
 
@@ -30,13 +36,39 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_it_reads_the_golden_files(path: Path, answers: dict[str, Any]) -> None:
     golden = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    answer = answers[str(path)]
+    answer = answers[str(path)]["read"]
     assert answer["source"] == golden["source"]
     assert len(answer["exemplars"]) == len(golden["exemplars"])
     for found, wanted in zip(answer["exemplars"], golden["exemplars"], strict=True):
-        if "image" in wanted:
-            wanted["payload"] = wanted.pop("image")
+        for key in ("image", "latents", "bits"):
+            if key in wanted:
+                wanted["payload"] = wanted.pop(key)
         assert {key: found.get(key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_it_finds_no_fault_but_what_it_does_not_know(path: Path, answers: dict[str, Any]) -> None:
+    verdict = answers[str(path)]["verdict"]
+    golden = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    if path.stem == "unknown":
+        assert "65000, which this viewer does not know" in verdict["error"]
+    else:
+        minor = answers[str(path)]["opened"]["minor"]
+        assert (verdict["exemplars"], verdict["later"]) == (len(golden["exemplars"]), minor)
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
+def test_it_refuses_what_breaks_a_rule_and_names_the_rule(path: Path, answers: dict[str, Any]) -> None:
+    if path.name in NOT_HERE:
+        pytest.skip(NOT_HERE[path.name])
+    rule = json.loads((path.parent / "rules.json").read_text("utf-8"))[path.name]
+    answer = answers[str(path)]
+    assert answer["verdict"].get("rule") == OTHER_RULE.get(path.name, rule["rule"]), answer["verdict"]
+    opened, read = "error" not in answer["opened"], answer["read"] and "error" not in answer["read"]
+    level = "open" if not opened else "read" if not read else "use"
+    if level == "use" and not any("fault" in exemplar for exemplar in answer["read"]["exemplars"]):
+        level = "check"
+    assert level == ("check" if rule["rule"] == "M38" else rule["level"])  # what is not drawn is not tried
 
 
 def random_maps() -> list[EdgeMap]:
