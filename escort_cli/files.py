@@ -122,6 +122,8 @@ def verify(file: OptionalFile = None) -> None:
         raise error
     held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
     print_line(f"{file}: {held}, {verdict.size:,} bytes, no faults")
+    if verdict.note:
+        print_line(f"{file}: {verdict.note}")
 
 
 def recover(

@@ -15,6 +15,8 @@ from escort_codec.hint import decode_hint
 from escort_codec.recipe import EdgeSettings, Recipe
 
 Kind = Literal["prompt", "real", "latent"]
+MODELS: Final[tuple[int, ...]] = ()
+"""The numbers of the models of latents that this version knows."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 """The kinds of exemplars; the place of each is its number in files."""
 HINT_CODECS: Final = ("vp8", "latent")
@@ -169,6 +171,18 @@ class Exemplar:
         return self.payload
 
     @property
+    def latents(self) -> bytes:
+        """The coded latents of a latent exemplar, with the number of the model.
+
+        Raises EscortError for another kind, CodingError for a model that this version does not know.
+        """
+        if self.kind != "latent":
+            raise EscortError(f"{self.key} is a {self.kind} exemplar: it has no latents")
+        if self.payload[0] not in MODELS:
+            raise CodingError(f"its latents are of model {self.payload[0]}, which needs a newer escort")
+        return self.payload
+
+    @property
     def hint_pixels(self) -> NDArray[np.uint8] | None:
         """The hint, uint8 RGB (h, w, 3), decoded at each access; None without a hint.
 
@@ -178,5 +192,6 @@ class Exemplar:
         if self.hint is None:
             return None
         if self.hint_codec != HINT_CODECS[0]:
-            raise CodingError(f"its hint is under codec {self.hint_codec}, which needs a newer escort")
+            what = f"of model {self.hint[0]}" if self.hint_codec == "latent" else f"under codec {self.hint_codec}"
+            raise CodingError(f"its hint is {what}, which needs a newer escort")
         return decode_hint(self.hint)

@@ -39,6 +39,7 @@ from escort_codec.limits import (
     MAX_SOURCE,
     label_fault,
     name_fault,
+    recipe_fault,
     seeds_fault,
     size_fault,
     text_fault,
@@ -167,6 +168,8 @@ def pack_recipe(number: int, recipe: Recipe) -> bytes:
     """The payload of a RECP chunk. Raises LimitError if it would be read back differently."""
     try:
         values = recipe.to_map()
+        if fault := recipe_fault(values):
+            raise LimitError(fault)
         body: bytes = msgpack.packb([number, values])
         if Recipe.from_map(msgpack.unpackb(body)[1]) == recipe:
             return body

@@ -74,7 +74,7 @@ def test_the_page_names_the_files_and_needs_nothing_from_elsewhere(server: ViewS
 
 
 def test_the_prior_is_that_of_the_codec(server: ViewServer) -> None:
-    answer, body = ask(server, "prior-1.gz")
+    answer, body = ask(server, view_page.PRIOR)
     assert answer.getheader("Content-Encoding") is None
     assert gzip.decompress(body) == load_prior(1).tobytes()
 

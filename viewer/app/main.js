@@ -415,7 +415,7 @@ function start() {
     files.push(...served.embedded.map(({ name, id }) => ({ name, source: { bytes: embedded(id) } })));
   } else {
     usePrior(async () => {
-      const answer = await fetch('prior-1.gz');
+      const answer = await fetch(served.prior ?? '../spec/prior-1.bin.gz');
       if (!answer.ok) throw new Error(`the prior: the server answers ${answer.status}`);
       return new Uint8Array(await answer.arrayBuffer());
     });
