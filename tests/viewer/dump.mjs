@@ -2,7 +2,6 @@
 //
 //     node dump.mjs files PRIOR.gz FILE...     by file {opened, read, verdict}: what is found, or {error, rule}
 //     node dump.mjs maps PRIOR.gz MAPS.json    [[coding, height, width, base64], ...]: rows of '.' and '#', or the rule
-//     node dump.mjs speed PRIOR.gz FILE        megapixels a second of the maps of a file, the best of five rounds
 
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
@@ -71,31 +70,11 @@ if (what === 'files') {
     const verdict = await refused(() => verify(sourceOf(path), { tables }));
     answer[path] = { opened: opened.error ? opened : { minor: opened.minor }, read, verdict };
   }
-} else if (what === 'maps') {
+} else {
   answer.maps = [];
   for (const [coding, height, width, bytes] of JSON.parse(readFileSync(paths[0], 'utf8'))) {
     const data = new Uint8Array(Buffer.from(bytes, 'base64'));
     answer.maps.push(await refused(() => lines(decodeMap(coding, data, height, width, tables))));
   }
-} else {
-  const file = await EscxFile.open(sourceOf(paths[0]));
-  const work = [];
-  for (let number = 0; number < file.index.offsets.length; number++) {
-    const block = await file.block(number);
-    const payloads = await file.payloads(number, [...Array(block.length).keys()]);
-    payloads.forEach((bytes, i) => block.coding[i] === 2 && work.push([2, bytes, ...block.mapSizeOf(i), tables]));
-  }
-  let best = 0;
-  for (let round = 0; round < 5; round++) {
-    const from = performance.now();
-    let pixels = 0;
-    for (const item of work) {
-      decodeMap(...item);
-      pixels += item[2] * item[3];
-    }
-    best = Math.max(best, pixels / (performance.now() - from) / 1000);
-  }
-  answer.megapixels = best;
-  answer.maps = work.length;
 }
 process.stdout.write(JSON.stringify(answer));

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from escort_cli.view import ViewServer
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.errors import CodingError
-from tests.viewer.node import needs_node, run_node
+from tests.viewer.files import write_many
+from tests.viewer.node import NODE, needs_node, run_node
 
-VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "spec" / "vectors"
 GOLDEN = sorted(VECTORS.glob("*.escx"))
 REFUSED = sorted((VECTORS / "refuse").glob("*.escx"))
 LEVELS = ("open", "read", "use", "check")
@@ -95,6 +101,31 @@ def spoilt(data: bytes, rng: np.random.Generator) -> bytes:
     if kind == 1:
         return data[:at] + data[at + 1 :]
     return data[:at] if kind == 2 else data[:at] + byte + data[at:]
+
+
+def test_the_example_of_the_documentation_reads_over_a_network(tmp_path: Path) -> None:
+    """It runs as it stands, with the address of a server here."""
+    page = (ROOT / "docs" / "view.md").read_text("utf-8")
+    example = re.findall(r"```js\n(.*?)```", page, re.DOTALL)[0]
+    path = write_many(tmp_path / "many.escx", 1000)
+    with ViewServer([path]) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        example = example.replace("https://…/memory.escx", f"{server.address}files/0/many.escx")
+        example = example.replace("'./viewer/", f"'{ROOT.as_uri()}/viewer/")
+        (tmp_path / "example.mjs").write_text(
+            f"{example}console.log(JSON.stringify([file.source.requests, file.source.bytes]));\n"
+        )
+        done = subprocess.run([str(NODE), "example.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1000 {")
+    assert "name: '000000.png'" in done.stdout
+    assert "Uint8Array" in done.stdout
+    requests, size = json.loads(done.stdout.splitlines()[-1])
+    assert requests == 3
+    assert size < path.stat().st_size
 
 
 def test_it_decodes_maps_as_the_library_does_and_refuses_what_the_library_refuses(tmp_path: Path) -> None:
