@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
+from escort_cli.terminal import print_line
 from escort_codec.errors import EscortError, UsageError
 from escort_codec.foreign import open_file
 from escort_codec.words import counted
@@ -45,7 +46,6 @@ def view(
 
     The page is served on this machine alone, under an address that cannot be guessed, until Ctrl-C.
     """
-    from escort_cli.terminal import print_line
     from escort_codec.container.file import ChunkFile, naming
 
     for path in files:

@@ -22,7 +22,7 @@ from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, load_image, read_file, scan_folder
+from escort_codec.source import SourceImage, image_size, load_image, parse_colour, read_file, scan_folder
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class _Features:
 
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
-    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path))
+    background = parse_colour(options.background)
+    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path), background=background)
     return _extract(image, picture, options, len(data))
 
 
@@ -169,6 +170,7 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
+    parse_colour(options.background)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)

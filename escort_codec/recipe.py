@@ -135,6 +135,7 @@ class EncodeOptions:
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
     hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
     hint_quality: int = setting(20, "WebP quality of the colour hint.", least=0, most=100)
+    background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
     workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
     on_error: Literal["raise", "skip"] = setting(
