@@ -12,7 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -95,9 +95,9 @@ class ViewServer(ThreadingHTTPServer):
         self.resources: dict[str, Resource] = {}
         entries = []
         for number, path in enumerate(files):
-            url = f"files/{number}/{path.name}"
+            url = f"files/{number}.escx"
             self.resources[url] = Resource("application/octet-stream", path.resolve())
-            entries.append({"name": path.name, "url": quote(url)})
+            entries.append({"name": path.name, "url": url})
         for name, body in served_files(entries).items():
             self.resources[name] = Resource(_TYPES[Path(name).suffix], body)
         self.policy = POLICY

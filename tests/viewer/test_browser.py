@@ -35,6 +35,7 @@ pytestmark = needs_browser
 
 VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
 GOLDEN = sorted(VECTORS.glob("*.escx"))
+CUT_HINT = VECTORS / "refuse" / "M29-hint-cut.escx"
 COUNT = 20_000
 PATIENCE = 3
 """Seconds that the page waits for a worker in these tests, instead of half a minute."""
@@ -118,7 +119,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("viewer")
     many = write_many(folder / "many.escx", COUNT)
-    files = [*GOLDEN, many, write_kinds(folder / "kinds.escx"), *hostile_files(folder, many)]
+    files = [*GOLDEN, many, write_kinds(folder / "kinds.escx"), *hostile_files(folder, many), CUT_HINT]
     with ViewServer(files) as server, start_browser(tmp_path_factory.mktemp("chromium")) as browser:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -282,6 +283,15 @@ def test_kinds_texts_and_what_it_cannot_draw(site: Site) -> None:
     assert "Original" in site.text("#detail")
     assert "owned" not in site.browser.title
     assert [entry for entry in site.browser.get_log("browser") if "owned" in entry["message"]] == []
+
+
+def test_a_hint_that_cannot_be_decoded_is_refused_alone(site: Site) -> None:
+    site.open(CUT_HINT)
+    site.until("document.querySelectorAll('.tile.fault:not([hidden])').length === 1")
+    assert "the hint cannot be decoded" in site.text(".tile.fault")
+    site.until("document.querySelectorAll('.tile.ready:not([hidden])').length > 0")
+    site.js("document.getElementById('verify').click()")
+    site.until("document.getElementById('verdict').innerText.includes('hint cannot be decoded')")
 
 
 def test_a_script_that_is_not_the_pages_own_cannot_run(site: Site) -> None:

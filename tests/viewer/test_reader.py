@@ -111,7 +111,7 @@ def test_the_example_of_the_documentation_reads_over_a_network(tmp_path: Path) -
     with ViewServer([path]) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        example = example.replace("https://…/memory.escx", f"{server.address}files/0/many.escx")
+        example = example.replace("https://…/memory.escx", f"{server.address}files/0.escx")
         example = example.replace("'./viewer/", f"'{ROOT.as_uri()}/viewer/")
         (tmp_path / "example.mjs").write_text(
             f"{example}console.log(JSON.stringify([file.source.requests, file.source.bytes]));\n"

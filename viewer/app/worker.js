@@ -36,7 +36,8 @@ const operations = {
     const block = await file.block(number);
     const rows = Array.from({ length: block.length }, (_, i) => block.row(i));
     const hints = block.hints.slice();
-    return moving({ rows, hints, hintAt: block.hintAt, tableBytes: block.tableBytes }, hints.buffer);
+    const { hintAt, tableBytes, memory } = block;
+    return moving({ rows, hints, hintAt, tableBytes, memory }, hints.buffer);
   },
 
   /** The payloads of some rows of a block. */

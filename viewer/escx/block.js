@@ -43,7 +43,9 @@ export class Block {
     this.hints = bytes.subarray(hints, hints + this.hintBytes);
     need(crc32(this.hints) === u32(bytes, front - SUM), 'M37', 'the hints of a block are damaged: their checksum is wrong');
     this.payloadStart = front;
-    this.#read(unzstd(bytes.subarray(LENGTHS, end), CAPS.table, 'the table of a block'), recipes);
+    const content = unzstd(bytes.subarray(LENGTHS, end), CAPS.table, 'the table of a block');
+    this.memory = content.length + this.hintBytes; // roughly
+    this.#read(content, recipes);
     this.#check();
     this.#place(length);
   }
