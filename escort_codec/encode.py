@@ -173,11 +173,11 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
-    parse_colour(options.background)
+    background = background_of(options)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
-    writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
+    writer = Writer(out, source=data, background=background, overwrite=options.overwrite, resume=options.resume)
     try:
         prepare(options.coding)
         if len(writer):
@@ -201,6 +201,11 @@ def encode_folder(
     report.exemplars = len(writer)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def background_of(options: EncodeOptions) -> str:
+    """The colour under transparent pixels as the file's head has it, such as ``#ffffff``. Raises UsageError."""
+    return "#{:02x}{:02x}{:02x}".format(*parse_colour(options.background))
 
 
 def _add(
@@ -288,8 +293,8 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
     by_key = {image.key: image for image in images}
     with Reader(partial, recover=True) as reader:
         done = {key for rows in reader.tables() for key in rows.all_keys()}
-        last, source = reader[-1], reader.source
-    same = source == data and done <= by_key.keys()
+        last, head = reader[-1], (reader.source, reader.background)
+    same = head == (data, background_of(options)) and done <= by_key.keys()
     if same:
         try:
             same = pack([encode_image(by_key[last.key], options).exemplar]) == pack([last])
