@@ -22,7 +22,7 @@ from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, load_image, parse_colour, read_file, scan_folder
+from escort_codec.source import SourceImage, image_size, load_image, read_file, scan_folder
 from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -94,10 +94,13 @@ class _Features:
 
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
-    background = parse_colour(options.background)
     with DECODED.holding() as reserve:
         picture = load_image(
-            data, max_pixels=options.max_pixels, name=str(image.path), background=background, reserve=reserve
+            data,
+            max_pixels=options.max_pixels,
+            name=str(image.path),
+            background=options.background_colour,
+            reserve=reserve,
         )
         return _extract(image, picture, options, len(data))
 
@@ -173,11 +176,12 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
-    background = background_of(options)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
-    writer = Writer(out, source=data, background=background, overwrite=options.overwrite, resume=options.resume)
+    writer = Writer(
+        out, source=data, background=options.background_code, overwrite=options.overwrite, resume=options.resume
+    )
     try:
         prepare(options.coding)
         if len(writer):
@@ -201,11 +205,6 @@ def encode_folder(
     report.exemplars = len(writer)
     report.seconds = time.perf_counter() - started
     return report
-
-
-def background_of(options: EncodeOptions) -> str:
-    """The colour under transparent pixels as the file's head has it, such as ``#ffffff``. Raises UsageError."""
-    return "#{:02x}{:02x}{:02x}".format(*parse_colour(options.background))
 
 
 def _add(
@@ -294,7 +293,7 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
     with Reader(partial, recover=True) as reader:
         done = {key for rows in reader.tables() for key in rows.all_keys()}
         last, head = reader[-1], (reader.source, reader.background)
-    same = head == (data, background_of(options)) and done <= by_key.keys()
+    same = head == (data, options.background_code) and done <= by_key.keys()
     if same:
         try:
             same = pack([encode_image(by_key[last.key], options).exemplar]) == pack([last])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import msgpack
 
@@ -16,6 +17,22 @@ HIRES: Final = "hires"
 LOWRES: Final = "lowres"
 PRESETS: Final = (HIRES, LOWRES)
 """The paper's two presets."""
+
+
+Colour: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+WHITE: Final[Colour] = (255, 255, 255)
+
+
+def parse_colour(text: str) -> Colour:
+    """``white``, ``black`` or ``#rrggbb``; raises UsageError."""
+    named = {"white": WHITE, "black": (0, 0, 0)}
+    if text.lower() in named:
+        return named[text.lower()]
+    if not re.fullmatch("#[0-9A-Fa-f]{6}", text):
+        raise UsageError("write white, black or #rrggbb, such as #808080", setting="background", value=text)
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +163,22 @@ class EncodeOptions:
     overwrite: bool = setting(False, "Replace an existing file.")
     resume: bool = setting(False, "Continue what a killed run left.")
 
+    @property
+    def background_colour(self) -> Colour:
+        """The colour under transparent pixels. Raises UsageError."""
+        return parse_colour(self.background)
+
+    @property
+    def background_code(self) -> str:
+        """The same as the file's head has it, such as ``#ffffff``."""
+        return "#{:02x}{:02x}{:02x}".format(*self.background_colour)
+
 
 def check_options(options: EncodeOptions) -> None:
     """Raises UsageError for options that are not valid; the coding is looked up when it is used."""
     check(options)
     check(options.settings)
+    parse_colour(options.background)
     low, high = options.settings.low, options.settings.high
     if low > high:
         raise UsageError(f"Canny's lower threshold ({low}) is above the upper one ({high})")

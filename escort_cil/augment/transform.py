@@ -14,8 +14,8 @@ from torch import Tensor
 from escort_cil.augment import cpu
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
+from escort_codec.recipe import WHITE, Colour
 from escort_codec.registry import Registry
-from escort_codec.source import WHITE, Colour
 
 ATTEMPTS: Final = 10
 """torchvision's: boxes that are tried before the centre is taken."""

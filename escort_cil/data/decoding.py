@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from escort_codec.errors import ImageError
-from escort_codec.source import WHITE, Colour, load_image, read_file
+from escort_codec.recipe import WHITE, Colour
+from escort_codec.source import load_image, read_file
 from escort_codec.workers import DECODED, single_threaded_opencv, usable_cores
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]

@@ -27,7 +27,7 @@ from torch import Tensor
 from escort_cil.augment import Transform
 from escort_cil.data.decoding import Source, Square, decode_all
 from escort_codec.errors import OutputError
-from escort_codec.source import WHITE, Colour
+from escort_codec.recipe import WHITE, Colour
 
 
 class ImageStore:

@@ -21,9 +21,9 @@ from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError, UsageError
 from escort_codec.foreign import check_file
 from escort_codec.hint import hint_size
-from escort_codec.recipe import EncodeOptions
+from escort_codec.recipe import EncodeOptions, parse_colour
 from escort_codec.settings import settings_of
-from escort_codec.source import SourceImage, find_layout, parse_colour
+from escort_codec.source import SourceImage, find_layout
 
 PHASES = 5  # if the increment is not given
 

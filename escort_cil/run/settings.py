@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from escort_codec.errors import ConfigError
-from escort_codec.recipe import EdgeSettings, EncodeOptions
+from escort_codec.recipe import EdgeSettings, EncodeOptions, parse_colour
 from escort_codec.settings import build, check, setting, settings_of
-from escort_codec.source import parse_colour
 
 if TYPE_CHECKING:
     from escort_cil.augment import Transform

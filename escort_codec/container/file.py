@@ -166,7 +166,7 @@ LOST_RECIPE: Final = Recipe(extra=(("recovered", "the recipe was lost"),))
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class FileHead:
     """What the head says (spec section "Head"); "" where it says nothing."""
 
     source: str = ""
@@ -182,27 +182,27 @@ class FileState:
     A lost recipe is ``LOST_RECIPE``.
     """
 
-    head: Head = field(default_factory=Head)
+    head: FileHead = field(default_factory=FileHead)
     recipes: list[Recipe] = field(default_factory=list)
     index: Index = field(default_factory=Index)
     end: int = len(PREAMBLE)
     index_offset: int = -1
 
 
-def read_head(payload: bytes, head: ChunkHead) -> Head:
+def read_head(payload: bytes, head: ChunkHead) -> FileHead:
     """The HEAD chunk. Skips keys of later minor versions. Raises DamagedError."""
     if len(payload) > MAX_HEAD:
         raise DamagedError(f"the head is above the cap of {MAX_HEAD} bytes", chunk=head.name, offset=head.offset)
     values = unpack_msgpack(payload, head)
     if not isinstance(values, dict):
         raise DamagedError("the head is not a map", chunk=head.name, offset=head.offset)
-    texts = {each.name: values.get(each.name, "") for each in fields(Head)}
+    texts = {each.name: values.get(each.name, "") for each in fields(FileHead)}
     for name, text in texts.items():
         if not isinstance(text, str):
             raise DamagedError(f"the {name} in the head is not a text", chunk=head.name, offset=head.offset)
         if fault := text_fault(name, text, MAX_SOURCE):
             raise DamagedError(fault, chunk=head.name, offset=head.offset)
-    return Head(**texts)
+    return FileHead(**texts)
 
 
 def read_recipe(payload: bytes, head: ChunkHead) -> tuple[int, Recipe]:
@@ -244,7 +244,7 @@ def read_index(file: ChunkFile) -> tuple[Index, int]:
     return Index.unpack(file.payload(head), head), index_offset
 
 
-def read_first(file: ChunkFile) -> Head:
+def read_first(file: ChunkFile) -> FileHead:
     """The head from the first chunk of the file. Raises FormatError if it is not a head."""
     head = file.head(len(PREAMBLE))
     if head.type != HEAD:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from escort_codec.source.image import (
     FORMATS,
-    WHITE,
-    Colour,
     check_file,
     image_size,
     load_image,
     load_rgb,
-    parse_colour,
     read_file,
 )
 from escort_codec.source.layout import Layout, find_layout
@@ -18,8 +15,6 @@ from escort_codec.source.scan import Scan, SourceImage, scan, scan_folder
 
 __all__ = [
     "FORMATS",
-    "WHITE",
-    "Colour",
     "Layout",
     "Scan",
     "SourceImage",
@@ -28,7 +23,6 @@ __all__ = [
     "image_size",
     "load_image",
     "load_rgb",
-    "parse_colour",
     "read_file",
     "scan",
     "scan_folder",

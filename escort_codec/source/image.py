@@ -8,19 +8,19 @@ and CMYK images are converted by Pillow, without colour management.
 from __future__ import annotations
 
 import io
-import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.errors import ImageError, UsageError
+from escort_codec.errors import ImageError
 from escort_codec.limits import MAX_PAYLOAD, MAX_PIXELS, MAX_SIDE
+from escort_codec.recipe import WHITE, Colour
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,27 +30,12 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000
 
 FORMATS_TEXT: Final = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PPM"
 
-Colour: TypeAlias = tuple[int, int, int]
-"""Red, green and blue, 0 to 255."""
-
-WHITE: Final[Colour] = (255, 255, 255)
-
 # Formats that Pillow does not know and that people have beside their photographs.
 _UNKNOWN_TO_PILLOW: Final = frozenset(
     (".heic", ".heif", ".jxl", ".svg", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr")
 )
 # Chunks of a PNG file that its pixels need. The others may be longer than Pillow takes (texts, colour profiles).
 _PNG_CHUNKS: Final = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"))
-
-
-def parse_colour(text: str) -> Colour:
-    """``white``, ``black`` or ``#rrggbb``; raises UsageError."""
-    named = {"white": WHITE, "black": (0, 0, 0)}
-    if text.lower() in named:
-        return named[text.lower()]
-    if not re.fullmatch("#[0-9A-Fa-f]{6}", text):
-        raise UsageError("write white, black or #rrggbb, such as #808080", setting="background", value=text)
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def check_file(path: Path) -> None:

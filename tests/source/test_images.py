@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from escort_codec.errors import ImageError, UsageError
-from escort_codec.source import FORMATS, image_size, load_rgb, parse_colour, read_file
+from escort_codec.recipe import parse_colour
+from escort_codec.source import FORMATS, image_size, load_rgb, read_file
 from tests.source.pictures import RGB, save
 
 
