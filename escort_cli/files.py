@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
 OptionalFile = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[FILE]", help="An .escx file; the only one of this folder if left out.", show_default=False
-    ),
+    typer.Argument(metavar="FILE", help="An .escx file; the only one of this folder if left out.", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
@@ -56,13 +54,14 @@ def inspect(
         labels = reader.labels
         settings = sorted(sizes.settings, key=str)
         recipes = [recipe.to_map() for recipe in reader.recipes]
-        version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
+        version, seeds, head = reader.version, reader.seeds, reader.state.head
     if json:
         values = {
             "file": str(file),
             "version": version,
-            "writer": writer,
-            "source": source,
+            "writer": head.writer,
+            "source": head.source,
+            "background": head.background,
             "recipes": recipes,
             "edges": [each.to_map() for each in settings],
             "seeds": list(seeds),
@@ -72,8 +71,9 @@ def inspect(
         print_json(values)
         return
     facts = [
-        ("version", f"{version}, written by {writer or 'an unnamed program'}"),
-        ("data folder", source or "-"),
+        ("version", f"{version}, written by {head.writer or 'an unnamed program'}"),
+        ("data folder", head.source or "-"),
+        ("background", head.background or "-"),
         ("presets", ", ".join(dict.fromkeys(str(r["preset"]) for r in recipes)) or "-"),
         *((f"recipe {n}", ", ".join(f"{k}={v}" for k, v in r.items())) for n, r in enumerate(recipes)),
         ("edge maps", "; ".join(each.describe() for each in settings) or "-"),

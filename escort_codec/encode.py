@@ -23,7 +23,7 @@ from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fau
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
 from escort_codec.source import SourceImage, image_size, load_image, parse_colour, read_file, scan_folder
-from escort_codec.workers import in_groups, in_order, single_threaded_opencv
+from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -95,8 +95,11 @@ class _Features:
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
     background = parse_colour(options.background)
-    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path), background=background)
-    return _extract(image, picture, options, len(data))
+    with DECODED.holding() as reserve:
+        picture = load_image(
+            data, max_pixels=options.max_pixels, name=str(image.path), background=background, reserve=reserve
+        )
+        return _extract(image, picture, options, len(data))
 
 
 def _extract(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Features:
@@ -170,11 +173,11 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
-    parse_colour(options.background)
+    background = background_of(options)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
-    writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
+    writer = Writer(out, source=data, background=background, overwrite=options.overwrite, resume=options.resume)
     try:
         prepare(options.coding)
         if len(writer):
@@ -198,6 +201,11 @@ def encode_folder(
     report.exemplars = len(writer)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def background_of(options: EncodeOptions) -> str:
+    """The colour under transparent pixels as the file's head has it, such as ``#ffffff``. Raises UsageError."""
+    return "#{:02x}{:02x}{:02x}".format(*parse_colour(options.background))
 
 
 def _add(
@@ -285,8 +293,8 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
     by_key = {image.key: image for image in images}
     with Reader(partial, recover=True) as reader:
         done = {key for rows in reader.tables() for key in rows.all_keys()}
-        last, source = reader[-1], reader.source
-    same = source == data and done <= by_key.keys()
+        last, head = reader[-1], (reader.source, reader.background)
+    same = head == (data, background_of(options)) and done <= by_key.keys()
     if same:
         try:
             same = pack([encode_image(by_key[last.key], options).exemplar]) == pack([last])

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from escort_cil.report import plots, tables
 from escort_cil.report.drawing import MARKERS, Plot, clean, percent_text, size_text, styles
 from escort_cil.report.gallery import ClassBytes, GalleryEntry, gallery, memory_by_class
-from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, number, read_run
+from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, read_run
 from escort_cil.report.tables import SortableTable
 from escort_cil.run.folder import MEMORY, VIEW
 from escort_codec.atomic import write_file
@@ -42,7 +42,7 @@ PARTS: Final = (
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A group's line as the page draws it in front of its name."""
+    """A group in the legend: its name, and how its line is drawn."""
 
     name: str
     colour: str
@@ -76,8 +76,8 @@ class RunSection:
 def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenerator: str = DEFAULT) -> list[RunGroup]:
     """Writes the page of the run folders at or below ``runs`` to ``out``; the same runs give the same page.
 
-    Shows ``pictures`` exemplars of the first run of each configuration, prompts as the regenerator of that name makes
-    images of them. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
+    Shows ``pictures`` exemplars of the first run of each configuration; ``regenerator`` names what makes images of the
+    prompts. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
     run or one cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
     """
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
@@ -141,7 +141,7 @@ def _asset(name: str) -> str:
 
 def _headline(groups: Sequence[RunGroup]) -> str:
     runs = [run for group in groups for run in group.runs]
-    classes = sorted({int(number(run.records[-1], "classes")) for run in runs})
+    classes = sorted({int(run.value("classes")) for run in runs})
     phases = sorted({len(run.records) for run in runs})
     return (
         f"{counted(len(runs), 'run')} of {counted(len(groups), 'configuration')}, "

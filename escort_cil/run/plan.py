@@ -1,4 +1,4 @@
-"""A run before it begins: the data, the class order, the phases, and the configuration with nothing left open."""
+"""A run before it begins: its data, class order and phases, and its configuration with all defaults filled in."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from escort_cil.run.checkpoint import Checkpoints
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
-from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.errors import ConfigError, TrainingError, UsageError
 from escort_codec.foreign import check_file
 from escort_codec.hint import hint_size
 from escort_codec.recipe import EncodeOptions
 from escort_codec.settings import settings_of
-from escort_codec.source import SourceImage, find_layout
+from escort_codec.source import SourceImage, find_layout, parse_colour
 
 PHASES = 5  # if the increment is not given
 
@@ -97,6 +97,11 @@ def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bo
         "min_contour": made.settings.min_contour,
         "coding": made.coding,
     }
+    try:
+        if prompts_file.background and parse_colour(prompts_file.background) != parse_colour(config.background):
+            used["background"] = prompts_file.background
+    except UsageError as exc:
+        raise ConfigError(f"{config.prompts_file}: its background is no colour: {prompts_file.background!r}") from exc
     for key, value in used.items():
         asked = getattr(config, key)
         if not may_differ and asked not in (value, settings_of(TrainConfig)[key].default):
@@ -230,7 +235,9 @@ class RunPlan:
         bound = f"at most {limit:,} bytes in the end" if limit is not None else "bytes are reported, not limited"
         per_class = " per class" if budget.keep.counts else " of the budget" if len(budget.keep.parts) > 1 else ""
         yield f"memory: {budget.keep}{per_class}; {bound}"
-        yield f"synthetic images: by {config.regenerator}, shown with probability {config.probability:g}"
+        options = ", ".join(f"{name} {value}" for name, value in config.regenerator_options.items())
+        maker = f"{config.regenerator} ({options})" if options else config.regenerator
+        yield f"synthetic images: by {maker}, shown with probability {config.probability:g}"
 
 
 def _same(folder: str, other: str) -> bool:
@@ -252,8 +259,7 @@ def learnt_by(run: RunFolder) -> tuple[str, ...]:
     """
     if not run.exists:
         return ()
-    config, state = run.train_config(), Checkpoints(run.path).load()
-    records = run.read_metrics() if state is None else state.records
+    config, records = run.train_config(), Checkpoints(run.path).records()
     learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
     data = Path(config.data)
     apart = data.is_dir() and find_layout(data, config.layout).held_apart and not learners.get(config.method).sees_all

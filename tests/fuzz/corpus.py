@@ -13,6 +13,7 @@ import zstandard
 from escort_codec import Recipe, pack
 from escort_codec.coding import codings
 from tests.container.reference_reader import chunks
+from tests.fuzz import run_targets
 from tests.fuzz.targets import SHAPES, TARGETS, coding, head_or_recipe, hint, index, table
 from tests.helpers import HINTS, draw_edges, make_exemplars
 
@@ -43,6 +44,8 @@ def inputs() -> Iterator[bytes]:
             assert max(shape) < SHAPES
             yield number[coding] + bytes([i, *shape]) + member.encode(draw_edges(*shape))
     yield from (number[hint] + data for data in HINTS)
+    for place, data in run_targets.inputs():
+        yield number[run_targets.TARGETS[place]] + data
 
 
 def write(folder: Path) -> int:

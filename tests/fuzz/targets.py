@@ -28,6 +28,8 @@ from escort_codec.errors import CodingError, DamagedError, EscortError, FormatEr
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, hint_size
 from escort_codec.recipe import Recipe
+from tests.fuzz import run_targets
+from tests.fuzz.run_targets import check_message
 
 MOST_PIXELS = 1 << 14  # larger maps are sound, and would only make the fuzzer slow
 SHAPES = 64
@@ -108,15 +110,10 @@ def _read(path: Path) -> list[Exemplar] | None:
             found = list(reader)
             _ = reader.labels, reader.seeds, reader.recipes
     except FormatError as exc:
-        _check_message(exc)
+        check_message(exc)
         return None
     _check(found)
     return found
-
-
-def _check_message(error: EscortError) -> None:
-    """The message is one line for any bytes."""
-    assert "\n" not in str(error)
 
 
 def _check(found: Sequence[Exemplar]) -> None:
@@ -164,8 +161,8 @@ def index(data: bytes) -> None:
 def head_or_recipe(data: bytes) -> None:
     """The two chunks of bare msgpack."""
     try:
-        source, writer = read_head(data, ChunkHead(b"HEAD", 12, len(data)))
-        assert len(source.encode()) <= 4096 >= len(writer.encode())
+        head = read_head(data, ChunkHead(b"HEAD", 12, len(data)))
+        assert all(len(text.encode()) <= 4096 for text in (head.source, head.writer, head.background))
     except DamagedError:
         pass
     try:
@@ -185,7 +182,7 @@ def coding(data: bytes) -> None:
     try:
         edges = member.decode(data[3:], shape)
     except CodingError as exc:
-        _check_message(exc)
+        check_message(exc)
         return
     assert edges.shape == shape
     assert member.encode(edges) == data[3:]
@@ -196,7 +193,7 @@ def hint(data: bytes) -> None:
     try:
         pixels = decode_hint(data)
     except EscortError as exc:
-        _check_message(exc)
+        check_message(exc)
         return
     assert pixels.shape == (*hint_size(data), 3)
 
@@ -210,6 +207,7 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     head_or_recipe,
     coding,
     hint,
+    *run_targets.TARGETS,
 )
 
 
