@@ -86,7 +86,7 @@ function figures(library, number, { row, hint }, pictures, here) {
       figure('Preview', 'approximate: the hint spread inside the outlines, not what a regenerator makes', async (canvas) =>
         paint(canvas, await library.preview(number, PREVIEW)), true);
       figure('Colour hint', `${size(row.hintLength)}, as it is stored`, async (canvas, caption) => {
-        const bitmap = await library.hintBitmap(number, here);
+        const bitmap = await library.hintBitmap(number);
         if (!bitmap) return;
         paint(canvas, bitmap);
         canvas.classList.add('pixels');

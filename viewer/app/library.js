@@ -1,5 +1,6 @@
 // An open file on the page's side: its blocks, payloads and bitmaps, asked of workers and kept for a while.
 
+import { decodeHint } from './bitmaps.js';
 import { Pool, Remote } from './remote.js';
 
 const KEPT_BLOCKS = 64;
@@ -33,7 +34,6 @@ export class Library {
     this.source = source;
     this.reader = new Remote();
     this.reader.warm();
-    pool.warm();
     this.blocks = new Map();
     this.bitmaps = new Map();
     this.pixels = 0;
@@ -43,6 +43,7 @@ export class Library {
   /** Opens the file; fails with a RemoteError. */
   async open() {
     Object.assign(this, await this.reader.call('open', { source: this.source }));
+    pool.warm(); // not before: the names and hints of the first screen need no pool
     this.near = !this.source.url || this.source.near;
     return this;
   }
@@ -117,11 +118,11 @@ export class Library {
     return group.promise.then((payloads) => payloads[place]);
   }
 
-  /** The bitmap of a hint, kept. `wanted`: whether it is still asked for when its turn comes. */
-  hintBitmap(number, wanted) {
+  /** The bitmap of a hint, kept. Hints are small: the page decodes them itself, before the workers are ready. */
+  hintBitmap(number) {
     return this.#kept(`hint ${number}`, async () => {
       const { row, hint } = await this.exemplar(number);
-      return hint && row.hintCodec === 0 ? pool.run('hint', { bytes: hint }, { wanted }) : null;
+      return hint && row.hintCodec === 0 ? decodeHint(hint) : null;
     });
   }
 

@@ -26,7 +26,7 @@ export async function fillTile(tile, library, number, side) {
     const [height, width] = row.mapSize ?? row.size;
     const hinted = hint !== null && row.hintCodec === 0;
     const device = Math.round(side * devicePixelRatio);
-    const hintBitmap = hinted ? await library.hintBitmap(number, wanted) : null;
+    const hintBitmap = hinted ? await library.hintBitmap(number) : null;
     if (!wanted()) return;
     const draw = (bitmap) => drawTile(tile.canvas, { row, height, width, hintBitmap, bitmap, theme });
     draw(null);

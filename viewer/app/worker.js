@@ -2,14 +2,14 @@
 // page ends a worker that takes too long.
 
 import { decodeMap } from '../escx/coding/codings.js';
-import { EscxError, need } from '../escx/errors.js';
+import { EscxError } from '../escx/errors.js';
 import { EscxFile } from '../escx/file.js';
-import { rebuildHint } from '../escx/hint.js';
 import { unpackPrior } from '../escx/prior.js';
 import { BlobSource, BytesSource, HttpSource } from '../escx/source.js';
 import { verify } from '../escx/verify.js';
-import { searchBlock } from './search.js';
+import { decodeHint, decodeImage, decodeRebuilt } from './bitmaps.js';
 import { checkImage } from './image_size.js';
+import { searchBlock } from './search.js';
 import { alphaOf, coverage, grow, spread } from './picture.js';
 
 let file = null;
@@ -58,12 +58,7 @@ const operations = {
   /** Checks every byte of an open source; says how far it is. */
   async verify({ source }, tell) {
     const opened = await sourceOf(source);
-    const checkHint = async ({ file: webp, width, height }) => {
-      const picture = await decode(webp, 'image/webp', 'a hint');
-      const same = picture.width === width && picture.height === height;
-      picture.close();
-      need(same, 'M29', 'a hint decodes to another size than its header says');
-    };
+    const checkHint = async (rebuilt) => (await decodeRebuilt(rebuilt)).close();
     const onProgress = (done) => tell(done / opened.size);
     return moving(await verify(opened, { tables: await tables, checkHint, onProgress }));
   },
@@ -73,12 +68,6 @@ const operations = {
     const missing = () => Promise.reject(new EscxError('', `the prior of coding 2 cannot be loaded (${message})`));
     givePrior(bytes ? unpackPrior(bytes) : missing());
     return moving(null);
-  },
-
-  /** A hint as a bitmap. */
-  async hint({ bytes }) {
-    const bitmap = await hintBitmap(bytes);
-    return moving(bitmap, bitmap);
   },
 
   /** An edge map as a bitmap in the colour `ink`, with at most `side` pixels a side; and its edge pixels. */
@@ -91,7 +80,7 @@ const operations = {
 
   /** An approximate picture of what a prompt may be regenerated to; null without a hint. */
   async preview({ bytes, coding, height, width, hint, side }) {
-    const bitmap = await hintBitmap(hint);
+    const bitmap = await decodeHint(hint);
     const map = decodeMap(coding, bytes, height, width, coding === 2 ? await tables : null);
     const marks = coverage(map, side);
     const start = grow(bitmap, marks.width, marks.height);
@@ -105,25 +94,10 @@ const operations = {
     const { type, width, height } = checkImage(bytes);
     const scale = Math.min(1, side / Math.max(width, height));
     const options = scale < 1 ? { resizeWidth: Math.max(1, Math.round(width * scale)), resizeQuality: 'medium' } : {};
-    const bitmap = await decode(bytes, type, 'the image file', options);
+    const bitmap = await decodeImage(bytes, type, 'the image file', options);
     return moving({ bitmap, type }, bitmap);
   },
 };
-
-async function hintBitmap(bytes) {
-  const { file: webp, width, height } = rebuildHint(bytes);
-  const bitmap = await decode(webp, 'image/webp', 'the hint');
-  need(bitmap.width === width && bitmap.height === height, 'M29', 'the hint decodes to another size than its header says');
-  return bitmap;
-}
-
-async function decode(bytes, type, what, options = {}) {
-  try {
-    return await createImageBitmap(new Blob([bytes], { type }), options);
-  } catch {
-    throw new EscxError('M29', `${what} cannot be decoded by this browser`);
-  }
-}
 
 async function sourceOf({ url, near, blob, bytes }) {
   if (blob) return new BlobSource(blob);
