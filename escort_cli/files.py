@@ -30,7 +30,7 @@ def inspect(
     with escort_codec.open(file) as reader:
         sizes = measure(reader)
         labels = reader.labels
-        settings = sorted({each for block in reader.blocks() for each in block.settings}, key=str)
+        settings = sorted(sizes.settings, key=str)
         recipes = [recipe.to_map() for recipe in reader.recipes]
         version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
     if json:
@@ -57,7 +57,10 @@ def inspect(
         ("edge maps", "; ".join(each.describe() for each in settings) or "-"),
         ("seeds", format_seeds(seeds) or "-"),
         ("classes", f"{sizes.classes:,}"),
-        ("exemplars", f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real)"),
+        (
+            "exemplars",
+            f"{sizes.exemplars:,} ({sizes.prompts:,} prompts, {sizes.real:,} real, {sizes.latents:,} latent)",
+        ),
         ("codings", ", ".join(f"{k}: {v:,}" for k, v in sizes.codings.items()) or "-"),
     ]
     print_facts(facts)
@@ -78,6 +81,7 @@ def rows_by_use(sizes: FileSizes) -> list[tuple[str, str, str]]:
 
     uses = [("edge maps", sizes.edge_bytes), ("hints", sizes.hint_bytes)]
     uses += [("real images", sizes.image_bytes)] if sizes.image_bytes else []
+    uses += [("latents", sizes.latent_bytes)] if sizes.latent_bytes else []
     uses += [("text", sizes.text_bytes), ("everything else", sizes.other_bytes)]
     return [(f"  {use}", format_bytes(count), format_share(count, sizes.file_bytes)) for use, count in uses]
 

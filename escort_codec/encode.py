@@ -282,7 +282,7 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
     """
     by_key = {image.key: image for image in images}
     with Reader(partial, recover=True) as reader:
-        done = {block.key(row) for block in reader.blocks() for row in range(len(block))}
+        done = {key for rows in reader.tables() for key in rows.all_keys()}
         last, source = reader[-1], reader.source
     same = source == data and done <= by_key.keys()
     if same:

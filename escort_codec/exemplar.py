@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from escort_codec.coding import DEFAULT, EdgeMap, codings
 from escort_codec.coding.base import check_edges
-from escort_codec.errors import EscortError
+from escort_codec.errors import CodingError, EscortError
+from escort_codec.hint import decode_hint
 from escort_codec.recipe import EdgeSettings, Recipe
 
-Kind = Literal["prompt", "real"]
+Kind = Literal["prompt", "real", "latent"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""The kinds of exemplars; the place of each is its number in files."""
+HINT_CODECS: Final = ("vp8", "latent")
+"""The codecs of hints; the place of each is its number in files."""
 
 
 def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
@@ -31,12 +39,14 @@ def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint) or a **real** image file.
+    """One remembered image: a **prompt** (edge map, text, seeds, perhaps a hint), a **real** file or a **latent**.
 
     ``size`` is (height, width) of the source image in pixels. ``name`` is its path relative to the class folder, or
-    ``""``. ``payload`` holds the coded edge map of a prompt, or the bytes of a real exemplar's image file. A prompt has
-    a ``coding``, the ``map_shape`` (H, W) of its edge map, ``edge_settings``, and perhaps a ``hint`` as
-    ``escort_codec.hint`` writes it. Create exemplars with ``from_edges`` and ``from_image``.
+    ``""``. ``payload`` holds the coded edge map of a prompt, the bytes of a real exemplar's image file, or the coded
+    latents of a learned picture, whose first byte is the number of the model. A prompt has a ``coding``, the
+    ``map_shape`` (H, W) of its edge map, ``edge_settings``, and perhaps a ``hint`` under ``hint_codec``: ``vp8`` as
+    ``escort_codec.hint`` writes it, or ``latent``. A coding or codec that this version does not know is its number as
+    text. Create exemplars with ``from_edges``, ``from_image`` and ``from_latents``.
     """
 
     kind: Kind
@@ -49,6 +59,7 @@ class Exemplar:
     coding: str = ""
     map_shape: tuple[int, int] = (0, 0)
     hint: bytes | None = field(default=None, repr=False)
+    hint_codec: str = HINT_CODECS[0]
     edge_settings: EdgeSettings | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -63,6 +74,7 @@ class Exemplar:
         prompt: str | None = None,
         seeds: tuple[int, ...] = (),
         hint: bytes | None = None,
+        hint_codec: str = HINT_CODECS[0],
         edge_settings: EdgeSettings | None = None,
         recipe: Recipe | None = None,
         coding: str = DEFAULT,
@@ -86,6 +98,7 @@ class Exemplar:
             coding=coding,
             map_shape=shape,
             hint=hint,
+            hint_codec=hint_codec,
             edge_settings=edge_settings or EdgeSettings(),
             recipe=recipe or Recipe(),
         )
@@ -114,6 +127,22 @@ class Exemplar:
             recipe=recipe or Recipe(),
         )
 
+    @classmethod
+    def from_latents(
+        cls,
+        data: bytes,
+        *,
+        label: str,
+        name: str = "",
+        size: tuple[int, int],
+        prompt: str | None = None,
+        seeds: tuple[int, ...] = (),
+        recipe: Recipe | None = None,
+    ) -> Exemplar:
+        """A latent exemplar: ``data`` are coded latents, the first byte the number of their model."""
+        real = cls.from_image(data, label=label, name=name, size=size, prompt=prompt, seeds=seeds, recipe=recipe)
+        return replace(real, kind="latent")
+
     @property
     def key(self) -> str:
         """``label/name``, unique in a file unless the name is empty."""
@@ -121,14 +150,33 @@ class Exemplar:
 
     @property
     def edges(self) -> EdgeMap:
-        """The edge map, bool (H, W), decoded at each access. Raises EscortError for a real exemplar."""
+        """The edge map, bool (H, W), decoded at each access.
+
+        Raises EscortError for another kind than a prompt, CodingError for bytes that are not a map and for a coding
+        that this version does not know.
+        """
         if self.kind != "prompt":
-            raise EscortError(f"{self.key} is a real exemplar: it has an image and no edge map")
+            raise EscortError(f"{self.key} is a {self.kind} exemplar: it has no edge map")
+        if self.coding not in codings:
+            raise CodingError(f"its edge map is under coding {self.coding}, which needs a newer escort")
         return codings.get(self.coding).decode(self.payload, self.map_shape)
 
     @property
     def image(self) -> bytes:
-        """The bytes of a real exemplar's image file. Raises EscortError for a prompt."""
+        """The bytes of a real exemplar's image file. Raises EscortError for another kind."""
         if self.kind != "real":
-            raise EscortError(f"{self.key} is a prompt: it has an edge map and no image")
+            raise EscortError(f"{self.key} is a {self.kind} exemplar: it has no image file")
         return self.payload
+
+    @property
+    def hint_pixels(self) -> NDArray[np.uint8] | None:
+        """The hint, uint8 RGB (h, w, 3), decoded at each access; None without a hint.
+
+        Raises LimitError and DamagedError as ``decode_hint`` does, CodingError for a codec that this version does not
+        know.
+        """
+        if self.hint is None:
+            return None
+        if self.hint_codec != HINT_CODECS[0]:
+            raise CodingError(f"its hint is under codec {self.hint_codec}, which needs a newer escort")
+        return decode_hint(self.hint)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgpack
 
 import escort_codec
 from escort_codec.coding import codings
-from escort_codec.container.block import encode_block
+from escort_codec.container.block import encode_block, read_rows
 from escort_codec.container.index import Index
-from escort_codec.container.layout import BLOCK, HEAD, INDEX, PREAMBLE, RECIPE, TAIL_SIZE, make_chunk, make_tail
+from escort_codec.container.layout import (
+    BLOCK,
+    HEAD,
+    INDEX,
+    PREAMBLE,
+    RECIPE,
+    TAIL_SIZE,
+    ChunkHead,
+    make_chunk,
+    make_tail,
+)
 from escort_codec.errors import EscortError, LimitError
-from escort_codec.exemplar import Exemplar
+from escort_codec.exemplar import HINT_CODECS, KINDS, Exemplar
 from escort_codec.hint import hint_size
 from escort_codec.limits import (
     MAX_EXEMPLARS,
+    MAX_HINT,
     MAX_INDEX,
     MAX_INDEX_SEEDS,
     MAX_LABELS,
@@ -35,14 +46,14 @@ from escort_codec.limits import (
 from escort_codec.recipe import EdgeSettings, Recipe
 
 BLOCK_EXEMPLARS = 256
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 19
 _INDEX_RESERVE = 1 << 20  # bytes that pending exemplars may add to the index
 
 
 class Assembler:
     """Passes the bytes of a file to ``write``, in file order.
 
-    Closes a block at 256 exemplars or 1 MiB, so that the same exemplars give the same bytes however they arrive.
+    Closes a block at 256 exemplars or 512 KiB, so that the same exemplars give the same bytes however they arrive.
     """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -72,7 +83,7 @@ class Assembler:
         self._recipe_bytes = sum(len(pack_recipe(number, recipe)) for recipe, number in self._recipes.items())
         self._keys = set(keys)
         self._seeds = set(index.seeds)
-        self._index_bytes = sum(map(_label_cost, index.labels)) + 9 * len(index.recipes) + 10 * len(self._seeds)
+        self._index_bytes = sum(map(_label_cost, index.labels)) + 12 * len(index.recipes) + 10 * len(self._seeds)
         self._index_bytes += sum(_block_cost(index, number) for number in range(len(index.offsets)))
         self.offset = end
 
@@ -113,10 +124,11 @@ class Assembler:
             return
         exemplars = [e for e, _ in self._pending]
         payload = encode_block(exemplars, [n for _, n in self._pending])
-        offset = self.offset
-        self._write(make_chunk(BLOCK, payload))
+        head = ChunkHead(BLOCK, self.offset, len(payload))
+        rows = read_rows(payload, head, None)  # as a reader will: a block that it would refuse is not written
         new = {e.label for e in exemplars} - self.index.labels.keys()
-        self.index.add(offset, len(payload), [(e.label, e.key, e.seeds) for e in exemplars])
+        self._write(make_chunk(BLOCK, payload))
+        self.index.add_block(rows, head.offset, head.length)
         self._index_bytes += sum(map(_label_cost, new)) + _block_cost(self.index, -1)
         self._pending, self._pending_bytes = [], 0
 
@@ -139,9 +151,10 @@ class Assembler:
             raise LimitError(f"{exemplar.key}: a file cannot hold more than these {number} recipes: begin another one")
         self.flush()
         self.index.recipes.append(self.offset)
+        self.index.recipe_lengths.append(len(body))
         self._recipes[recipe] = number
         self._recipe_bytes += len(body)
-        self._index_bytes += 9
+        self._index_bytes += 12
         self._write(make_chunk(RECIPE, body))
         return number
 
@@ -170,7 +183,7 @@ def _label_cost(label: str) -> int:
 def _block_cost(index: Index, number: int) -> int:
     """The most bytes that a block takes in the index besides its class names."""
     keys = len(index.low[number].encode()) + len(index.high[number].encode())
-    return 40 + keys + 5 * len(index.members[number])
+    return 55 + keys + 5 * len(index.members[number])
 
 
 def pack(exemplars: Iterable[Exemplar], *, source: str = "") -> bytes:
@@ -205,15 +218,15 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
     if exemplar.kind == "prompt":
         if 0 in exemplar.map_shape and exemplar.map_shape != exemplar.size:
             faults.append("an empty edge map must be of its image's size")
-        if exemplar.coding not in codings:
+        if not _known(exemplar.coding, codings.names(), 0xFFFF):
             faults.append(f"there is no coding {exemplar.coding!r}")
         faults.append("a prompt needs edge settings" if made is None else _settings_fault(made))
-        faults.append(None if hint is None else _hint_fault(hint))
+        faults.append(None if hint is None else _hint_fault(hint, exemplar.hint_codec))
     else:
         if made is not None or hint is not None or exemplar.coding or exemplar.map_shape != (0, 0):
-            faults.append("a real exemplar has no edge map, no hint and no coding")
+            faults.append(f"a {exemplar.kind} exemplar has no edge map, no hint and no coding")
         if not exemplar.payload:
-            faults.append("a real exemplar's image file is empty")
+            faults.append(f"a {exemplar.kind} exemplar's payload is empty")
     fault = next((f for f in faults if f), None)
     key = exemplar.key if exemplar.key.isprintable() else repr(exemplar.key)
     return f"{key:.300}: {fault}" if fault else None
@@ -226,7 +239,9 @@ def _type_fault(exemplar: Exemplar) -> str | None:
         ("the name", exemplar.name, str),
         ("the prompt", exemplar.prompt, str),
         ("the payload", exemplar.payload, bytes),
+        ("the coding", exemplar.coding, str),
         ("the hint", exemplar.hint or b"", bytes),
+        ("the hint's codec", exemplar.hint_codec, str),
         ("the recipe", exemplar.recipe, Recipe),
     ):
         if not isinstance(value, kind):
@@ -235,8 +250,8 @@ def _type_fault(exemplar: Exemplar) -> str | None:
         type(v) is int for v in (*exemplar.size, *exemplar.map_shape)
     ):
         return f"sizes are (height, width) in integers, not {exemplar.size!r} and {exemplar.map_shape!r}"
-    if exemplar.kind not in ("prompt", "real"):
-        return f"its kind is {exemplar.kind!r}, not prompt or real"
+    if exemplar.kind not in KINDS:
+        return f"its kind is {exemplar.kind!r}, not {' or '.join(KINDS)}"
     return None
 
 
@@ -249,9 +264,19 @@ def _settings_fault(made: EdgeSettings) -> str | None:
     return None
 
 
-def _hint_fault(hint: bytes) -> str | None:
+def _hint_fault(hint: bytes, codec: str) -> str | None:
+    if not _known(codec, HINT_CODECS, 0xFF):
+        return f"there is no hint codec {codec!r}"
     try:
-        hint_size(hint)
+        if codec == HINT_CODECS[0]:
+            hint_size(hint)
     except EscortError as exc:
         return str(exc)
+    if not 0 < len(hint) <= MAX_HINT:
+        return f"a hint of {len(hint)} bytes is empty or above the cap of {MAX_HINT}"
     return None
+
+
+def _known(name: str, names: Sequence[str], top: int) -> bool:
+    """Whether ``name`` can be written: one of ``names``, or the number of a member of a later version, to copy it."""
+    return name in names or (name.isdecimal() and str(int(name)) == name and len(names) <= int(name) <= top)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from escort_codec.container.block import FRONT
 from escort_codec.container.index import Index
 from escort_codec.container.layout import (
     FRAME,
@@ -32,7 +33,7 @@ from escort_codec.container.layout import (
     unpack_msgpack,
 )
 from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, NotEscxError
-from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPE_BYTES, MAX_RECIPES, MAX_SOURCE, text_fault
+from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE, text_fault
 from escort_codec.recipe import Recipe
 
 # Opening a FIFO must not block.
@@ -137,6 +138,19 @@ class ChunkFile:
             )
         return head, check_chunk(head, data)
 
+    def front(self, offset: int, length: int, table: int) -> tuple[ChunkHead, bytes]:
+        """(head, first bytes of the payload with the table) of the block at ``offset``, without the chunk's checksum.
+
+        Raises DamagedError for another ``length`` of the payload; the table has a checksum of its own.
+        """
+        data = self.read(offset, 8 + FRONT + table)
+        head = read_chunk_head(data[:8], offset)
+        if head.length != length:
+            raise DamagedError(
+                f"has {head.length} bytes, not {length} as the index says", chunk=head.name, offset=offset
+            )
+        return head, data[8:]
+
     def fingerprint(self) -> int:
         """A number that tells this file from others of its size: the CRC of the index's checksum and the trailer."""
         return zlib.crc32(self.read(self.size - TAIL_SIZE - 4, TAIL_SIZE + 4))
@@ -227,15 +241,16 @@ def read_first(file: ChunkFile) -> tuple[str, str]:
     return read_head(file.payload(head), head)
 
 
-def read_numbered_recipe(file: ChunkFile, number: int, offset: int) -> tuple[Recipe, int]:
-    """(recipe, bytes of its payload) of the chunk that the index names as recipe ``number``. Raises FormatError."""
-    head = file.head(offset)
-    if head.type != RECIPE or head.length > MAX_RECIPE:
+def read_numbered_recipe(file: ChunkFile, index: Index, number: int) -> Recipe:
+    """The recipe that the index calls ``number``. Raises FormatError."""
+    offset = index.recipes[number]
+    head, payload = file.chunk(offset, index.recipe_lengths[number])
+    if head.type != RECIPE:
         raise DamagedError("the index names this chunk as a recipe", chunk=head.name, offset=offset)
-    found, recipe = read_recipe(file.payload(head), head)
+    found, recipe = read_recipe(payload, head)
     if found != number:
         raise DamagedError(f"recipe {found} stands where {number} should", chunk=head.name, offset=offset)
-    return recipe, head.length
+    return recipe
 
 
 def read_state(file: ChunkFile) -> FileState:
@@ -243,13 +258,5 @@ def read_state(file: ChunkFile) -> FileState:
     index, index_offset = read_index(file)
     state = FileState(index=index, end=file.size, index_offset=index_offset)
     state.source, state.writer = read_first(file)
-    left = MAX_RECIPE_BYTES
-    for number, offset in enumerate(state.index.recipes):
-        recipe, length = read_numbered_recipe(file, number, offset)
-        left -= length
-        if left < 0:
-            raise DamagedError(
-                f"the recipes are above the cap of {MAX_RECIPE_BYTES} bytes", chunk="RECP", offset=offset
-            )
-        state.recipes.append(recipe)
+    state.recipes = [read_numbered_recipe(file, index, number) for number in range(len(index.recipes))]
     return state

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import bisect
 from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from escort_codec.container.block import Block
-from escort_codec.container.layout import FRAME, PREAMBLE, ChunkHead
+from escort_codec.container.block import FRONT
+from escort_codec.container.layout import BLOCK, FRAME, PREAMBLE, ChunkHead
+from escort_codec.container.rows import Rows
 from escort_codec.container.table import (
     TABLE_ERRORS,
     TableReader,
@@ -31,12 +33,14 @@ from escort_codec.limits import (
     MAX_LABEL,
     MAX_LABELS,
     MAX_NAME,
+    MAX_RECIPE,
+    MAX_RECIPE_BYTES,
     MAX_RECIPES,
     MAX_SEED,
     label_fault,
 )
 
-COLUMNS: Final = 9
+COLUMNS: Final = 12
 _MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to here
 
 
@@ -44,44 +48,50 @@ _MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to he
 class Index:
     """Offsets are bytes from the start of the file, lengths those of payloads; the lists have one entry per block.
 
+    ``tables`` and ``hints`` are the lengths of a block's table and hints, so that a remote reader asks for just these.
     ``members[b]`` is [label number, its count in block b, ...]. ``low[b]`` and ``high[b]`` are the smallest and largest
     key (``label/name``, by code point) in block b, so that a name is found without a list of all names.
     """
 
     recipes: list[int] = field(default_factory=list)
+    recipe_lengths: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    tables: list[int] = field(default_factory=list)
+    hints: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
     members: list[array[int]] = field(default_factory=list)
     low: list[str] = field(default_factory=list)
     high: list[str] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
+    _runs: tuple[int, ...] | None = field(default=None, compare=False)
     starts: list[int] = field(default_factory=lambda: [0])
 
     def __len__(self) -> int:
         """Exemplars in the file."""
         return self.starts[-1]
 
-    def add(self, offset: int, length: int, rows: list[tuple[str, str, tuple[int, ...]]]) -> None:
-        """Adds a block at ``offset`` whose rows are (label, key, seeds)."""
+    def add_block(self, rows: Rows, offset: int, length: int) -> None:
+        """Adds the block with this table, whose chunk begins at ``offset`` and has a payload of ``length`` bytes.
+
+        Raises DamagedError, and adds nothing, if the seeds of all blocks are above their cap.
+        """
+        seeds = self.seeds.union(*map(unpack_runs, rows.seedsets))
+        if len(seeds) > MAX_INDEX_SEEDS:
+            raise DamagedError(f"more than {MAX_INDEX_SEEDS} different seeds", chunk=BLOCK.decode(), offset=offset)
+        self.seeds, self._runs = seeds, None
         self.offsets.append(offset)
         self.lengths.append(length)
+        self.tables.append(rows.table_bytes)
+        self.hints.append(rows.hint_bytes)
         self.counts.append(len(rows))
-        members: dict[int, int] = {}
-        for label, _, seeds in rows:
-            number = self.labels.setdefault(label, len(self.labels))
-            members[number] = members.get(number, 0) + 1
-            self.seeds.update(seeds)
-        self.members.append(_flat(members))
-        self.low.append(min(key for _, key, _ in rows))
-        self.high.append(max(key for _, key, _ in rows))
+        numbers = [self.labels.setdefault(label, len(self.labels)) for label in rows.labels]
+        self.members.append(_flat(zip(numbers, rows.class_counts(), strict=True)))
+        low, high = rows.key_range()
+        self.low.append(low)
+        self.high.append(high)
         self.starts.append(self.starts[-1] + len(rows))
-
-    def add_block(self, block: Block, head: ChunkHead) -> None:
-        """Adds a block that was read from the chunk at ``head``."""
-        rows = [(block.labels[label], block.key(i), block.row_seeds(i)) for i, label in enumerate(block.label.tolist())]
-        self.add(head.offset, head.length, rows)
 
     def find(self, number: int) -> tuple[int, int]:
         """(block, row) of exemplar ``number`` (0..len-1)."""
@@ -107,8 +117,11 @@ class Index:
             [
                 len(self),
                 self.recipes,
+                self.recipe_lengths,
                 self.offsets,
                 self.lengths,
+                self.tables,
+                self.hints,
                 self.counts,
                 list(self.labels),
                 [members.tolist() for members in self.members],
@@ -133,59 +146,85 @@ class Index:
         total = table.number("exemplars", MAX_EXEMPLARS)
         most = head.offset // FRAME  # no more chunks have room before the index
         recipes = table.numbers("recipes", min(most, MAX_RECIPES), head.offset)
+        recipe_lengths = table.numbers("recipes' lengths", len(recipes), MAX_RECIPE, len(recipes))
         offsets = table.numbers("blocks", most, head.offset)
         n = len(offsets)
-        lengths = table.numbers("lengths", n, MAX_CHUNK, n)
+        lengths, tables, hints = (table.numbers("lengths", n, MAX_CHUNK, n) for _ in range(3))
         counts = table.numbers("counts", n, MAX_BLOCK_EXEMPLARS, n)
-        _check_places(recipes, offsets, lengths, head.offset)
+        if sum(recipe_lengths) > MAX_RECIPE_BYTES:
+            raise ValueError(f"the recipes are above the cap of {MAX_RECIPE_BYTES} bytes")
+        _check_places(
+            list(zip(recipes, recipe_lengths, strict=True)), list(zip(offsets, lengths, strict=True)), head.offset
+        )
+        if any(FRONT + table + hint + 4 > length for length, table, hint in zip(lengths, tables, hints, strict=True)):
+            raise ValueError("a table and its hints are longer than their block")
         if 0 in counts or sum(counts) != total:
             raise ValueError("its counts do not add up")
         labels = table.texts("class names", min(total, MAX_LABELS))
-        index = cls(recipes, offsets, lengths, counts, {v: i for i, v in enumerate(labels)})
+        index = cls(
+            recipes, recipe_lengths, offsets, lengths, tables, hints, counts, {v: i for i, v in enumerate(labels)}
+        )
         if len(index.labels) != len(labels) or any(label_fault(v) for v in labels):
             raise ValueError("its class names are wrong or repeat")
         table.array("classes", n, n)
+        used = 0
         for count in counts:
-            index.members.append(_members(table, count, len(labels)))
+            members = _members(table, count, len(labels))
+            for number in members[::2]:
+                if number > used:
+                    raise ValueError("its class names are not in the order of their first use")
+                used += number == used
+            index.members.append(members)
             index.starts.append(index.starts[-1] + count)
-        if 0 in index.label_counts().values():
+        if used != len(labels):
             raise ValueError("it names a class that no block holds")
         table.array("keys", 2, 2)
         index.low, index.high = (table.texts("keys", n, n) for _ in range(2))
         if any(a > b for a, b in zip(index.low, index.high, strict=True)):
             raise ValueError("its first and last keys are wrong")
-        seeds = table.numbers("seeds", 2 * MAX_INDEX_SEEDS, MAX_SEED)
-        index.seeds.update(unpack_runs(check_runs(seeds, MAX_INDEX_SEEDS)))
+        runs = check_runs(table.numbers("seeds", 2 * MAX_INDEX_SEEDS, MAX_SEED), MAX_INDEX_SEEDS)
+        index.seeds.update(unpack_runs(runs))
+        index._runs = runs
         table.end(columns - COLUMNS)
         return index
 
-    def check_block(self, number: int, block: Block, head: ChunkHead) -> None:
+    def check_block(self, number: int, rows: Rows, head: ChunkHead) -> None:
         """Raises DamagedError if block ``number`` is not what the index says."""
-        keys = [block.key(row) for row in range(len(block))]
-        counts: dict[int, int] = {}
-        for row in block.label.tolist():
-            label = self.labels.get(block.labels[row], -1)
-            counts[label] = counts.get(label, 0) + 1
-        members = self.members[number]
+        unknown = len(self.labels)
+        numbers = [self.labels.get(label, unknown) for label in rows.labels]
+        recipe = self.recipes[most] if (most := rows.last_recipe) < len(self.recipes) else head.offset
         if (
-            len(block) != self.counts[number]
-            or counts != dict(zip(members[::2], members[1::2], strict=True))
-            or min(keys) != self.low[number]
-            or max(keys) != self.high[number]
+            len(rows) != self.counts[number]
+            or (rows.table_bytes, rows.hint_bytes) != (self.tables[number], self.hints[number])
+            or _flat(zip(numbers, rows.class_counts(), strict=True)) != self.members[number]
+            or rows.key_range() != (self.low[number], self.high[number])
+            or not all(self._has(runs) for runs in rows.seedsets)
         ):
             raise DamagedError("the block is not what the index says", chunk=head.name, offset=head.offset)
+        if recipe >= head.offset:
+            raise DamagedError("a block's recipe comes after it", chunk=head.name, offset=head.offset)
+
+    def _has(self, runs: Sequence[int]) -> bool:
+        """Whether all these runs of seeds lie inside those of the index."""
+        if self._runs is None:
+            self._runs = tuple(pack_runs(sorted(self.seeds)))
+        for i in range(0, len(runs), 2):
+            at = bisect.bisect_left(self._runs, runs[i]) | 1  # the end of the run that holds the seed, if one does
+            if at >= len(self._runs) or self._runs[at - 1] > runs[i] or self._runs[at] < runs[i + 1]:
+                return False
+        return True
 
 
-def _flat(pairs: dict[int, int]) -> array[int]:
-    return array("I", [v for pair in pairs.items() for v in pair])
+def _flat(pairs: Iterable[tuple[int, int]]) -> array[int]:
+    return array("I", [v for pair in pairs for v in pair])
 
 
-def _check_places(recipes: list[int], offsets: list[int], lengths: list[int], end: int) -> None:
-    """Raises ValueError for chunks that are out of order, overlap, or lie outside bytes 12..``end``."""
-    if recipes != sorted(recipes) or offsets != sorted(offsets):
+def _check_places(recipes: list[tuple[int, int]], blocks: list[tuple[int, int]], end: int) -> None:
+    """Raises ValueError for chunks (offset, length) out of order, that overlap, or lie outside bytes 12..``end``."""
+    if recipes != sorted(recipes) or blocks != sorted(blocks):
         raise ValueError("its chunks are not in the file's order")
     at = len(PREAMBLE)
-    for offset, length in sorted([(o, 1) for o in recipes] + list(zip(offsets, lengths, strict=True))):
+    for offset, length in sorted(recipes + blocks):
         if offset < at:
             raise ValueError(f"the chunk at byte {offset} overlaps another")
         at = offset + length + FRAME

@@ -10,17 +10,57 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
-from typing import Any, SupportsIndex, overload
+from typing import Any, Generic, Protocol, SupportsIndex, TypeVar, overload
 
-from escort_codec.container.block import Block
+import numpy as np
+
+from escort_codec.container.block import Block, read_rows
 from escort_codec.container.file import ChunkFile, naming, read_state
-from escort_codec.container.layout import BLOCK, MAJOR
+from escort_codec.container.layout import BLOCK, MAJOR, ChunkHead
+from escort_codec.container.rows import Rows
 from escort_codec.container.salvage import Loss, salvage
+from escort_codec.container.table import spread
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 
 _CACHE_BYTES = 32 << 20
+
+
+class _Held(Protocol):
+    memory: int
+
+
+Held = TypeVar("Held", bound=_Held)
+
+
+class Cache(Generic[Held]):
+    """What was used last, of at most ``limit`` bytes together, but at least one."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._held: OrderedDict[int, Held] = OrderedDict()
+
+    def get(self, number: int) -> Held | None:
+        """What was put under ``number``, or None."""
+        if number in self._held:
+            self._held.move_to_end(number)
+        return self._held.get(number)
+
+    def put(self, number: int, held: Held) -> None:
+        """Keeps ``held`` under ``number``; forgets what was used longest ago."""
+        if (before := self._held.pop(number, None)) is not None:
+            self._bytes -= before.memory
+        self._held[number] = held
+        self._bytes += held.memory
+        while self._bytes > self._limit and len(self._held) > 1:
+            self._bytes -= self._held.popitem(last=False)[1].memory
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._held.clear()
+        self._bytes = 0
 
 
 class Reader(Sequence[Exemplar]):
@@ -40,7 +80,8 @@ class Reader(Sequence[Exemplar]):
         self.path = Path(path)
         self._recover = recover
         self._locks: dict[int, threading.Lock] = {}
-        self._cache: OrderedDict[int, Block] = OrderedDict()
+        self._blocks: Cache[Block] = Cache(_CACHE_BYTES)
+        self._tables: Cache[Rows] = Cache(_CACHE_BYTES // 4)
         losses: list[Loss] = []
         with naming(self.path):
             self.file = ChunkFile(self.path, size)
@@ -111,10 +152,9 @@ class Reader(Sequence[Exemplar]):
         """The number of the exemplar ``label/name``. Raises KeyError."""
         for number, (low, high) in enumerate(zip(self._index.low, self._index.high, strict=True)):
             if low <= key <= high:
-                block = self.block(number)
-                for row in range(len(block)):
-                    if block.key(row) == key:
-                        return self._index.starts[number] + row
+                keys = self.table(number).all_keys()
+                if key in keys:
+                    return self._index.starts[number] + keys.index(key)
         raise KeyError(f"{self.path} holds no exemplar {key!r}")
 
     def __contains__(self, key: object) -> bool:
@@ -130,34 +170,63 @@ class Reader(Sequence[Exemplar]):
         """The numbers of the exemplars of a class, rising; empty for an unknown class."""
         found: list[int] = []
         for number in self._index.blocks_of(label):
-            block = self.block(number)
-            start = self._index.starts[number]
-            found += [start + i for i, v in enumerate(block.label.tolist()) if block.labels[v] == label]
+            start, rows = self._index.starts[number], self.table(number)
+            which = np.flatnonzero(spread(rows.label, len(rows)) == rows.labels.index(label))
+            found += (start + which).tolist()
         return found
 
     def blocks(self) -> Iterator[Block]:
         """The blocks in file order."""
         return (self.block(number) for number in range(len(self._index.offsets)))
 
+    def tables(self) -> Iterator[Rows]:
+        """The tables of the blocks in file order; reads no payloads."""
+        return (self.table(number) for number in range(len(self._index.offsets)))
+
     def block(self, number: int) -> Block:
         """Block ``number``, from the cache or the file, checked against its checksum and the index."""
-        with self._guard():
-            if number in self._cache:
-                self._cache.move_to_end(number)
-                return self._cache[number]
+        if (block := self._cached(self._blocks, number)) is not None:
+            return block
         offset, length = self._index.offsets[number], self._index.lengths[number]
         with naming(self.path):
             head, payload = self.file.chunk(offset, length)
-            if head.type != BLOCK:
-                raise DamagedError("the block is not what the index says", chunk=head.name, offset=offset)
-            block = Block(payload, head, self.recipes)
-            self._index.check_block(number, block, head)
-        with self._guard():
-            self._cache[number] = block
-            kept = sum(b.memory for b in self._cache.values())
-            while kept > _CACHE_BYTES and len(self._cache) > 1:
-                kept -= self._cache.popitem(last=False)[1].memory
+            self._check_type(head)
+            block = Block(payload, head, self.recipes, self._cached(self._tables, number))
+            self._index.check_block(number, block.rows, head)
+        self._keep(self._blocks, number, block)
         return block
+
+    def table(self, number: int) -> Rows:
+        """The table of block ``number``, from the cache or the file, checked against its checksum and the index."""
+        if (rows := self._cached(self._tables, number)) is not None:
+            return rows
+        if (block := self._cached(self._blocks, number)) is not None:
+            return block.rows
+        with naming(self.path):
+            data, head = self.front(number)
+            rows = read_rows(data, head, self.recipes)
+            self._index.check_block(number, rows, head)
+        self._keep(self._tables, number, rows)
+        return rows
+
+    def front(self, number: int) -> tuple[bytes, ChunkHead]:
+        """(first bytes of the payload of block ``number``, with its table; its chunk's head). Checks no checksum."""
+        index = self._index
+        head, data = self.file.front(index.offsets[number], index.lengths[number], index.tables[number])
+        self._check_type(head)
+        return data, head
+
+    def _check_type(self, head: ChunkHead) -> None:
+        if head.type != BLOCK:
+            raise DamagedError("the block is not what the index says", chunk=head.name, offset=head.offset)
+
+    def _cached(self, cache: Cache[Held], number: int) -> Held | None:
+        with self._guard():
+            return cache.get(number)
+
+    def _keep(self, cache: Cache[Held], number: int, held: Held) -> None:
+        with self._guard():
+            cache.put(number, held)
 
     def _guard(self) -> threading.Lock:
         """The lock of the cache: a new one in a forked child, because a thread may have held the parent's."""
@@ -167,7 +236,8 @@ class Reader(Sequence[Exemplar]):
         """Closes the file. Closing again is harmless."""
         self.file.close()
         with self._guard():
-            self._cache.clear()
+            self._blocks.clear()
+            self._tables.clear()
 
     def __enter__(self) -> Reader:
         return self

@@ -98,19 +98,20 @@ def _by_index(file: ChunkFile, index: Index) -> tuple[FileState, list[Loss]]:
         losses.append(Loss(len(PREAMBLE), places[0], exc.fault, "HEAD", "the data folder's name"))
     for number, offset in enumerate(index.recipes):
         try:
-            recipe, _ = read_numbered_recipe(file, number, offset)
+            recipe = read_numbered_recipe(file, index, number)
         except FormatError as exc:
             losses.append(Loss(offset, ends[offset], exc.fault, "RECP", f"recipe {number}"))
             recipe, offset = LOST_RECIPE, -1
         state.recipes.append(recipe)
         state.index.recipes.append(offset)
+        state.index.recipe_lengths.append(index.recipe_lengths[number])
     for number, offset in enumerate(index.offsets):
         length = index.lengths[number]
         try:
             head, payload = file.chunk(offset, length)
             block = Block(payload, head, state.recipes)
-            index.check_block(number, block, head)
-            state.index.add_block(block, head)
+            index.check_block(number, block.rows, head)
+            state.index.add_block(block.rows, offset, length)
         except FormatError as exc:
             held = f"{index.counts[number]} exemplars, {index.low[number]} to {index.high[number]}"
             losses.append(Loss(offset, offset + length + FRAME, exc.fault, "BLCK", held))
@@ -233,13 +234,14 @@ def _take(head: ChunkHead, payload: bytes, walked: ChunkWalk, visit: Callable[[B
         _extend_recipes(state, number)
         state.recipes[number] = recipe
         state.index.recipes[number] = head.offset
+        state.index.recipe_lengths[number] = head.length
     elif head.type == BLOCK:
         block = Block(payload, head, None)
-        most = int(block.recipe.max())
+        most = block.rows.last_recipe
         if not walked.losses and most >= len(state.recipes):
             raise DamagedError("a block's recipe is not in the file", chunk=head.name, offset=head.offset)
         _extend_recipes(state, most)
-        state.index.add_block(block, head)
+        state.index.add_block(block.rows, head.offset, head.length)
         visit(block)
     else:
         return
@@ -250,3 +252,4 @@ def _extend_recipes(state: FileState, number: int) -> None:
     missing = number + 1 - len(state.recipes)
     state.recipes += [LOST_RECIPE] * missing
     state.index.recipes += [-1] * missing
+    state.index.recipe_lengths += [0] * missing

@@ -5,7 +5,6 @@ The spec describes them in its sections "Blocks" and "Index".
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -128,25 +127,32 @@ def pack_runs(seeds: Sequence[int]) -> list[int]:
     return runs
 
 
-def check_runs(runs: Sequence[int], cap: int) -> array[int]:
+def check_runs(runs: Sequence[int], cap: int) -> tuple[int, ...]:
     """``runs`` (32-bit numbers). Raises ValueError if ``pack_runs`` would not write them, or for over ``cap`` seeds.
 
     Nothing is unpacked, so a few bytes cannot ask for much memory.
     """
     if len(runs) % 2:
         raise ValueError("seeds are not runs of numbers")
-    flat = np.array(runs, np.int64)
-    first, last = flat[::2], flat[1::2]
-    if bool((first > last).any()) or bool((last[:-1] + 1 >= first[1:]).any()):
-        raise ValueError("seeds do not rise")
-    if int((last - first + 1).sum()) > cap:
+    before, count = -2, 0
+    for i in range(0, len(runs), 2):
+        first, last = runs[i], runs[i + 1]
+        if first > last or before + 1 >= first:
+            raise ValueError("seeds do not rise")
+        before = last
+        count += last - first + 1
+    if count > cap:
         raise ValueError(f"more seeds than the cap of {cap}")
-    return array("I", runs)
+    return tuple(runs)
 
 
 def unpack_runs(runs: Sequence[int]) -> tuple[int, ...]:
     """The inverse of ``pack_runs``, for checked runs."""
     return tuple(seed for i in range(0, len(runs), 2) for seed in range(runs[i], runs[i + 1] + 1))
+
+
+Column = int | NDArray[np.unsignedinteger]
+"""A number for each row: one int if all rows agree, else uint8, uint16 or uint32 (rows,)."""
 
 
 def pack_column(values: Sequence[int]) -> int | bytes:
@@ -158,23 +164,47 @@ def pack_column(values: Sequence[int]) -> int | bytes:
     return column.view(np.uint8).reshape(-1, 4)[:, :width].T.tobytes()
 
 
-def unpack_column(what: str, value: Any, rows: int, top: int) -> NDArray[np.int64]:
-    """The column as int64 (rows,), values in 0..top. Raises ValueError if ``pack_column`` would not write it."""
+def unpack_column(what: str, value: Any, rows: int, top: int) -> Column:
+    """The column, values in 0..top. Raises ValueError if ``pack_column`` would not write it."""
     if type(value) is int:
         if not 0 <= value <= top:
             raise ValueError(f"{what} {value} is outside 0 to {top}")
-        return np.full(rows, value, np.int64)
-    if not isinstance(value, bytes) or len(value) not in (rows, 2 * rows, 4 * rows):
+        return value
+    if type(value) is not bytes or len(value) not in (rows, 2 * rows, 4 * rows):
         raise ValueError(f"the column of {what} does not have {rows} rows")
     width = len(value) // rows
-    planes = np.zeros((rows, 4), np.uint8)
-    planes[:, :width] = np.frombuffer(value, np.uint8).reshape(width, rows).T
-    column = planes.view("<u4").reshape(rows).astype(np.int64)
-    if int(column.max()) > top:
-        raise ValueError(f"{what} {int(column.max())} is outside 0 to {top}")
-    if bool((column == column[0]).all()) or (width > 1 and int(column.max()) < 1 << (4 * width)):
+    column: NDArray[np.unsignedinteger] = np.frombuffer(value, np.uint8)
+    if width > 1:
+        column = np.ascontiguousarray(column.reshape(width, rows).T).view(f"<u{width}")[:, 0]
+    largest = int(column.max())
+    if largest > top:
+        raise ValueError(f"{what} {largest} is outside 0 to {top}")
+    same = value.count(value[0]) == rows if width == 1 else bool((column == column[0]).all())
+    if same or (width > 1 and largest < 1 << (4 * width)):
         raise ValueError(f"the column of {what} is wider than it needs to be")
     return column
+
+
+def cell(column: Column, row: int) -> int:
+    """The number of one row."""
+    return column if isinstance(column, int) else int(column[row])
+
+
+def spread(column: Column, rows: int) -> NDArray[np.int64]:
+    """The numbers of all rows, int64 (rows,)."""
+    return np.full(rows, column, np.int64) if isinstance(column, int) else np.asarray(column, np.int64)
+
+
+def check_first_use(what: str, column: Column, values: int, *, none: bool = False) -> None:
+    """Raises ValueError unless the rows use all ``values`` values in order, from 0; with ``none`` from 1, 0 is none."""
+    if isinstance(column, int):
+        used, rising = column + 1, column == 0 or (none and column == 1)
+    else:
+        so_far = np.maximum.accumulate(column)
+        steps = np.diff(so_far.astype(np.int64), prepend=0 if none else -1)
+        used, rising = int(so_far[-1]) + 1, bool((steps <= 1).all())
+    if not rising or used - none != values:
+        raise ValueError(f"the {what} are not in the order of their first use, or one is not used")
 
 
 def number_values(values: Iterable[T | None]) -> tuple[list[T], list[int]]:
@@ -182,3 +212,23 @@ def number_values(values: Iterable[T | None]) -> tuple[list[T], list[int]]:
     numbers: dict[T, int] = {}
     rows = [0 if v is None else numbers.setdefault(v, len(numbers) + 1) for v in values]
     return list(numbers), rows
+
+
+def product(one: Column, other: Column) -> Any:
+    """The products of the rows, int64: an array, or a number that all rows have."""
+    return np.multiply(one, other, dtype=np.int64)
+
+
+def row_ends(lengths: Column, rows: int) -> tuple[NDArray[np.int64] | None, int]:
+    """(where the bytes of each row end, or None if all have the same length; their sum)."""
+    if isinstance(lengths, int):
+        return None, lengths * rows
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return ends, int(ends[-1])
+
+
+def row_place(ends: NDArray[np.int64] | None, lengths: Column, row: int) -> tuple[int, int]:
+    """(start, end) of the bytes of a row, by what ``row_ends`` gave."""
+    length = cell(lengths, row)
+    end = int(ends[row]) if ends is not None else length * (row + 1)
+    return end - length, end

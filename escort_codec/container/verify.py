@@ -11,9 +11,8 @@ from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, MAJOR, MINOR, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Loss, walk
-from escort_codec.errors import DamagedError, EscortError, FormatError, VersionError
+from escort_codec.errors import CodingError, DamagedError, EscortError, FormatError, VersionError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import decode_hint
 
 
 @dataclass(slots=True)
@@ -85,12 +84,13 @@ class _Check:
                 raise refuse("the trailer does not name its index")
         if head.type == RECIPE:
             self._index.recipes.append(head.offset)
+            self._index.recipe_lengths.append(head.length)
         if head.type == BLOCK:
             block = Block(payload, head, self._reader.recipes)
-            if int(block.recipe.max()) >= len(self._index.recipes):
+            if block.rows.last_recipe >= len(self._index.recipes):
                 raise refuse("a block's recipe comes after it")
             self._check_exemplars(block, head)
-            self._index.add_block(block, head)
+            self._index.add_block(block.rows, head.offset, head.length)
             self._verdict.blocks += 1
 
     def _check_exemplars(self, block: Block, head: ChunkHead) -> None:
@@ -100,15 +100,15 @@ class _Check:
                 raise DamagedError(f"{key} occurs twice", chunk=head.name, offset=head.offset)
             self._keys.add(key)
             self._verdict.exemplars += 1
-            if exemplar.kind == "prompt":
-                self._verdict.codings.add(exemplar.coding)
+            if exemplar.kind != "real":
                 self._decode(exemplar, head)
 
     def _decode(self, exemplar: Exemplar, head: ChunkHead) -> None:
         try:
-            _ = exemplar.edges
-            if exemplar.hint is not None:
-                decode_hint(exemplar.hint)
+            if exemplar.kind == "latent":
+                raise CodingError(f"its latents are of model {exemplar.payload[0]}, which needs a newer escort")
+            _ = exemplar.edges, exemplar.hint_pixels
+            self._verdict.codings.add(exemplar.coding)
         except EscortError as exc:
             # Not DamagedError: the checksum is right, so `escort recover` would keep it.
             raise FormatError(f"{exemplar.key}: {exc}", chunk=head.name, offset=head.offset) from exc

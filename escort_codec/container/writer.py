@@ -224,7 +224,8 @@ class Writer:
 
 
 def _hashes(block: Block) -> set[int]:
-    return {hash(block.key(row)) for row in range(len(block)) if block.names[row]}
+    rows = block.rows
+    return {hash(key) for key, name in zip(rows.all_keys(), rows.names, strict=True) if name} if rows.named else set()
 
 
 def _refusal(reason: str) -> DamagedError:

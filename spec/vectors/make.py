@@ -149,8 +149,8 @@ def to_json(path: Path) -> str:
                 "seeds": list(e.seeds),
                 "recipe": e.recipe.to_map(),
             }
-            if e.kind == "real":
-                row["image"] = base64.b64encode(e.image).decode()
+            if e.kind != "prompt":
+                row["image" if e.kind == "real" else "latents"] = base64.b64encode(e.payload).decode()
             else:
                 row["coding"] = codings.get(e.coding).number
                 row["map_size"] = list(e.map_shape)

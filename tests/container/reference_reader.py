@@ -66,54 +66,60 @@ def read(path: Path) -> dict[str, Any]:
     for number, offset in enumerate(index[1]):
         kind, payload = by_offset[offset]
         assert kind == "RECP"
+        assert len(payload) == index[2][number]
         found, recipe = msgpack.unpackb(payload)
         assert found == number
         recipes.append(recipe)
     exemplars: list[dict[str, Any]] = []
-    for number, offset in enumerate(index[2]):
+    for number, offset in enumerate(index[3]):
         kind, payload = by_offset[offset]
         assert kind == "BLCK"
-        assert len(payload) == index[3][number]
+        assert len(payload) == index[4][number]
+        assert struct.unpack("<II", payload[:8]) == (index[5][number], index[6][number])
         rows = block(payload, recipes)
-        assert len(rows) == index[4][number]
+        assert len(rows) == index[7][number]
         keys = [f"{row['class']}/{row['name']}" for row in rows]
-        assert (min(keys), max(keys)) == (index[7][0][number], index[7][1][number])
+        assert (min(keys), max(keys)) == (index[10][0][number], index[10][1][number])
         exemplars += rows
     assert len(exemplars) == index[0]
-    assert sorted({s for e in exemplars for s in e["seeds"]}) == seeds_of(index[8])
+    assert sorted({s for e in exemplars for s in e["seeds"]}) == seeds_of(index[11])
     return {"source": head.get("source", ""), "exemplars": exemplars}
 
 
 def block(payload: bytes, recipes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    (length,) = struct.unpack("<I", payload[:4])
-    t = table(payload[4 : 4 + length])
-    at, n = 4 + length, t[0]
-    numbers = {i: column(t[i], n) for i in (2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 16)}
-    seeds, made = column(t[14][1], n), column(t[15][1], n)
+    length, hints = struct.unpack("<II", payload[:8])
+    hints_at = 12 + length
+    at = hints_at + hints + 4
+    assert zlib.crc32(payload[: 8 + length]).to_bytes(4, "little") == payload[8 + length : hints_at]
+    assert zlib.crc32(payload[hints_at : at - 4]).to_bytes(4, "little") == payload[at - 4 : at]
+    t = table(payload[8 : 8 + length])
+    n = t[0]
+    numbers = {i: column(t[i], n) for i in (2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 17)}
+    seeds, made = column(t[15][1], n), column(t[16][1], n)
     rows = []
     for i in range(n):
         bits = payload[at : at + numbers[12][i]]
         at += numbers[12][i]
-        hint = payload[at : at + numbers[13][i]]
-        at += numbers[13][i]
+        hint = payload[hints_at : hints_at + numbers[13][i]]
+        hints_at += numbers[13][i]
         label = t[1][numbers[2][i]]
         size = [numbers[7][i], numbers[8][i]]
         row: dict[str, Any] = {
-            "kind": ("prompt", "real")[numbers[4][i]],
+            "kind": ("prompt", "real", "latent")[numbers[4][i]],
             "class": label,
             "name": t[3][i] if t[3] else "",
             "size": size,
             "prompt": t[5][numbers[6][i] - 1] if numbers[6][i] else label,
-            "seeds": seeds_of(t[14][0][seeds[i]]),
-            "recipe": recipes[numbers[16][i]],
+            "seeds": seeds_of(t[15][0][seeds[i]]),
+            "recipe": recipes[numbers[17][i]],
         }
-        if numbers[4][i] == 1:
-            row["image"] = base64.b64encode(bits).decode()
+        if numbers[4][i]:
+            row["image" if numbers[4][i] == 1 else "latents"] = base64.b64encode(bits).decode()
         else:
             shape = [numbers[9][i], numbers[10][i]]
             shape = size if shape == [0, 0] else shape
             edges = reference_codings.decode(bits, (shape[0], shape[1]), numbers[11][i])
-            low, high, blur, contour = t[15][0][made[i] - 1]
+            low, high, blur, contour = t[16][0][made[i] - 1]
             row["coding"] = numbers[11][i]
             row["map_size"] = shape
             row["edges"] = ["".join(".#"[int(v)] for v in line) for line in edges]

@@ -36,14 +36,19 @@ def table(**changes: Any) -> list[Any]:
     """One row: class a, name x.png, a packed map of 3 x 5 pixels, seeds 0 to 2."""
     values: dict[str, Any] = {"rows": 1, "classes": ["a"], "label": 0, "names": ["x.png"], "kind": 0, "texts": []}
     values |= {"text": 0, "height": 3, "width": 5, "map_height": 0, "map_width": 0, "coding": 0, "bits": 2, "hint": 0}
-    values |= {"seeds": [[[0, 2]], 0], "made": [[[100, 200, 0, 0]], 1], "recipe": 0}
+    values |= {"codec": 0, "seeds": [[[0, 2]], 0], "made": [[[100, 200, 0, 0]], 1], "recipe": 0}
     assert set(changes) <= set(values)
     return list((values | changes).values())
 
 
-def block(rows: list[Any] | bytes, payload: bytes = b"\x03\x80") -> bytes:
+def block(rows: list[Any] | bytes, payload: bytes = b"\x03\x80", hints: bytes = b"") -> bytes:
     packed = rows if isinstance(rows, bytes) else frame(rows)
-    return struct.pack("<I", len(packed)) + packed + payload
+    front = struct.pack("<II", len(packed), len(hints)) + packed
+    return front + crc(front) + hints + crc(hints) + payload
+
+
+def crc(data: bytes) -> bytes:
+    return struct.pack("<I", zlib.crc32(data))
 
 
 def build(
@@ -62,9 +67,32 @@ def build(
     block_at = len(data)
     payload = block(table()) if payload is None else payload
     data += chunk(b"BLCK", payload)
-    values = [1, [recipe_at], [block_at], [len(payload)], [1], ["a"], [[0, 1]], [[key], [key]], [0, 2]]
+    values = index_of([(recipe_at, block_at - recipe_at - 12 - len(extra))], [(block_at, payload)], key)
     index(values)
     return close(data, frame(values))
+
+
+def index_of(recipes: list[tuple[int, int]], blocks: list[tuple[int, bytes]], key: str = "a/x.png") -> list[Any]:
+    """The values of an index: (offset, length) of recipes, (offset, payload) of blocks with one row of class a."""
+    fronts = [struct.unpack("<II", payload[:8].ljust(8, b"\0")) for _, payload in blocks]
+    n = len(blocks)
+    return [
+        n,
+        [offset for offset, _ in recipes],
+        [length for _, length in recipes],
+        [offset for offset, _ in blocks],
+        [len(payload) for _, payload in blocks],
+        [table for table, _ in fronts],
+        [hints for _, hints in fronts],
+        [1] * n,
+        ["a"] * (n > 0),
+        [[0, 1]] * n,
+        [[key] * n, [key] * n],
+        [0, 2] if n else [],
+    ]
+
+
+EMPTY_INDEX = index_of([], [])
 
 
 def close(data: bytes, index: bytes) -> bytes:
@@ -141,12 +169,12 @@ def test_a_length_above_the_cap_is_refused(tmp_path: Path) -> None:
 def test_the_head_is_the_first_chunk_and_the_only_one(tmp_path: Path) -> None:
     read(build(extra=chunk(b"HEAD", msgpack.packb({}))), tmp_path)
     assert "head" in str(verify(tmp_path / "file.escx").fault)
-    refuse(close(SIGNATURE + struct.pack("<HH", 1, 0), frame([0, [], [], [], [], [], [], [[], []], []])), tmp_path)
+    refuse(close(SIGNATURE + struct.pack("<HH", 1, 0), frame(EMPTY_INDEX)), tmp_path)
 
 
 @pytest.mark.must("M9")
 def test_an_index_is_followed_by_its_trailer(tmp_path: Path) -> None:
-    empty = frame([0, [], [], [], [], [], [], [[], []], []])
+    empty = frame(EMPTY_INDEX)
     read(build(extra=chunk(b"INDX", empty)), tmp_path)
     assert verify(tmp_path / "file.escx").fault
     read(build(extra=chunk(b"TAIL", struct.pack("<QQ", 12, 40))), tmp_path)
@@ -173,6 +201,7 @@ def test_a_blocks_payloads_end_where_it_ends(tmp_path: Path) -> None:
     refuse(build(block(table(), b"\x03")), tmp_path)
     refuse(build(block(table(), b"\x03\x80\x00")), tmp_path)
     refuse(build(block(table(bits=0, hint=1), b"\x03\x80")), tmp_path)
+    refuse(build(block(table(bits=1, hint=1), b"\x03", b"\x80\x80")), tmp_path)
 
 
 @pytest.mark.must("M13", "M14")
@@ -253,7 +282,7 @@ def test_a_reader_refuses_a_bad_name(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", BAD_LABELS)
 def test_a_reader_refuses_a_bad_class_name(label: str, tmp_path: Path) -> None:
     def rename(index: list[Any]) -> None:
-        index[5] = [label]
+        index[8] = [label]
 
     refuse(build(block(table(classes=[label])), key=f"{label}/x.png", index=rename), tmp_path)
 
@@ -280,8 +309,24 @@ def set_to(place: int, value: Any) -> Callable[[list[Any]], None]:
     return change
 
 
+@pytest.mark.must("M37")
+@pytest.mark.parametrize("part", ["table", "hints"])
+def test_table_and_hints_have_checksums_of_their_own(part: str, tmp_path: Path) -> None:
+    """Wrong ones are noticed though the checksum of the chunk is right, and without it: nothing else is read."""
+    payload = bytearray(block(table(hint=3), hints=b"abc"))
+    (length,) = struct.unpack("<I", payload[:4])
+    payload[8 + length if part == "table" else len(payload) - 6] ^= 1
+    refuse(build(bytes(payload)), tmp_path)
+    with escort_codec.open(tmp_path / "file.escx") as reader:
+        if part == "table":
+            with pytest.raises(DamagedError, match="checksum"):
+                list(reader.tables())
+        else:
+            assert [rows.all_keys() for rows in reader.tables()] == [["a/x.png"]]
+
+
 @pytest.mark.must("M21")
-@pytest.mark.parametrize("change", [set_to(2, [11]), set_to(2, [1 << 40]), set_to(3, [1 << 20]), set_to(1, [0])])
+@pytest.mark.parametrize("change", [set_to(3, [11]), set_to(3, [1 << 40]), set_to(4, [1 << 20]), set_to(1, [0])])
 def test_the_indexs_chunks_lie_apart_in_order_and_before_it(
     change: Callable[[list[Any]], None], tmp_path: Path
 ) -> None:
@@ -291,14 +336,16 @@ def test_the_indexs_chunks_lie_apart_in_order_and_before_it(
 @pytest.mark.must("M22")
 @pytest.mark.parametrize(
     "change",
-    [set_to(0, 2), set_to(4, [2]), set_to(4, [0]), set_to(6, [[0, 2]]), set_to(6, [[1, 1]]), set_to(5, ["a", "b"])],
+    [set_to(0, 2), set_to(7, [2]), set_to(7, [0]), set_to(9, [[0, 2]]), set_to(9, [[1, 1]]), set_to(8, ["a", "b"])],
 )
 def test_the_indexs_counts_add_up(change: Callable[[list[Any]], None], tmp_path: Path) -> None:
     refuse(build(index=change), tmp_path)
 
 
 @pytest.mark.must("M23")
-@pytest.mark.parametrize("change", [set_to(5, ["b"]), set_to(7, [["a/w"], ["a/w"]]), set_to(7, [["a/x.png"], ["a/z"]])])
+@pytest.mark.parametrize(
+    "change", [set_to(8, ["b"]), set_to(10, [["a/w"], ["a/w"]]), set_to(10, [["a/x.png"], ["a/z"]])]
+)
 def test_the_index_agrees_with_its_blocks(change: Callable[[list[Any]], None], tmp_path: Path) -> None:
     refuse(build(index=change), tmp_path)
 
@@ -352,9 +399,20 @@ def test_a_reader_refuses_values_above_a_cap(changes: Tables, tmp_path: Path) ->
     refuse(build(block(table(**changes))), tmp_path)
 
 
-@pytest.mark.must("M31")
-def test_an_unknown_coding_is_refused(tmp_path: Path) -> None:
-    refuse(build(block(table(coding=3))), tmp_path)
+@pytest.mark.must("M31", "M38")
+@pytest.mark.parametrize(
+    ("changes", "hints"),
+    [
+        ({"coding": 3}, b""),
+        ({"hint": 1, "codec": 2}, b"x"),
+        ({"kind": 2, "made": [[], 0]}, b""),
+    ],
+)
+def test_an_unknown_number_spoils_its_exemplar_alone(changes: Tables, hints: bytes, tmp_path: Path) -> None:
+    (exemplar,) = read(build(block(table(**changes), hints=hints)), tmp_path)
+    with pytest.raises(EscortError):
+        _ = exemplar.edges, exemplar.hint_pixels
+    assert "newer escort" in str(verify(tmp_path / "file.escx").fault)
 
 
 @pytest.mark.must("M32", "M33", "M34", "M35")

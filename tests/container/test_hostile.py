@@ -24,7 +24,7 @@ from escort_codec.encode import prepare
 from escort_codec.errors import DamagedError, EscortError, FormatError
 from escort_codec.hint import decode_hint
 from escort_codec.limits import MAX_CHUNK, MAX_HEAD, MAX_INDEX, MAX_RECIPE, MAX_TABLE
-from tests.container.test_demands import SIGNATURE, block, build, chunk, close, frame, table
+from tests.container.test_demands import EMPTY_INDEX, SIGNATURE, block, build, chunk, close, frame, index_of, table
 from tests.helpers import HINTS, in_child, quick_folder
 
 MEBI = 1 << 20
@@ -154,7 +154,7 @@ def test_tables_of_several_rows_whose_columns_nearly_fit(rows: int, data: st.Dat
 
 
 @settings(max_examples=80, deadline=None)
-@given(place=st.integers(0, 8), value=st.one_of(st.lists(integers, max_size=3), st.lists(names, max_size=3), anything))
+@given(place=st.integers(0, 11), value=st.one_of(st.lists(integers, max_size=3), st.lists(names, max_size=3), anything))
 def test_any_values_in_the_index(place: int, value: object) -> None:
     def change(index: list[Any]) -> None:
         index[place] = value
@@ -207,9 +207,7 @@ def _moved(head: bytes, recipe: bytes, payload: bytes) -> bytes:
     """A file of these chunks, with an index that is right."""
     at = len(head) + len(recipe)
     data = head + recipe + chunk(b"BLCK", payload)
-    return close(
-        data, frame([1, [len(head)], [at], [len(payload)], [1], ["a"], [[0, 1]], [["a/x.png"], ["a/x.png"]], [0, 2]])
-    )
+    return close(data, frame(index_of([(len(head), len(recipe) - 12)], [(at, payload)])))
 
 
 @settings(max_examples=40, deadline=None)
@@ -220,9 +218,7 @@ def test_any_chunks_in_any_order(parts: list[tuple[bytes, object]]) -> None:
         data += chunk(kind, frame(value) if kind == b"INDX" else msgpack.packb(value))
     with quick_folder() as folder:
         assert isinstance(use(data, folder), FormatError)
-        assert isinstance(
-            use(close(data, frame([0, [], [], [], [], [], [], [[], []], []])), folder), list | FormatError
-        )
+        assert isinstance(use(close(data, frame(EMPTY_INDEX)), folder), list | FormatError)
 
 
 @settings(max_examples=80, deadline=None)
@@ -329,16 +325,16 @@ def test_a_zstd_bomb_is_refused_as_a_table_and_as_an_index(what: str, folder: Pa
 
 
 @pytest.mark.parametrize("what", HEADERS)
-@pytest.mark.parametrize("place", [0, 1, 2, 3, 5, 8, 14, 15, 16])
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 5, 8, 15, 16, 17])
 def test_a_msgpack_head_that_promises_too_much_is_refused_before_memory_is_taken(
     what: str, place: int, folder: Path
 ) -> None:
-    raw = b"\xdc\x00\x11" + b"".join(msgpack.packb(v) for v in table()[:place]) + HEADERS[what]
+    raw = b"\xdc\x00\x12" + b"".join(msgpack.packb(v) for v in table()[:place]) + HEADERS[what]
     bad_table = build(block(zstandard.ZstdCompressor().compress(raw), b"\x03\x80"))
     whole = build()
     index_at = whole.index(b"INDX")
-    values = [1, [59], [80], [9], [1], ["a"], [[0, 1]], [["a/x.png"], ["a/x.png"]], [0, 2]]
-    raw = b"\x99" + b"".join(msgpack.packb(v) for v in values[: min(place, 8)]) + HEADERS[what]
+    values = index_of([(59, 9)], [(80, b"")])
+    raw = b"\x9c" + b"".join(msgpack.packb(v) for v in values[: min(place, 11)]) + HEADERS[what]
     bad_index = close(whole[:index_at], zstandard.ZstdCompressor().compress(raw))
     for data in (bad_table, bad_index):
         assert len(data) < 6000
@@ -352,7 +348,7 @@ def test_nested_arrays_in_the_head_or_a_recipe_stay_within_bounds(kind: bytes, c
     raw = ((b"\xdc" + struct.pack(">H", cap - 1)) * cap)[:cap]
     head = PREAMBLE + (chunk(b"HEAD", msgpack.packb({})) if kind == b"RECP" else b"")
     recipes = [len(head)] if kind == b"RECP" else []
-    data = close(head + chunk(kind, raw), frame([0, recipes, [], [], [], [], [], [[], []], []]))
+    data = close(head + chunk(kind, raw), frame(index_of([(at, len(raw)) for at in recipes], [])))
     assert peak(lambda: use(data, folder)) < 100 * MEBI
     found = use(data, folder)
     assert isinstance(found, DamagedError)
@@ -370,12 +366,12 @@ def _large(length: int) -> bytes:
         _large(MAX_CHUNK),
         _large(MAX_CHUNK + 1),
         _large((1 << 32) - 1),
-        close(_large(MAX_CHUNK), frame([0, [], [], [], [], [], [], [[], []], []])),
+        close(_large(MAX_CHUNK), frame(EMPTY_INDEX)),
         build(block(table(bits=1 << 26), b"")),
         build(block(table(hint=1 << 16), b"")),
         build(block(struct.pack("<I", 1 << 31), b"")),
         struct.pack("<8sHH", SIGNATURE, 1, 0) + b"\xff" * 280,
-        build(index=lambda index: index.__setitem__(3, [MAX_CHUNK])),
+        build(index=lambda index: index.__setitem__(4, [MAX_CHUNK])),
     ],
     ids=range(9),
 )
@@ -402,7 +398,7 @@ def test_a_thousand_maps_of_64_megapixels_in_two_hundred_bytes_are_decoded_one_a
 
 
 def _of_a_thousand(index: list[Any]) -> None:
-    index[0], index[4], index[6] = 1024, [1024], [[0, 1024]]
+    index[0], index[7], index[9] = 1024, [1024], [[0, 1024]]
 
 
 def test_an_index_that_costs_much_for_each_byte_stays_within_bounds(folder: Path) -> None:
@@ -416,8 +412,9 @@ def test_an_index_that_costs_much_for_each_byte_stays_within_bounds(folder: Path
     members = [[v for i in range(each) for v in (b * each + i, 1)] for b in range(blocks)]
     keys = ["a"] * blocks
     recipe_at = 12 + len(chunk(b"HEAD", msgpack.packb({})))
-    index = [blocks * each, [recipe_at], offsets, [len(payload)] * blocks, [each] * blocks]
-    data = close(head + one * blocks, frame([*index, labels, members, [keys, keys], []]))
+    index = index_of([(recipe_at, 3)], [(offset, payload) for offset in offsets])
+    index[0], index[7:] = blocks * each, [[each] * blocks, labels, members, [keys, keys], []]
+    data = close(head + one * blocks, frame(index))
     path = folder / "f.escx"
     path.write_bytes(data)
     assert len(data) < 600_000
@@ -433,12 +430,12 @@ def test_an_index_that_costs_much_for_each_byte_stays_within_bounds(folder: Path
 
 def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path) -> None:
     """Prompts that compress a hundred times: the cache counts bytes in memory, not in the file."""
-    prompts = (f"{i:08d}" * 1000 for i in range(256 * 16))
+    prompts = (f"{i:08d}" * 1000 for i in range(256 * 24))
     stored = [Exemplar.from_image(b"x", label="a", name=p[:8], size=(1, 1), prompt=p) for p in prompts]
     path = folder / "f.escx"
     path.write_bytes(pack(stored))
     text = sum(len(e.prompt) for e in stored)
-    assert text > 31 * MEBI
+    assert text > 46 * MEBI
     assert path.stat().st_size < MEBI
     del stored
 
@@ -446,7 +443,7 @@ def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path) -> None:
         with Reader(path) as reader:
             assert sum(len(e.prompt) for e in reader) == text
 
-    assert peak(read) < 30 * MEBI
+    assert peak(read) < 42 * MEBI  # 32 MiB of blocks, and the tables that are being read
 
 
 def test_under_a_hard_limit_of_the_system_no_bomb_ends_the_process(folder: Path) -> None:
@@ -494,8 +491,7 @@ def test_searching_a_hostile_file_ends(folder: Path) -> None:
 
 @pytest.mark.parametrize("hint", [b"\x00", b"RIFF" + bytes(20), HINTS[0][:12], b"\xff" * 40, bytes(60_000)])
 def test_a_hostile_hint_is_found_by_verify_and_affects_nothing_else(hint: bytes, folder: Path) -> None:
-    payload = b"\x03\x80" + hint
-    found = use(build(block(table(hint=len(hint)), payload)), folder)
+    found = use(build(block(table(hint=len(hint)), hints=hint)), folder)
     assert isinstance(found, list)
     assert found[0].hint == hint
     assert found[0].edges.sum() == 3

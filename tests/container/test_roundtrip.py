@@ -302,8 +302,8 @@ def test_pack_is_what_the_writer_writes_across_blocks(tmp_path: Path) -> None:
     assert_holds(path, stored)
 
 
-def test_a_block_is_closed_at_a_mebibyte_of_payloads(tmp_path: Path) -> None:
-    stored = [_real(name=str(i), payload=bytes([i]) * 300_000) for i in range(10)]
+def test_a_block_is_closed_at_half_a_mebibyte_of_payloads(tmp_path: Path) -> None:
+    stored = [_real(name=str(i), payload=bytes([i]) * 150_000) for i in range(10)]
     with Reader(write(tmp_path / "f.escx", stored)) as reader:
         assert reader.state.index.counts == [4, 4, 2]
         assert list(reader) == stored
@@ -348,7 +348,7 @@ def test_how_a_reader_and_an_exemplar_describe_themselves(tmp_path: Path) -> Non
         assert repr(reader) == f"<Reader of {str(tmp_path / 'f.escx')!r}: 9 exemplars in 3 classes>"
         prompt, real = reader[0], reader[3]
         assert prompt.key == "class-0/sub/image-000000.jpg"
-        with pytest.raises(EscortError, match="is a prompt"):
+        with pytest.raises(EscortError, match="is a prompt exemplar"):
             _ = prompt.image
         with pytest.raises(EscortError, match="is a real exemplar"):
             _ = real.edges

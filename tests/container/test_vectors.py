@@ -88,4 +88,4 @@ def test_the_tables_of_the_worked_example_are_those_of_the_file() -> None:
     block = next(payload for _, kind, payload in found if kind == "BLCK")
     index = next(payload for _, kind, payload in found if kind == "INDX")
     length = int.from_bytes(block[:4], "little")
-    assert shown == [unpack(block[4 : 4 + length]), unpack(index)]
+    assert shown == [unpack(block[8 : 8 + length]), unpack(index)]

@@ -31,7 +31,7 @@ def inputs() -> Iterator[bytes]:
         for _, kind, payload in chunks(data):
             if kind == "BLCK":
                 (length,) = struct.unpack("<I", payload[:4])
-                yield number[table] + zstandard.decompress(payload[4 : 4 + length])
+                yield number[table] + zstandard.decompress(payload[8 : 8 + length])
             elif kind == "INDX":
                 yield number[index] + zstandard.decompress(payload)
             elif kind in ("HEAD", "RECP"):

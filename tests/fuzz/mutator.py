@@ -15,6 +15,8 @@ import atheris
 import msgpack
 import zstandard
 
+from tests.fuzz.targets import block_of
+
 HOSTILE: list[Any] = [
     *(0, 1, -1, 2, 127, 255, 256, 1024, 1025, 65535, 65536, 1 << 26, 1 << 28, 1 << 31, (1 << 32) - 1, 1 << 32),
     *((1 << 63) - 1, 1 << 63, (1 << 64) - 1, None, True, False, 1.5, float("nan"), float("inf")),
@@ -102,14 +104,20 @@ def _rearrange(pieces: list[Piece], draw: random.Random) -> None:
 def _change(piece: Piece, draw: random.Random) -> None:
     piece.right = draw.random() < 0.98
     piece.loose = draw.random() < 0.2
-    if piece.type == b"BLCK" and len(piece.payload) > 4 and draw.random() < 0.85:
-        (length,) = struct.unpack_from("<I", piece.payload)
-        table, rest = piece.payload[4 : 4 + length], piece.payload[4 + length :]
+    if piece.type == b"BLCK" and len(piece.payload) > 16 and draw.random() < 0.85:
+        length, hints_length = struct.unpack_from("<II", piece.payload)
+        at = 12 + length
+        parts = [
+            piece.payload[8 : 8 + length],
+            piece.payload[at : at + hints_length],
+            piece.payload[at + hints_length + 4 :],
+        ]
         if draw.random() < 0.7:
-            table = _change_table(table, draw)
+            parts[0] = _change_table(parts[0], draw)
         else:
-            rest = bytes(atheris.Mutate(rest, len(rest) + 64))
-        piece.payload = struct.pack("<I", len(table)) + table + rest
+            part = draw.randrange(1, 3)
+            parts[part] = bytes(atheris.Mutate(parts[part], len(parts[part]) + 64))
+        piece.payload = block_of(*parts)
     elif piece.type == b"INDX" and draw.random() < 0.95:
         piece.payload = _change_table(piece.payload, draw)
     elif piece.type in (b"HEAD", b"RECP") and draw.random() < 0.7:

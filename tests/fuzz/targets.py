@@ -73,9 +73,29 @@ def repair(data: bytes) -> bytes:
             break
         if fixed[at : at + 4] == b"TAIL" and length == 16 and end + 4 == len(fixed):
             struct.pack_into("<Q", fixed, at + 16, len(fixed))
+        if fixed[at : at + 4] == b"BLCK":
+            _repair_front(fixed, at + 8, end)
         struct.pack_into("<I", fixed, end, zlib.crc32(fixed[at:end]))
         at = end + 4
     return bytes(fixed)
+
+
+def _repair_front(data: bytearray, start: int, end: int) -> None:
+    """Puts the checksums of a block's table and hints right; the block's payload is ``data[start:end]``."""
+    if end - start < 16:
+        return
+    table, hints = struct.unpack_from("<II", data, start)
+    middle = start + 12 + table
+    if middle + hints + 4 <= end:
+        struct.pack_into("<I", data, middle - 4, zlib.crc32(data[start : middle - 4]))
+        struct.pack_into("<I", data, middle + hints, zlib.crc32(data[middle : middle + hints]))
+
+
+def block_of(table: bytes, hints: bytes, payloads: bytes) -> bytes:
+    """The payload of a block: a compressed table, hints, payloads, and the right checksums."""
+    front = struct.pack("<II", len(table), len(hints)) + table
+    sums = [zlib.crc32(part).to_bytes(4, "little") for part in (front, hints)]
+    return front + sums[0] + hints + sums[1] + payloads
 
 
 def _large(exemplar: Exemplar) -> bool:
@@ -114,14 +134,13 @@ def table(data: bytes) -> None:
     packed = zstandard.ZstdCompressor(level=1).compress(data)
     try:
         lengths = msgpack.unpackb(data, strict_map_key=False)
-        n, bits, hints = lengths[0], lengths[12], lengths[13]
-        total = sum(v * n if isinstance(v, int) else sum(v[:n]) for v in (bits, hints))
-        payload = bytes(min(total, 4096))
+        n = lengths[0]
+        bits, hints = (bytes(min(v * n if isinstance(v, int) else sum(v[:n]), 4096)) for v in lengths[12:14])
     except Exception:  # no table: the reader will say so
-        payload = b""
-    head = ChunkHead(b"BLCK", 12, 4 + len(packed) + len(payload))
+        bits = hints = b""
+    payload = block_of(packed, hints, bits)
     try:
-        block = Block(struct.pack("<I", len(packed)) + packed + payload, head, [Recipe()])
+        block = Block(payload, ChunkHead(b"BLCK", 12, len(payload)), [Recipe()])
     except DamagedError:
         return
     _check([block[row] for row in range(len(block))])

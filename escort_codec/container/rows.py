@@ -1,0 +1,295 @@
+"""The table of a block: columns and dictionaries of its rows, checked, without a Python object for each row."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from escort_codec.coding import codings
+from escort_codec.container.table import (
+    Column,
+    TableReader,
+    cell,
+    check_first_use,
+    check_runs,
+    product,
+    row_ends,
+    row_place,
+    spread,
+    unpack_column,
+    unpack_runs,
+)
+from escort_codec.exemplar import HINT_CODECS, KINDS
+from escort_codec.limits import (
+    MAX_BLOCK_EXEMPLARS,
+    MAX_HINT,
+    MAX_NAME,
+    MAX_PAYLOAD,
+    MAX_PIXELS,
+    MAX_PROMPT,
+    MAX_SEED,
+    MAX_SEEDS,
+    label_fault,
+    name_fault,
+    size_fault,
+)
+from escort_codec.recipe import EdgeSettings
+
+COLUMNS: Final = 18
+PROMPT, REAL, LATENT = range(len(KINDS))
+TEXT_COLUMNS: Final = (1, 3, 5)
+_MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to here
+_SEPARATOR: Final = "\n"  # no name has it
+
+
+class Rows:
+    """What the table of a block says. A column is an int or an array (``table.Column``); ``cell`` reads one row.
+
+    Names are one text until they are asked for. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, and
+    ``memory`` is roughly the bytes that this object takes, ``table_bytes`` the length of the table in the file.
+    """
+
+    table_bytes = 0
+
+    def __init__(self, raw: bytes, top_recipe: int) -> None:
+        """``raw``: the table, decompressed. ``top_recipe``: the largest recipe number. Raises ``TABLE_ERRORS``."""
+        self._read(TableReader(raw, text_cap=MAX_PROMPT, bytes_cap=4 * MAX_BLOCK_EXEMPLARS), top_recipe)
+        self._check()
+        texts = sum(map(sys.getsizeof, (*self.labels, *self.texts, self._names)))
+        numbers = sum(map(sys.getsizeof, (*self.seedsets, *self._settings)))
+        self.memory = texts + numbers + 48 * self.count + 4096
+
+    def _read(self, table: TableReader, top_recipe: int) -> None:
+        columns = table.array("columns", _MOST_COLUMNS, COLUMNS)
+        n = self.count = table.number("rows", MAX_BLOCK_EXEMPLARS)
+        if not n:
+            raise ValueError("it has no rows")
+
+        def column(what: str, top: int) -> Column:
+            return unpack_column(what, table.value(), n, top)
+
+        self.labels = table.texts("class names", n, 1)
+        self.label = column("class", len(self.labels) - 1)
+        self._set_names(table.texts("names", n))
+        self.kind = column("kind", LATENT)
+        self.texts = table.texts("prompts", n)
+        self.text = column("prompt", len(self.texts))
+        self.height, self.width = column("side", 0xFFFF), column("side", 0xFFFF)
+        self.map_height, self.map_width = column("map side", 0xFFFF), column("map side", 0xFFFF)
+        self.coding = column("coding", 0xFFFF)
+        self.payload_length = column("payload length", MAX_PAYLOAD)
+        self.hint_length = column("hint length", MAX_HINT)
+        self.hint_codec = column("hint codec", 0xFF)
+        table.array("seeds", 2, 2)
+        self.seedsets = [
+            check_runs(table.numbers("seeds", 2 * MAX_SEEDS, MAX_SEED), MAX_SEEDS)
+            for _ in range(table.array("seeds", n, 1))
+        ]
+        self.seeds = column("seeds", len(self.seedsets) - 1)
+        table.array("settings", 2, 2)
+        self._settings = [tuple(table.numbers("settings", 4, 0xFFFF, 4)) for _ in range(table.array("settings", n))]
+        self.setting = column("settings", len(self._settings))
+        self.recipe = column("recipe", top_recipe)
+        table.end(columns - COLUMNS)
+
+    def _set_names(self, names: list[str]) -> None:
+        self._names, self._name_ends = "", None
+        self.low_name = self.high_name = ""
+        if not names:
+            return
+        if len(names) != self.count:
+            raise ValueError(f"{len(names)} names for {self.count} rows")
+        if fault := names_fault(names):
+            raise ValueError(fault)
+        self._names = _SEPARATOR.join(names)
+        self._name_ends = np.cumsum(np.fromiter(map(len, names), np.int32, len(names)) + 1) - 1
+        self.low_name, self.high_name = min(names), max(names)
+
+    def _check(self) -> None:
+        """Checks the columns against each other. Raises ValueError."""
+        for label in self.labels:
+            if fault := label_fault(label):
+                raise ValueError(fault)
+        for what, values in (
+            ("class names", self.labels),
+            ("prompts", self.texts),
+            ("seeds", self.seedsets),
+            ("settings", self._settings),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"the {what} hold a value twice")
+        check_first_use("class names", self.label, len(self.labels))
+        check_first_use("prompts", self.text, len(self.texts), none=True)
+        check_first_use("seeds", self.seeds, len(self.seedsets))
+        check_first_use("settings", self.setting, len(self._settings), none=True)
+        if any(self.text_of(i) == self.label_of(i) for i in self._rows_with_class_as_prompt()):
+            raise ValueError("a prompt repeats the class name of its row")
+        self._check_sizes()
+        self._check_kinds()
+
+    def _rows_with_class_as_prompt(self) -> list[int]:
+        """The rows whose own prompt is the name of a class: few, and most often none."""
+        same = [number for number, text in enumerate(self.texts, 1) if text in self.labels]
+        return np.flatnonzero(np.isin(spread(self.text, self.count), same)).tolist() if same else []
+
+    def _check_sizes(self) -> None:
+        height, width, map_height, map_width = self.height, self.width, self.map_height, self.map_width
+        if np.any((product(height, width) > MAX_PIXELS) | (product(map_height, map_width) > MAX_PIXELS)):
+            sides = (spread(side, self.count).tolist() for side in (height, width, map_height, map_width))
+            for h, w, map_h, map_w in zip(*sides, strict=True):
+                if fault := size_fault("an image", h, w) or size_fault("an edge map", map_h, map_w):
+                    raise ValueError(fault)
+        own = np.not_equal(map_height, 0) | np.not_equal(map_width, 0)
+        half = np.equal(map_height, 0) | np.equal(map_width, 0)
+        if bool(np.any(own & (half | (np.equal(map_height, height) & np.equal(map_width, width))))):
+            raise ValueError("a map's size is incomplete, or repeats its image's")
+
+    def _check_kinds(self) -> None:
+        prompt = np.equal(self.kind, PROMPT)
+        no_hint = np.equal(self.hint_length, 0)
+        made = np.not_equal(self.setting, 0)
+        fields = ~no_hint | np.not_equal(self.coding, 0) | made | np.not_equal(self.map_height, 0)
+        if bool(np.any(~prompt & fields)):
+            raise ValueError("a real or latent exemplar has an edge map's fields")
+        if bool(np.any(~prompt & np.equal(self.payload_length, 0))) or bool(np.any(prompt & ~made)):
+            raise ValueError("a real or latent exemplar is empty, or a prompt has no edge settings")
+        if bool(np.any(no_hint & np.not_equal(self.hint_codec, 0))):
+            raise ValueError("a row without a hint names its codec")
+        largest = int(np.max(np.add(self.payload_length, self.hint_length, dtype=np.int64)))
+        if largest > MAX_PAYLOAD:
+            raise ValueError(f"an exemplar of {largest} bytes is above the cap of {MAX_PAYLOAD}")
+        self._payload_ends, self.payload_bytes = row_ends(self.payload_length, self.count)
+        self._hint_ends, self.hint_bytes = row_ends(self.hint_length, self.count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def named(self) -> bool:
+        """Whether a row has a name."""
+        return self._name_ends is not None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all rows, ``""`` for a row without one."""
+        return self._names.split(_SEPARATOR) if self.named else [""] * self.count
+
+    def name(self, row: int) -> str:
+        """The name of a row, or ``""``."""
+        if self._name_ends is None:
+            return ""
+        start = self._name_ends[row - 1] + 1 if row else 0
+        return self._names[start : self._name_ends[row]]
+
+    def label_of(self, row: int) -> str:
+        """The class name of a row."""
+        return self.labels[cell(self.label, row)]
+
+    def text_of(self, row: int) -> str:
+        """The prompt of a row."""
+        number = cell(self.text, row)
+        return self.texts[number - 1] if number else self.label_of(row)
+
+    def key(self, row: int) -> str:
+        """``label/name`` of a row."""
+        return f"{self.label_of(row)}/{self.name(row)}"
+
+    def all_keys(self) -> list[str]:
+        """``label/name`` of all rows."""
+        if isinstance(self.label, int):
+            start = f"{self.labels[0]}/"
+            return [start + name for name in self.names]
+        starts = [f"{label}/" for label in self.labels]
+        return [starts[number] + name for number, name in zip(self.label.tolist(), self.names, strict=True)]
+
+    def key_range(self) -> tuple[str, str]:
+        """The smallest and the largest key, by code point."""
+        if isinstance(self.label, int):
+            start = f"{self.labels[0]}/"
+            return start + self.low_name, start + self.high_name
+        keys = self.all_keys()
+        return min(keys), max(keys)
+
+    def class_counts(self) -> list[int]:
+        """How many rows each of ``labels`` has."""
+        if isinstance(self.label, int):
+            return [self.count]
+        return [int(count) for count in np.bincount(self.label, minlength=len(self.labels))]
+
+    @property
+    def last_recipe(self) -> int:
+        """The largest recipe number."""
+        return int(np.max(self.recipe))
+
+    def seeds_of(self, row: int) -> tuple[int, ...]:
+        """The seeds recorded for a row."""
+        return _unpacked(self.seedsets[cell(self.seeds, row)])
+
+    def map_shape(self, row: int) -> tuple[int, int]:
+        """(H, W) of a prompt's edge map."""
+        shape = cell(self.map_height, row), cell(self.map_width, row)
+        return shape if shape != (0, 0) else (cell(self.height, row), cell(self.width, row))
+
+    def coding_of(self, row: int) -> str:
+        """The coding of a prompt: its name, or its number as text if this version does not know it."""
+        return name_of_coding(cell(self.coding, row))
+
+    def hint_codec_of(self, row: int) -> str:
+        """The codec of a row's hint: its name, or its number as text if this version does not know it."""
+        number = cell(self.hint_codec, row)
+        return HINT_CODECS[number] if number < len(HINT_CODECS) else str(number)
+
+    @property
+    def settings(self) -> list[EdgeSettings]:
+        """How edge maps of this block were made, each way once."""
+        return [_edge_settings(made) for made in self._settings]
+
+    def settings_of(self, row: int) -> EdgeSettings | None:
+        """How the edge map of a row was made; None for a row that is no prompt."""
+        number = cell(self.setting, row)
+        return _edge_settings(self._settings[number - 1]) if number else None
+
+    def payload_place(self, row: int) -> tuple[int, int]:
+        """(start, end) of a row's payload, in bytes from the first payload."""
+        return row_place(self._payload_ends, self.payload_length, row)
+
+    def hint_place(self, row: int) -> tuple[int, int]:
+        """(start, end) of a row's hint, in bytes from the first hint; equal without a hint."""
+        return row_place(self._hint_ends, self.hint_length, row)
+
+
+def names_fault(names: list[str]) -> str | None:
+    """Why these are not the names of a block's rows, or None. The usual names are checked all at once."""
+    joined = _SEPARATOR.join(names)
+    parts = f"/{joined.replace(_SEPARATOR, '/')}/"
+    octets = np.frombuffer(joined.encode(), np.uint8)
+    usual = (
+        all(names)
+        and not any(odd in parts for odd in ("\\", ":", "//", "/./", "/../"))
+        and int(((octets < 0x20) | (octets == 0x7F)).sum()) == len(names) - 1
+        and 4 * max(map(len, names)) <= MAX_NAME
+    )
+    if usual:
+        return None
+    if not any(names):
+        return "no name is set: then there is no list of names"
+    return next((fault for name in names if (fault := name_fault(name))), None)
+
+
+def name_of_coding(number: int) -> str:
+    """A coding's name, or its number as text if this version does not know it."""
+    return next((coding.name for coding in codings if coding.number == number), str(number))
+
+
+@lru_cache(maxsize=64)
+def _unpacked(runs: tuple[int, ...]) -> tuple[int, ...]:
+    return unpack_runs(runs)
+
+
+@lru_cache(maxsize=64)
+def _edge_settings(made: tuple[int, ...]) -> EdgeSettings:
+    low, high, blur, min_contour = made
+    return EdgeSettings(low=low, high=high, blur=blur / 100, min_contour=min_contour)
