@@ -22,11 +22,13 @@ from escort_cil.memory.kinds import is_regenerated
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
 from escort_cil.run import folder as names
+from escort_cil.run.folder import RunFolder
 from escort_cil.run.recorder import SavedModel, load_model
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
 from escort_codec.container import Reader
-from escort_codec.errors import RegenerationError, SourceError
+from escort_codec.errors import RegenerationError, SourceError, TrainingError
+from escort_codec.foreign import check_file
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, find_layout, scan
 from escort_codec.words import counted, listed
@@ -120,7 +122,7 @@ def evaluate_run(
     """
     model = load_model(run)
     config = model.config
-    images, held_out = find_images(data, config, options.layout)
+    images, held_out = find_images(data, model.folder, config, options.layout)
     known, not_learnt, without = _sort_out(images, model.labels, data)
     if not_learnt:
         count = sum(not_learnt.values())
@@ -171,11 +173,11 @@ def evaluate_run(
 
 
 def find_images(
-    data: Path, config: TrainConfig, layout: str | None = None
+    data: Path, run: RunFolder, config: TrainConfig, layout: str | None = None
 ) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
     """The test images of a folder by label: those in ``test/``, else all; and whether the run held them out.
 
-    If the run was trained on this folder and it has no ``test/``, only those that were held out. ``layout`` None means
+    If ``run`` was trained on this folder and it has no ``test/``, only those that it held out. ``layout`` None means
     the run's. Raises SourceError, also if there is a ``train/`` and no ``test/``.
     """
     layout = layout or config.layout
@@ -183,8 +185,10 @@ def find_images(
     if found.held_apart is not None:
         return group_by_label(scan(data, found.held_apart.name, layout)), False
     if config.data and data.resolve() == Path(config.data).resolve():
-        held = read_data(config.data, config.holdout, layout=config.layout)
+        held = read_data(config.data, config.holdout, layout=config.layout, recorded=run.read_split())
         log.info("%s: the run was trained on this folder: only the images that it held out are used", data)
+        for note in held.changes:
+            log.info("%s", note)
         return held.test, True
     if found.split:
         raise SourceError(f"{data}: has train/ and no test/: give {found.train} to evaluate on these images")
@@ -228,8 +232,9 @@ def _means(model: SavedModel, session: Session, class_to_idx: Mapping[str, int])
 def _memory(model: SavedModel) -> tuple[Contents | None, str]:
     """The memory, or why class means cannot be taken of it."""
     path = model.folder / names.MEMORY
-    if not path.exists():
+    if not model.folder.has(names.MEMORY):
         return None, f"{model.folder.path} has no {names.MEMORY}"
+    check_file(path, TrainingError)
     contents = read_contents(path, model.labels)
     if len(contents) > len(model.labels):
         return None, f"{path} holds {contents[-1].label!r}, which the model never learnt"

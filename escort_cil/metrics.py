@@ -1,9 +1,9 @@
 """Every figure of a run, from one matrix: after each phase, how often an image of class i was called class j.
 
 Classes are numbers, their positions in the class order: 0 .. C-1, the first phase's first. ``groups`` says how many
-classes each phase brought, (10, 5, 5) for instance; groups may differ in size. Figures are percentages in 0..100
-and are rounded only when written or shown. A figure of no images is NaN (null in JSON): ``old`` in the
-first phase, or a group whose classes have no test images.
+classes each phase brought, (10, 5, 5) for instance; groups may differ in size. Figures are percentages in 0..100 and
+are rounded only when written or shown. A figure of no images is NaN (null in JSON, a dash in tables): ``old`` in the
+first phase, or a group whose classes have no test images. Means leave it out.
 
 With A[p][q] the accuracy after phase p on the classes that phase q brought:
 
@@ -156,7 +156,7 @@ def phase_figures(predictions: Predictions, groups: Sequence[int]) -> PhaseFigur
     return PhaseFigures(
         groups=sizes,
         linear=_count(predictions.true, predictions.top, classes),
-        nearest=None if nearest is None else _count(predictions.true, nearest.reshape(len(nearest), -1), classes),
+        nearest=None if nearest is None else _count(predictions.true, np.atleast_2d(nearest.T).T, classes),
     )
 
 
@@ -178,8 +178,8 @@ def _count(true: Integers, ranking: Integers, classes: int) -> Counts:
 
 
 def average_incremental_accuracy(top1: Sequence[float]) -> float:
-    """The mean of top1 after each phase so far."""
-    return float(np.mean(top1)) if len(top1) else float("nan")
+    """The mean of top1 after each phase so far; phases that had no test image yet do not count."""
+    return _mean(top1)
 
 
 def forgetting(matrix: Floats) -> float:

@@ -17,13 +17,15 @@ from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
 from escort_cil.memory.budget import fill, make_shelves
-from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, read_contents
+from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, shortages
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
+from escort_cil.precheck import check_run
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import CheckpointState
-from escort_cil.run.folder import RunFolder, load_figures
-from escort_cil.run.plan import RunPlan, learnt_by
+from escort_cil.run.figures import load_figures
+from escort_cil.run.folder import RunFolder
+from escort_cil.run.plan import RunPlan, plan_of
 from escort_cil.run.recorder import Recorder, phase_line, phase_values
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
@@ -64,26 +66,33 @@ def train(
     metrics as if it had never stopped. ``command`` is recorded. What happens is logged, and in the folder's log.txt.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
-    with RunPlan(config, learnt_by(RunFolder(out)) if resume and out is not None else ()) as plan, ExitStack() as stack:
+    with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
         folder = RunFolder(out or Path("runs") / plan.name)
         if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
             raise OutputError(f"{folder.path}: is the run to continue, and stays as it is: give another `out`")
         resume = resume and folder.exists
         if resume:
             folder.check_config(plan.values())
-            records = folder.read_metrics()
-            if len(records) == len(plan.sizes) and not (folder / names.CHECKPOINT).exists():
+            if (records := folder.finished(plan.sizes)) is not None:
                 log.info("%s: is finished", folder.path)
                 figures = load_figures(folder / names.CONFUSION)
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), figures)
+        elif not force:
+            folder.check_free()
         check_trackers(plan.config.track)
         devices = Devices(plan.config.device, plan.config.mixed_precision)
+        if plan.config.check:
+            check_run(plan, devices.processes, len(folder.read_metrics()) if resume else None, progress or Progress())
 
         def begin() -> None:
             remove_leftovers(folder.path)
             if not resume:
                 folder.begin(force=force)
+            folder.refuse_links()
+            if not resume:
                 folder.write_config(plan.values(), sys.argv if command is None else command)
+                if plan.data.splits is not None:
+                    folder.write_split(plan.data.splits)
 
         devices.processes.from_first(begin)
         if devices.is_main:
@@ -140,14 +149,14 @@ class Trainer:
         self.trackers: list[Tracker] = []
         if self.devices.is_main:
             self.trackers = make_trackers(config.track, folder.path, plan.values())
-        epochs = [plan.hyperparameters.schedule(phase).epochs for phase in range(len(plan.sizes))]
-        self._epochs_before = [sum(epochs[:phase]) for phase in range(len(epochs) + 1)]
+        self._epochs = [plan.hyperparameters.schedule(phase).epochs for phase in range(len(plan.sizes))]
+        self._epochs_before = [sum(self._epochs[:phase]) for phase in range(len(plan.sizes) + 1)]
 
     def run(self, *, resume: bool) -> RunResult:
         """All phases that are not done yet."""
         with closing(self.test), closing(self.data.images):
             self._describe()
-            state = self.recorder.state() if resume else None
+            state = self.recorder.state(self.plan.sizes, self._epochs) if resume else None
             start = self._restore(state)
             for phase in range(start, len(self.plan.sizes)):
                 self._phase(phase, state if state is not None and state.phase == phase else None)
@@ -161,7 +170,7 @@ class Trainer:
 
     def _describe(self) -> None:
         config, plan = self.config, self.plan
-        for line in (plan.data.layout, *plan.data.notes):
+        for line in (plan.data.layout, *plan.data.notes, *plan.data.changes):
             self._say(line)
         self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
         if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:
@@ -202,7 +211,7 @@ class Trainer:
         plan, learner, config, data = self.plan, self.learner, self.config, self.data
         held: Contents = ()
         if learner.uses_memory and phase:
-            held = read_contents(self.recorder.memory_path(), plan.labels_until(phase - 1))
+            held = self.recorder.read_memory(plan.labels_until(phase - 1))
         self.synthetic.encoder.forget(exemplars_of(held))
         learner.begin_phase(plan.sizes[phase], derived_seed(config.model_seed, "weights", phase))
         resumed = self.recorder.restore_inside(state, learner) if state is not None else None
@@ -212,7 +221,7 @@ class Trainer:
             after = self._remember(phase, held)
             self.synthetic.encoder.forget(exemplars_of(after))
         items, images, remembered = data.load(phase, held if after is None else after)
-        epochs = plan.hyperparameters.schedule(phase).epochs
+        epochs = self._epochs[phase]
         self._say(
             f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
             f"remembered, {epochs} epochs"
@@ -270,6 +279,8 @@ class Trainer:
         if contents is not None:
             size = self.recorder.write_memory(contents, phase, plan.budget)
             memory = figures_of(contents, size, plan.budget.keep.kinds)
+            for line in shortages(contents):
+                self._say(line)
         self.test.add(plan.labels(phase), plan.class_to_idx)
         means = self.data.means(phase, contents, self.session.evaluator)
         predicted = self.test.predict(self.session.evaluator, self.learner.net, means)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 import escort_codec
 from escort_cli.decode import decode
@@ -22,8 +24,10 @@ from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
+from escort_cli.terminal import print_line
 from escort_cli.train import train
-from escort_codec.errors import DamagedError, EscortError
+from escort_codec.errors import DamagedError, EscortError, OutputError
+from escort_codec.words import escaped
 from escort_codec.workers import EXIT_CODE
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
@@ -47,8 +51,34 @@ OPTIONAL: Final = frozenset({"torch", "accelerate", "safetensors", "diffusers", 
 EXTRAS: Final = {"decode": "diffusion", "report": "report"}
 """The extra that brings what a command needs, if it is not ``train``."""
 
+
+class Commands(TyperGroup):
+    """The commands. What was typed is shown escaped in Typer's own errors too: a shell's * may have typed a name."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Parses what was typed before the command's name."""
+        with _escaped_errors():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parses the rest and runs the command."""
+        with _escaped_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _escaped_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        if hasattr(exc, "format_message"):  # Typer's; its class has no public name
+            exc.message = escaped(exc.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="escort",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # drawing help with rich would take three times as long
@@ -63,7 +93,9 @@ class Command(GroupedCommand):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except EscortError as exc:
             raise self._exit(f"{with_flags(exc, self)}{_remedy(exc)}", exc.exit_code) from None
         except ModuleNotFoundError as exc:
@@ -76,14 +108,14 @@ class Command(GroupedCommand):
         except KeyboardInterrupt:
             raise self._exit("interrupted", EXIT_CODE) from None
         except BrokenPipeError:  # `escort inspect ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(1) from None
         except OSError as exc:  # a disk or a folder that fails where nothing else expects it
             place = f"{exc.filename}: " if exc.filename is not None else ""
             raise self._exit(f"{place}{exc.strerror or exc}", 1) from exc
 
     def _exit(self, message: str, code: int) -> typer.Exit:
-        print(f"escort {self.name}: {message}", file=sys.stderr)
+        print_line(f"escort {self.name}: {message}", error=True)
         return typer.Exit(code)
 
 
@@ -95,7 +127,7 @@ def _remedy(error: EscortError) -> str:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"escort {escort_codec.__version__}")
+        print_line(f"escort {escort_codec.__version__}")
         raise typer.Exit
 
 
@@ -114,7 +146,76 @@ for _command in COMMANDS:
 
 def main() -> None:
     """The console script ``escort``."""
-    for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal's or a pipe's encoding lacks
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    app()
+    _open_streams()
+    try:
+        app()
+    except OutputError as exc:  # --help and --version, which no command prints
+        print_line(f"escort: {exc}", error=True)
+        sys.exit(exc.exit_code)
+    finally:
+        try:
+            sys.stdout.flush()
+        except (
+            OSError,
+            OutputError,
+        ):  # reported, or nobody reads it; once more at Python's end it would change the code
+            _drop_stdout()
+
+
+class _Stdout(io.FileIO):
+    """Standard output: what it does not take is an error of ours, which names it."""
+
+    def write(self, data: Any) -> Any:
+        """Writes bytes. Raises OutputError, or BrokenPipeError if nobody reads them any more."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise OutputError(f"standard output cannot be written: {exc.strerror or exc}") from exc
+
+
+class _Stderr(io.FileIO):
+    """Standard error: what it does not take is lost, and the command goes on."""
+
+    def write(self, data: Any) -> Any:
+        """Writes bytes, if that works."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _open_streams() -> None:
+    """Puts ``_Stdout`` and ``_Stderr`` in place, with escapes for what their encoding lacks, and opens what is closed.
+
+    A closed one is opened such that writing fails: else the next file that is opened gets its number, and what a
+    library writes to standard error ends up in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+    kinds: tuple[type[io.FileIO], ...] = (_Stdout, _Stderr)
+    for number, name, kind in zip((1, 2), ("stdout", "stderr"), kinds, strict=True):
+        stream = getattr(sys, name)
+        raw = getattr(stream, "buffer", None)
+        if stream is not None and type(getattr(raw, "raw", raw)) is not io.FileIO:  # the console of Windows, or a test
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+            continue
+        file = kind(number, "w", closefd=False)
+        buffered = stream is not None and stream.write_through
+        wrapped = io.TextIOWrapper(
+            io.BufferedWriter(file),
+            getattr(stream, "encoding", None),
+            "backslashreplace",
+            line_buffering=number == 2 or file.isatty(),
+            write_through=buffered,
+        )
+        setattr(sys, name, wrapped)
+
+
+def _drop_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

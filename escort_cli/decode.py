@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from escort_cli.files import OptionalFile, the_file
 from escort_cli.flags import parse_settings, settings_as_flags, with_settings
 from escort_codec.export.options import ExportOptions
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.settings import build, settings_of
-from escort_codec.words import counted
+from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:
     from escort_cli.terminal import Screen
@@ -40,7 +40,7 @@ _FLAGS: Final = {"overwrite": "--force"}
 @with_settings(_SETTINGS, _FLAGS)
 def decode(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")],
+    file: OptionalFile = None,
     *,
     seeds: Annotated[
         str | None, typer.Option(help="0-4, 0,2,7 or 0-2,10; none: no images. FILE's own if left out.")
@@ -62,7 +62,9 @@ def decode(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Only this name or class/name, * and ? allowed; repeatable.", rich_help_panel="Files"
+            metavar="NAME",
+            help="Only this name or class/name, * and ? stand for other characters; repeatable.",
+            rich_help_panel="Files",
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that make and save images; one per core.")] = None,
@@ -76,8 +78,8 @@ def decode(
     """Make images from a file's prompts, and write its real images unchanged.
 
     Writes DIR/<class>/<stem>_seed00.jpg ... at the source image's size, and DIR/manifest.jsonl, which says what each
-    image was made of. Existing files are kept; after Ctrl-C the same command continues. docs/regeneration.md has more
-    flags for controlnet.
+    file was made of. Existing files are kept if they are what would be written; after Ctrl-C the same command
+    continues. docs/regeneration.md has more flags for controlnet.
     """
     import escort_codec
     from escort_codec.regenerate import make_regenerator
@@ -94,12 +96,45 @@ def decode(
         labels=tuple(label or ()),
         names=tuple(name or ()),
     )
-    target = Path(file.stem) if out is None else out
-    with (
-        escort_codec.open(file) as reader,
-        make_regenerator(regenerator, {**parse_settings(set_ or []), **typed}, workers=threads) as chosen,
-    ):
-        _run(ctx, reader, target, options, chosen, as_json=as_json, quiet=quiet)
+    file = the_file(file, quiet=quiet)
+    target = _folder_of(file) if out is None else out
+    settings = {**parse_settings(set_ or []), **typed}
+    with escort_codec.open(file) as reader:
+        if options.images:
+            settings |= _consent(regenerator, settings, reader)
+        with make_regenerator(regenerator, settings, workers=threads) as chosen:
+            _run(ctx, reader, target, options, chosen, as_json=as_json, quiet=quiet)
+
+
+def _folder_of(file: Path) -> Path:
+    """The folder for the files of ``file`` if none was named: nobody's data is mixed with them."""
+    from escort_codec.errors import UsageError
+    from escort_codec.names import MANIFEST, safe_part
+
+    target = Path(safe_part(file.stem))
+    if target.is_dir() and not (target / MANIFEST).is_file() and next(target.iterdir(), None) is not None:
+        raise UsageError(f"the folder {target} holds other files: name a folder", setting="out")
+    return target
+
+
+def _consent(regenerator: str, settings: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    """Asks at a terminal whether models that the file names may be loaded; returns the setting that says so.
+
+    Elsewhere the regenerator refuses them.
+    """
+    from escort_cli.terminal import ask
+    from escort_codec.errors import ModelError
+    from escort_codec.regenerate import make_regenerator
+
+    with make_regenerator(regenerator, settings) as asked:
+        wanted = asked.wanted(reader.recipes)
+    if not wanted:
+        return {}
+    question = f"{reader.path} names {listed(wanted)}, which anybody may have made. Load it?"
+    answer = ask(question)
+    if answer is False:
+        raise ModelError("nothing was loaded")
+    return {"trust_recipe": True} if answer else {}
 
 
 @dataclass(slots=True)
@@ -134,9 +169,12 @@ def _run(
     from escort_codec.workers import EXIT_CODE
 
     def plan_files() -> ExportPlan:
-        made = make_plan(reader, target, options, regenerator if options.images else None)
+        maker = regenerator if options.images else None
+        made = make_plan(reader, target, options, maker, world=processes.world)
         made.notes = [settings_as_flags(note, ctx.command) for note in made.notes]
-        if made.tasks:
+        if made.missing.images:
+            regenerator.check(reader.recipes)
+        if made.missing.files:
             prepare_tree(target)
         return made
 
@@ -153,7 +191,7 @@ def _run(
     _print(target, plan, share, regenerator.name, as_json=as_json, quiet=quiet)
     if share.interrupted:
         raise typer.Exit(EXIT_CODE)
-    if share.outcome.failed or plan.failures:
+    if share.outcome.failed or plan.failed:
         raise typer.Exit(1)
 
 
@@ -172,16 +210,16 @@ def _make(
     from escort_codec.export.tree import Outcome, prepare_tree, write_tree
     from escort_codec.workers import ended_by_signals
 
-    tasks = plan.share(processes.rank, processes.world)
     what = f"decode {processes.rank + 1}/{processes.world}" if processes.several else "decode"
     if processes.first:
         for line in [*([] if quiet else plan.notes), *plan.failures]:
             screen.print(line)
-    if not plan.tasks:
+    if not plan.missing.files:
         return Share(Outcome())
-    makes_images = any(task.kind == "image" for task in tasks)
-    if makes_images and processes.first and not quiet:
-        screen.print(f"regenerator: {regenerator.name}{STAND_IN.get(regenerator.name, '')}")
+    if processes.first and not quiet:
+        if plan.missing.images:
+            screen.print(f"regenerator: {regenerator.name}{STAND_IN.get(regenerator.name, '')}")
+        screen.print(f"to write: {plan.missing}")
     stop = threading.Event()
 
     def end() -> None:
@@ -189,11 +227,11 @@ def _make(
         regenerator.stop()
         screen.print(f"{what}: ending after the images in flight; interrupt again to end at once")
 
-    screen.begin(what, len(tasks), unit="files")
+    screen.begin(what, plan.shares[processes.rank], unit="files")
     with ended_by_signals(end, grace=ECHO if processes.several else 0.0) as signals:
-        part = processes.rank if processes.several else None
-        maker = regenerator if makes_images else None
-        outcome = write_tree(reader, target, tasks, maker, options, progress=screen, stop=stop, part=part)
+        maker = regenerator if plan.missing.images else None
+        rank = processes.rank
+        outcome = write_tree(reader, target, plan, maker, options, rank=rank, progress=screen, stop=stop)
         screen.end()
         shares = processes.gather(Share(outcome, signals.asked, regenerator.seconds))
     if processes.several and processes.first:
@@ -208,8 +246,10 @@ def _make(
 
 
 def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as_json: bool, quiet: bool) -> None:
+    from escort_cli.terminal import print_json, print_line
+
     outcome = share.outcome
-    failed = outcome.failed + len(plan.failures)
+    failed = outcome.failed + plan.failed
     if as_json:
         values = {
             "out": str(target),
@@ -223,7 +263,7 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
             "ended_early": share.interrupted,
         }
         values |= {f"{name}_s": round(seconds, 3) for name, seconds in share.seconds.items()}
-        print(json.dumps(values, indent=2))
+        print_json(values)
     elif not quiet:
         made = [f"{counted(outcome.images, 'image')} made"]
         made += [counted(outcome.edges, "edge map")] if outcome.edges else []
@@ -232,4 +272,4 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
         made += [f"{failed:,} failed"] if failed else []
         made += [f"{name.replace('_', '-')} {seconds:.1f} s" for name, seconds in share.seconds.items() if seconds]
         early = "; ended early: the same command continues" if share.interrupted else ""
-        print(f"{target}: {', '.join(made)}{early}")
+        print_line(f"{target}: {', '.join(made)}{early}")

@@ -34,6 +34,7 @@ def demo(
     from escort_cil.demo.comparison import SEEDS, DemoOptions, draw_sheet, encode_demo, size_sentence
     from escort_cil.demo.drawings import draw_dataset
     from escort_cli.encode import print_sizes
+    from escort_cli.terminal import print_line
     from escort_codec.errors import OutputError
 
     options = DemoOptions(regenerator=regenerator, image_size=image_size, epochs=epochs, device=device, layout=layout)
@@ -43,27 +44,31 @@ def demo(
         raise OutputError(f"{out}: cannot be made: {exc.strerror}") from exc
     if data is None:
         data = str(out / "data")
-        print(f"1. draw: {data}")
+        print_line(f"1. draw: {data}")
         names = draw_dataset(data, classes=9)
-        print(f"   {len(names)} classes: {', '.join(names)}\n")
+        print_line(f"   {len(names)} classes: {', '.join(names)}")
+        print_line()
     memory = out / "demo.escx"
-    print(f"2. escort encode {data} {memory}")
+    print_line(f"2. escort encode {data} {memory}")
     report, sizes = encode_demo(data, memory, options)
     print_sizes(memory, report, sizes, report.source_bytes)
-    print(f"{size_sentence(report, sizes)}\n")
+    print_line(f"{size_sentence(report, sizes)}")
+    print_line()
     images = out / "images"
-    print(f"3. escort decode {memory} --seeds {SEEDS[0]}-{SEEDS[-1]} --out {images} --regenerator {regenerator}")
+    print_line(f"3. escort decode {memory} --seeds {SEEDS[0]}-{SEEDS[-1]} --out {images} --regenerator {regenerator}")
     _decode(memory, images, regenerator)
     sheet = out / "contact-sheet.png"
     draw_sheet(data, memory, sheet, options)
-    print(f"   contact sheet: {sheet}\n")
+    print_line(f"   contact sheet: {sheet}")
+    print_line()
     _train(data, memory, out, options)
-    print(f"\nSee {sheet}, {images}, and the runs in {out / 'runs'}.")
+    print_line()
+    print_line(f"See {sheet}, {images}, and the runs in {out / 'runs'}.")
 
 
 def _decode(memory: Path, images: Path, name: str) -> None:
     import escort_codec
-    from escort_cli.terminal import terminal
+    from escort_cli.terminal import print_line, terminal
     from escort_codec.errors import RegenerationError
     from escort_codec.export.options import ExportOptions
     from escort_codec.export.tree import export_file
@@ -71,7 +76,7 @@ def _decode(memory: Path, images: Path, name: str) -> None:
 
     with escort_codec.open(memory) as reader, make_regenerator(name) as regenerator, terminal() as progress:
         plan, outcome = export_file(reader, images, ExportOptions(), regenerator, progress=progress)
-    print(f"   {counted(outcome.images, 'image')} made, {plan.skipped:,} existed")
+    print_line(f"   {counted(outcome.images, 'image')} made, {plan.skipped:,} existed")
     if outcome.failed:
         raise RegenerationError(f"{counted(outcome.failed, 'image')} could not be made (listed above)")
 
@@ -80,24 +85,24 @@ def _train(data: str, memory: Path, out: Path, options: DemoOptions) -> None:
     from escort_cil.data.protocol import read_data
     from escort_cil.demo.comparison import PHASES, accuracy_sentences, demo_budget, train_demo
     from escort_cil.run.recorder import phase_line
-    from escort_cli.terminal import terminal
+    from escort_cli.terminal import print_line, terminal
 
     budget = demo_budget(read_data(data, layout=options.layout))
-    print(f"4. train {PHASES} phases, three times, with {budget:,} bytes of memory each")
+    print_line(f"4. train {PHASES} phases, three times, with {budget:,} bytes of memory each")
     results = []
     with terminal(quiet=True) as progress:
         for kind, result in train_demo(data, memory, out / "runs", options, progress):
-            print(f"   {kind.name}", flush=True)
+            print_line(f"   {kind.name}")
             for record in result.records:
-                print(f"      {phase_line(record)}", flush=True)
+                print_line(f"      {phase_line(record)}")
             results.append((kind, result))
     _print_accuracy(results, budget)
     for sentence in accuracy_sentences(results):
-        print(sentence)
+        print_line(sentence)
 
 
 def _print_accuracy(results: Sequence[tuple[Memory, RunResult]], budget: int) -> None:
-    from escort_cli.terminal import print_table
+    from escort_cli.terminal import print_line, print_table
 
     rows = []
     for memory, result in results:
@@ -115,5 +120,5 @@ def _print_accuracy(results: Sequence[tuple[Memory, RunResult]], budget: int) ->
         )
     phases = [f"phase {record['phase'] + 1}, %" for record in results[0][1].records]
     columns = ("memory", "exemplars", "bytes", *phases, "average, %", "old, %", "new, %")
-    print()
+    print_line()
     print_table(f"Accuracy at equal bytes (at most {budget:,})", columns, rows)

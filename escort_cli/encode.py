@@ -69,9 +69,8 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
-    from json import dumps
-
     import escort_codec
+    from escort_cli.terminal import print_json
     from escort_codec.container.measure import measure
 
     with escort_codec.open(out) as reader:
@@ -87,7 +86,7 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
             "skipped": report.skipped,
             "seconds": round(report.seconds, 3),
         }
-        print(dumps(values, indent=2))
+        print_json(values)
     else:
         print_sizes(out, report, sizes, source)
 
@@ -95,7 +94,7 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
 def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int | None) -> None:
     """Prints the table of sizes. ``source``: bytes of the source files, or None if they were not all read."""
     from escort_cli.files import rows_by_use
-    from escort_cli.terminal import format_bytes, format_ratio, print_table
+    from escort_cli.terminal import format_bytes, format_ratio, print_line, print_table
 
     total = sizes.file_bytes
     rows = [
@@ -110,6 +109,6 @@ def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int |
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
     if report.skipped:
-        print(f"{counted(len(report.skipped), 'file')} skipped (named above)")
+        print_line(f"{counted(len(report.skipped), 'file')} skipped (named above)")
     if report.resumed:
-        print(f"{counted(report.resumed, 'exemplar')} kept from an earlier run")
+        print_line(f"{counted(report.resumed, 'exemplar')} kept from an earlier run")

@@ -48,13 +48,12 @@ def evaluate(
 
     The figures are those of metrics.jsonl, and each class's. RUN stays as it is.
     """
-    from json import dumps
-
     from escort_cil.evaluation import EvaluationOptions, evaluate_run
-    from escort_cli.terminal import terminal
+    from escort_cli.terminal import print_json, terminal
     from escort_codec.atomic import write_file
     from escort_codec.errors import UsageError
     from escort_codec.processes import is_first
+    from escort_codec.words import to_json
 
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}", setting="out", value=out)
@@ -64,11 +63,10 @@ def evaluate(
         evaluation = evaluate_run(run, data, options, progress)
     if not evaluation.is_main:
         return
-    text = dumps(evaluation.to_record(), indent=2, ensure_ascii=False)
     if out is not None:
-        write_file(out, (text + "\n").encode())
+        write_file(out, (to_json(evaluation.to_record(), indent=2) + "\n").encode())
     if json:
-        print(text)
+        print_json(evaluation.to_record())
     else:
         _print(evaluation)
 

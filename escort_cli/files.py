@@ -7,26 +7,50 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from escort_codec.words import counted
+from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:
     from escort_codec.container.measure import FileSizes
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
+OptionalFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]", help="An .escx file; the only one of this folder if left out.", show_default=False
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
+def the_file(file: Path | None, *, quiet: bool = False) -> Path:
+    """``file``, or the only .escx file of the present folder, which is said on stderr. Raises UsageError."""
+    from escort_cli.terminal import print_line
+    from escort_codec.errors import UsageError
+
+    if file is not None:
+        return file
+    here = sorted(path for path in Path().iterdir() if path.suffix.lower() == ".escx" and path.is_file())
+    here = [path for path in here if not path.name.startswith(".")]
+    if len(here) != 1:
+        found = f"there are {len(here)} .escx files here: name one of {listed([each.name for each in here], 9)}"
+        raise UsageError(found if here else "there is no .escx file in this folder: name one", setting="file")
+    if not quiet:
+        print_line(f"FILE is {here[0]}, the only .escx file here", error=True)
+    return here[0]
+
+
 def inspect(
-    file: File,
+    file: OptionalFile = None,
     classes: Annotated[bool, typer.Option("--classes", help="List the classes with their counts.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
     import escort_codec
-    from escort_cli.terminal import format_bytes, print_facts, print_table
+    from escort_cli.terminal import format_bytes, print_facts, print_json, print_table
     from escort_codec.container.measure import measure
     from escort_codec.seeds import format_seeds
 
+    file = the_file(file)
     with escort_codec.open(file) as reader:
         sizes = measure(reader)
         labels = reader.labels
@@ -34,8 +58,6 @@ def inspect(
         recipes = [recipe.to_map() for recipe in reader.recipes]
         version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
     if json:
-        from json import dumps
-
         values = {
             "file": str(file),
             "version": version,
@@ -47,7 +69,7 @@ def inspect(
             "classes": labels,
             "sizes": sizes.to_map(),
         }
-        print(dumps(values, indent=2, ensure_ascii=False))
+        print_json(values)
         return
     facts = [
         ("version", f"{version}, written by {writer or 'an unnamed program'}"),
@@ -86,11 +108,12 @@ def rows_by_use(sizes: FileSizes) -> list[tuple[str, str, str]]:
     return [(f"  {use}", format_bytes(count), format_share(count, sizes.file_bytes)) for use, count in uses]
 
 
-def verify(file: File) -> None:
+def verify(file: OptionalFile = None) -> None:
     """Check every byte: checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault."""
-    from escort_cli.terminal import terminal
+    from escort_cli.terminal import print_line, terminal
     from escort_codec.container.verify import verify
 
+    file = the_file(file)
     with terminal():
         verdict = verify(file)
     if verdict.fault:
@@ -98,7 +121,7 @@ def verify(file: File) -> None:
         error.path = str(file)
         raise error
     held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
-    print(f"{file}: {held}, {verdict.size:,} bytes, no faults")
+    print_line(f"{file}: {held}, {verdict.size:,} bytes, no faults")
 
 
 def recover(
@@ -107,12 +130,13 @@ def recover(
     overwrite: Overwrite = False,
 ) -> None:
     """Save all whole blocks of a damaged or unfinished file, and list what was lost."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import recover
 
     recovery = recover(bad, good, overwrite=overwrite)
     for line in recovery.lost:
-        print(f"lost: {line}")
-    print(f"{good}: {counted(recovery.saved, 'exemplar')} saved" + ("" if recovery.lost else "; nothing was lost"))
+        print_line(f"lost: {line}")
+    print_line(f"{good}: {counted(recovery.saved, 'exemplar')} saved" + ("" if recovery.lost else "; nothing was lost"))
 
 
 def merge(
@@ -124,11 +148,12 @@ def merge(
     overwrite: Overwrite = False,
 ) -> None:
     """Merge files without decoding them; the shards of one encoding give the file of a single run."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import merge
 
     count = merge(files, out, keep_recipes=keep_recipes, overwrite=overwrite)
     held = f"{counted(count, 'exemplar')} of {counted(len(files), 'file')}"
-    print(f"{out}: {held}, {out.stat().st_size:,} bytes")
+    print_line(f"{out}: {held}, {out.stat().st_size:,} bytes")
 
 
 def split(
@@ -139,21 +164,25 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split a file into equal parts (merge joins them again) or into one file per class."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import split
 
     for path in split(file, out, parts=parts, by_class=by_class, overwrite=overwrite):
-        print(f"{path}: {path.stat().st_size:,} bytes")
+        print_line(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def extract(
-    file: File,
+    file: OptionalFile = None,
+    *,
     out: Annotated[Path, typer.Option("--out", metavar="SUB.escx", help="The file to write.")],
     label: Annotated[list[str] | None, typer.Option("--class", metavar="X", help="A class; may be repeated.")] = None,
     name: Annotated[list[str] | None, typer.Option(metavar="CLASS/NAME", help="An exemplar; may be repeated.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Copy the exemplars of some classes, or single ones, into a new file."""
+    from escort_cli.terminal import print_line
     from escort_codec.container.parts import extract
 
+    file = the_file(file)
     count = extract(file, out, labels=label or (), names=name or (), overwrite=overwrite)
-    print(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")
+    print_line(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")

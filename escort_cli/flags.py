@@ -202,16 +202,18 @@ def show_default(declared: Setting) -> str:
 
 def print_columns(groups: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Prints rows under their groups on stdout, the last column wrapped if stdout is a terminal."""
+    from escort_cli.terminal import print_line
+
     rows = [row for group in groups.values() for row in group]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     start = 2 + sum(widths) + 2 * len(widths)
     room = max(20, shutil.get_terminal_size().columns - start) if sys.stdout.isatty() else sys.maxsize
     for name, group in groups.items():
-        print(f"{name}:")
+        print_line(f"{name}:")
         for row in group:
             cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
             lines = textwrap.wrap(row[-1], room) or [""]
-            print(f"  {cells}  {lines[0]}".rstrip())
+            print_line(f"  {cells}  {lines[0]}".rstrip())
             for line in lines[1:]:
-                print(" " * start + line)
-        print()
+                print_line(" " * start + line)
+        print_line()

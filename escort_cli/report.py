@@ -27,9 +27,11 @@ def report(
     Runs that differ in their seeds alone become mean and deviation; the others are named by what differs.
     """
     from escort_cil.report import write_report
-    from escort_cli.terminal import terminal
+    from escort_cli.terminal import print_line, terminal
 
     with terminal():
         groups = write_report(runs, out, pictures=pictures, regenerator=regenerator)
     count = sum(len(group.runs) for group in groups)
-    print(f"{out}: {counted(count, 'run')} of {counted(len(groups), 'configuration')}, {out.stat().st_size:,} bytes")
+    print_line(
+        f"{out}: {counted(count, 'run')} of {counted(len(groups), 'configuration')}, {out.stat().st_size:,} bytes"
+    )

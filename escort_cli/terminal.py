@@ -1,25 +1,26 @@
-"""What the commands show: progress and log lines on stderr, tables on stdout."""
+"""What the commands show: progress and log lines on stderr, tables, lines and JSON on stdout.
+
+Everything that a command prints goes through here, and every text is ``escaped``: it may come from a stranger's file.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from escort_codec.progress import Progress
+from escort_codec.words import escaped, to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 INTERVAL: Final = 5.0
 """Seconds between two plain lines."""
-
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 PACKAGES: Final = ("escort_codec", "escort_cil")
 """The packages whose log records are shown."""
@@ -52,7 +53,7 @@ class Screen(Progress):
 
     def print(self, line: str) -> None:
         """Prints one line on stderr, above the bar if there is one."""
-        print(line, file=sys.stderr, flush=True)
+        print(escaped(line), file=sys.stderr, flush=True)
 
 
 class _PlainScreen(Screen):
@@ -106,7 +107,7 @@ class _BarScreen(Screen):
         self.end()
         self._unit, self._start, self._done, self._note = unit, monotonic(), 0, ""
         self._bar = _make_bar()
-        self._task = self._bar.add_task(what, total=total, rate="", note="")
+        self._task = self._bar.add_task(escaped(what), total=total, rate="", note="")
         self._bar.start()
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -117,7 +118,7 @@ class _BarScreen(Screen):
             self._done += count
             self._note = note or self._note
             rate = _rate(self._done, monotonic() - self._start, self._unit)
-        bar.update(self._task, advance=count, rate=rate, note=self._note)
+        bar.update(self._task, advance=count, rate=rate, note=escaped(self._note))
 
     def end(self) -> None:
         if self._bar is not None:
@@ -128,7 +129,7 @@ class _BarScreen(Screen):
         if self._bar is None:
             super().print(line)
         else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(escaped(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_terminal() -> bool:
@@ -147,11 +148,11 @@ def _make_bar() -> Bar:
     from rich.progress import Progress as Bar
 
     return Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(file=sys.stderr),
@@ -189,43 +190,58 @@ def _logging(screen: Screen, level: int) -> Iterator[None]:
             logger.propagate = propagate
 
 
+def print_line(line: str = "", *, error: bool = False) -> None:
+    """Prints one line on stdout, or on stderr if it is an ``error``."""
+    print(escaped(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def ask(question: str) -> bool | None:
+    """Asks on stderr and reads ``y`` or ``n``; None where nobody can answer, as in a script."""
+    from escort_codec.processes import launched_alone
+
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and launched_alone()):
+        return None
+    print(f"{escaped(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def print_json(value: Any) -> None:
+    """Prints ``value`` as JSON on stdout."""
+    print(to_json(value, indent=2))
+
+
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Prints labels and values on stdout, a line each however long it is. Control characters are shown as U+FFFD."""
+    """Prints labels and values on stdout, a line each however long it is."""
     width = max(len(label) for label, _ in facts)
     for label, value in facts:
-        print(f"{label:{width}}  {_shown(value)}")
+        print_line(f"{label:{width}}  {value}")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table on stdout: the first column to the left, the others to the right.
 
-    On a narrow terminal the first column gives way, as it has the long names. Nothing is cut off. Control characters
-    are shown as U+FFFD.
+    On a narrow terminal the first column gives way, as it has the long names. Nothing is cut off.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(escaped(title), style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.show_header = any(columns)
     for number, column in enumerate(columns):
         table.add_column(
-            Text(column),
+            Text(escaped(column)),
             justify="left" if number == 0 else "right",
             no_wrap=number > 0,
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(_shown(cell)) for cell in row))
+        table.add_row(*(Text(escaped(cell)) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = 160  # a file or a pipe has no width of its own
     console.print(table)
-
-
-def _shown(text: str) -> str:
-    return _CONTROL.sub("\ufffd", text)
 
 
 def format_bytes(count: float) -> str:

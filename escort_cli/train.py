@@ -126,13 +126,14 @@ def _train_each(
 
 
 def _print_config(config: TrainConfig, seeds: tuple[int, ...]) -> None:
-    import json
     from dataclasses import asdict
+
+    from escort_cli.terminal import print_json
 
     values = config.to_map() | {"method_options": asdict(config.hyperparameters())}
     if len(seeds) > 1:
         values["seed"] = list(seeds)
-    print(json.dumps(values, indent=2, ensure_ascii=False))
+    print_json(values)
 
 
 def _print_settings(typed: Mapping[str, Any]) -> None:

@@ -233,7 +233,7 @@ def _usable_images(data: str, options: EncodeOptions, report: EncodeReport) -> l
         images = images[len(images) * (k - 1) // n : len(images) * k // n]  # in order: merged shards are the whole
     usable = []
     for image in images:
-        if not (fault := _fault(image)):
+        if not (fault := image_fault(image)):
             usable.append(image)
         elif options.on_error == "raise":
             raise LimitError(fault)
@@ -254,8 +254,8 @@ def prepare(coding: str) -> None:
             simpler.prepare()
 
 
-def _fault(image: SourceImage) -> str | None:
-    """Why an image cannot be an exemplar because of its names or caption, or None."""
+def image_fault(image: SourceImage) -> str | None:
+    """Why an image cannot be an exemplar because of its names or caption, or None: the caps of the format."""
     fault = label_fault(image.label) or name_fault(image.name)
     fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
     return f"{str(image.path)!r}: {fault}" if fault else None

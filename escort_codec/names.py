@@ -1,9 +1,13 @@
-"""File and folder names made of labels and image names: valid on every system, distinct on each, and stable.
+"""File and folder names made of labels and image names: safe and valid on every system, distinct on each, and stable.
 
 A class becomes a folder, an exemplar's name without its extension a stem: ``cat/001.jpg`` with seed 0 is
-``cat/001_seed00.jpg``. Forbidden characters, control characters and trailing dots or spaces become ``_``, and Windows
-device names (``CON``, ``nul.txt``) get a ``_`` appended. Names that are equal on a file system that ignores case or
-Unicode form get ``~2``, ``~3`` in the order of the ``.escx`` file, so that appending to the file renames nothing.
+``cat/001_seed00.jpg``. The names come from a file that a stranger may have written. So no name begins with a dot (a
+hidden file, ``.git``) or a hyphen (an option of a command), a file has no dot but the one before the extension of its
+own format, and characters that are forbidden somewhere, control characters and those that turn letters around become
+``_``. Windows' device names (``CON``, ``nul.txt``) get a ``_``.
+
+Names that a file system may take for equal get ``~2``, ``~3`` in the order of the ``.escx`` file, after they were made
+safe, so that appending to the file renames nothing.
 """
 
 from __future__ import annotations
@@ -12,83 +16,156 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from escort_codec.errors import OutputError
+from escort_codec.words import escaped
 
 MANIFEST: Final = "manifest.jsonl"
 MANIFESTS: Final = re.compile(r"manifest(\.\d+)?\.jsonl")
 """The manifest, and the parts of several processes; no class folder has such a name."""
+
+SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+}
+"""By format (as Pillow calls it) the extensions that a file of it may have; the first is the usual one."""
+
 LONGEST: Final = 200
 """Bytes of one part of a path, so that ``_seed4294967295.jpg`` still fits into the 255 that file systems allow."""
+LONGEST_PATH: Final = 512
+"""Bytes of a path in the tree; macOS allows 1024 with the folders above it."""
 
-_FORBIDDEN: Final = re.compile('[\x00-\x1f\x7f<>:"|?*\\\\/\ud800-\udfff]')
-_DEVICE: Final = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])(?=[ .]|$)", re.IGNORECASE)
-_RESERVED: Final = re.compile(r"_(seed\d+|edges)$", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"\w[\w ~+=,()-]{0,39}(?<! )", re.ASCII)
+_FORBIDDEN: Final = re.compile('[<>:"|?*\\\\/\u2024\ufe52\uff0e]')  # the last three are dots
+_DEVICE: Final = re.compile(r"(CON|PRN|AUX|NUL|CLOCK\$|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])(?=[ .]|$)", re.IGNORECASE)
+_RESERVED: Final = re.compile(r"_(seed\d+|edges)$")
+_IGNORED: Final = re.compile(
+    "[\u200c\u200d\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""What file systems ignore in names beside the characters that ``escaped`` hides, which no safe name has."""
+_LIKE_A_FILE: Final = re.compile(
+    rf"\.(?=({'|'.join(suffix[1:] for each in SUFFIXES.values() for suffix in each)}|jsonl)$|\{{)", re.IGNORECASE
+)
+"""The dot in a folder's name that would make it look like a file of ours, or like one of Windows' own folders."""
 
 
 class SafeNames:
     """The paths of one file's exemplars; call it in the file's order. ``changed`` counts the names that were changed.
 
-    ``labels`` are all classes of the file in its order.
+    ``labels`` are all classes of the file in its order. Any label and name that a valid file may have gets a path.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:
         self.changed = 0
         self.example = ""
-        self._folders: dict[str, str] = {}
-        used: set[str] = set()
+        self._places: dict[str, _Place] = {}
         for label in labels:
-            folder = self._safe(label)
-            if MANIFESTS.fullmatch(fold(folder)):
-                used.add(fold(folder))
-            self._folders[label] = _distinct(folder, used)
-        self._used: dict[str, set[str]] = {}
+            self._folder("", label)
 
     def folder(self, label: str) -> str:
         """A class's folder, one part of a path."""
-        return self._folders[label]
+        return self._places[""].folders[label]
 
     def stem(self, label: str, name: str, number: int) -> str:
         """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` replaces a missing name."""
-        path = PurePosixPath(name)
-        return self._path(label, path.parts[:-1], path.stem if name else f"{number:06d}", "")
+        *folders, last = (name or f"{number:06d}").split("/")
+        stem, _ = _split(last)
+        return self._path(label, folders, stem, "", last)
 
-    def file(self, label: str, name: str, number: int, suffix: str) -> str:
-        """A real exemplar's path: its own name, or its number and ``suffix`` if it has none."""
-        path = PurePosixPath(name or f"{number:06d}{suffix}")
-        stem = path.stem + "~real" if _RESERVED.search(fold(path.stem)) else path.stem
-        return self._path(label, path.parts[:-1], stem, path.suffix)
+    def file(self, label: str, name: str, number: int, suffixes: tuple[str, ...]) -> str:
+        """A real exemplar's path; ``suffixes`` are those of its format: its own stays if it is one of them.
 
-    def _path(self, label: str, folders: tuple[str, ...], stem: str, suffix: str) -> str:
-        parts = [self._safe(part) for part in folders]
-        safe = self._safe(stem + suffix)
-        if suffix and safe.endswith(suffix):
-            stem, suffix = safe[: -len(suffix)], suffix
-        else:
-            stem, suffix = safe, ""
-        used = self._used.setdefault(label, set())
-        return "/".join([self._folders[label], _distinct("/".join([*parts, stem]), used, suffix)])
+        ``number`` replaces a missing name.
+        """
+        *folders, last = (name or f"{number:06d}{suffixes[0]}").split("/")
+        stem, suffix = _split(last)
+        if suffix.lower() not in suffixes:
+            suffix = suffixes[0]
+        return self._path(label, folders, stem, suffix, last)
 
-    def _safe(self, part: str) -> str:
-        safe = safe_part(part)
-        if safe != part:
+    def _path(self, label: str, folders: list[str], stem: str, suffix: str, name: str) -> str:
+        parent = self.folder(label)
+        safe = safe_part(stem.replace(".", "_"))
+        if suffix and _RESERVED.search(fold(safe)):
+            safe += "~real"  # a prompt's file may have that name
+        self._note(name, safe + suffix, changed=safe + suffix not in (stem, name))
+        for part in folders:
+            parent = self._folder(parent, part)
+        if len(f"{parent}/{safe}".encode()) > LONGEST_PATH:
+            digest = hashlib.sha256("/".join((*folders, stem)).encode()).hexdigest()[:16]
+            parent, safe = self.folder(label), f"{safe.encode()[:100].decode(errors='ignore')}~{digest}"
+        return f"{parent}/{self._place(parent).distinct(safe, suffix)}"
+
+    def _folder(self, parent: str, part: str) -> str:
+        """The folder of ``part`` in ``parent``: the same each time."""
+        place = self._place(parent)
+        if part not in place.folders:
+            safe = safe_part(part)
+            safe = _LIKE_A_FILE.sub("_", safe) if "." in safe else safe
+            self._note(part, safe, changed=safe != part)
+            place.folders[part] = place.distinct(safe, "/")[:-1]
+        return f"{parent}/{place.folders[part]}" if parent else place.folders[part]
+
+    def _place(self, folder: str) -> _Place:
+        return self._places.setdefault(folder, _Place())
+
+    def _note(self, part: str, safe: str, *, changed: bool) -> None:
+        if changed:
             self.changed += 1
             self.example = self.example or f"{part!r} is written as {safe!r}"
-        return safe
+
+
+class _Place:
+    """The names in one folder: of prompts (their stems), real files and folders, which never look like each other."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def distinct(self, stem: str, suffix: str) -> str:
+        """``stem + suffix``, or the first of ``stem~2 + suffix`` ... that is not used yet. Linear in the names."""
+        candidate = stem + suffix
+        base = key = fold(candidate)
+        number = self._next.get(base, 1)
+        while key in self._used:
+            number += 1
+            candidate = f"{stem}~{number}{suffix}"
+            key = fold(candidate)
+        self._next[base] = number
+        self._used.add(key)
+        return candidate
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A file's name as stem and extension with its dot; a name that begins with its only dot has no extension."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem and suffix else (name, "")
 
 
 def safe_part(part: str) -> str:
-    """One part of a path, made valid on every system; a valid part is returned unchanged.
+    """One part of a path, made safe and valid on every system; such a part is returned unchanged.
 
     Raises OutputError for an empty part and for ``.`` and ``..``.
     """
     if part in ("", ".", ".."):
         raise OutputError(f"{part!r} cannot be a file's name")
-    safe = _FORBIDDEN.sub("_", part)
+    if _PLAIN.fullmatch(part) and not _DEVICE.match(part):
+        return part
+    safe = "".join(char if escaped(char) == char else "_" for char in part) if escaped(part) != part else part
+    safe = _FORBIDDEN.sub("_", safe)
     safe = re.sub(r"[ .]+$", lambda end: "_" * len(end[0]), safe)
+    safe = re.sub(r"^[.-]", "_", safe)
     safe = _DEVICE.sub(r"\1_", safe, count=1) if _DEVICE.match(safe) else safe
     raw = safe.encode()
     if len(raw) > LONGEST:
@@ -98,19 +175,14 @@ def safe_part(part: str) -> str:
 
 
 def fold(path: str) -> str:
-    """A path without its case and Unicode form: equal for paths that are the same on some file systems."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    """A path without what a file system may ignore: case, Unicode form, invisible characters.
 
-
-def _distinct(path: str, used: set[str], suffix: str = "") -> str:
-    """``path + suffix``, or the first of ``path~2 + suffix`` ... that is not in ``used``; adds it there."""
-    number = 1
-    candidate = path + suffix
-    while fold(candidate) in used:
-        number += 1
-        candidate = f"{path}~{number}{suffix}"
-    used.add(fold(candidate))
-    return candidate
+    Paths that are the same file on some system are equal here. The reverse does not hold.
+    """
+    if path.isascii():
+        return path.lower()
+    plain = unicodedata.normalize("NFKC", _IGNORED.sub("", path))
+    return unicodedata.normalize("NFKC", plain.upper().casefold())
 
 
 def there_is(path: str | os.PathLike[str]) -> bool:

@@ -100,6 +100,11 @@ def is_first() -> bool:
     return _number("WORLD_SIZE", 1) < 2 or _number("RANK", 0) == 0
 
 
+def launched_alone() -> bool:
+    """Whether this process was not launched together with others."""
+    return _number("WORLD_SIZE", 1) < 2
+
+
 def local_rank() -> int:
     """The number of this process among those on its machine, which is also the number of its GPU."""
     return _number("LOCAL_RANK", 0)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -56,8 +57,8 @@ def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Funct
     """Decorates a kernel: compiled at once for ``signatures``, releases the GIL, cached on disk.
 
     Without signatures it is compiled into the kernels that call it (``inline``: before LLVM sees it) and not cached.
-    numba caches beside the module, or in the user's cache folder if that is read-only; if neither is writable, every
-    process compiles anew.
+    numba caches beside the module, or in the user's cache folder if that is read-only. If neither is writable, or a
+    file of the cache is damaged, every process compiles anew, and says so.
     """
     import numba
 
@@ -66,14 +67,37 @@ def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Funct
     def decorate(function: Function) -> Function:
         if not signatures:
             return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        place = ""
         try:
-            return numba.njit(list(signatures), cache=True, **options)(function)  # type: ignore[no-any-return]
-        except RuntimeError as exc:
-            if "no locator available" not in str(exc):
-                raise
-            return numba.njit(list(signatures), **options)(function)  # type: ignore[no-any-return]
+            cached = numba.njit(cache=True, **options)(function)
+            place = cached.stats.cache_path
+            for signature in signatures:
+                cached.compile(signature)
+            cached.disable_compile()
+        except Exception as exc:  # a damaged pickle may raise anything; a fault of the kernel is raised again below
+            compiled = numba.njit(list(signatures), **options)(function)
+            _say_uncached(place, exc)
+            return compiled  # type: ignore[no-any-return]
+        return cached  # type: ignore[no-any-return]
 
     return decorate
+
+
+@cache
+def _say_once(line: str) -> None:
+    log.warning("%s", line)
+
+
+def _say_uncached(place: str, exc: Exception) -> None:
+    """Says, once for each folder, that kernels are compiled without numba's cache."""
+    if not place:
+        _say_once("numba's cache folder cannot be written: kernels are compiled anew in each process (some seconds)")
+    elif isinstance(exc, OSError):
+        _say_once(f"{place}: numba's cache cannot be used ({exc.strerror or exc}): kernels are compiled without it")
+    else:
+        _say_once(
+            f"{place}: numba's cache is damaged: kernels are compiled without it; delete its *.nbi and *.nbc files"
+        )
 
 
 Item = TypeVar("Item")
@@ -119,6 +143,39 @@ def in_order(items: Iterable[Item], work: Callable[[Item], Made], workers: int |
             yield first, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ByteGate:
+    """Lets threads hold ``most`` bytes together; who asks for more than that waits until nobody else holds any.
+
+    A number of images says little about memory: one may have a thousand times the pixels of another.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held = 0
+        self._change = threading.Condition()
+
+    def take(self, count: int) -> None:
+        """Waits until there is room for ``count`` bytes and holds them."""
+        with self._change:
+            self._change.wait_for(lambda: not self._held or self._held + count <= self.most)
+            self._held += count
+
+    def give(self, count: int) -> None:
+        """Frees ``count`` bytes that were taken."""
+        with self._change:
+            self._held -= count
+            self._change.notify_all()
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """A block that holds ``count`` bytes. A thread must not enter another one inside."""
+        self.take(count)
+        try:
+            yield
+        finally:
+            self.give(count)
 
 
 @contextmanager

@@ -198,6 +198,19 @@ def test_a_class_name_stands_for_one_class() -> None:
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
 
 
+def test_only_one_module_prints() -> None:
+    """Everything that is shown passes through escort_cli.terminal, which escapes what a stranger's file may say."""
+    found = [
+        f"{module}: {ast.unparse(node)}"
+        for module in MODULES
+        if module != "escort_cli.terminal"
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"print|(typer|click)\.\w*echo|sys\.(stdout|stderr)\.(write|buffer.*)", ast.unparse(node.func))
+    ]
+    assert found == []
+
+
 def test_names_are_imported_one_by_one() -> None:
     for module in MODULES:
         for node in ast.walk(tree_of(module)):

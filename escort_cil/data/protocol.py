@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from escort_cil.data.split import Splits, apply_splits, draw_split
 from escort_codec.errors import ConfigError, SourceError
+from escort_codec.foreign import read_file
 from escort_codec.source import SourceImage, scan, scan_folder
+from escort_codec.words import counted, listed
 
-HOLDOUT_SEED = 0  # of the held-out part, the same for every class order, so that orders can be compared
+MAX_ORDER = 1 << 28  # bytes of a file with a class order
 
 
 def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
@@ -26,16 +29,21 @@ def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels in a file, one per line; raises ConfigError if it cannot be read."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: the class order cannot be read: {exc}") from exc
-    return tuple(line.strip() for line in lines if line.strip())
+        lines = read_file(path, ConfigError, most=MAX_ORDER, follow=True).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: the class order is not UTF-8 text") from exc
+    return tuple(line.removesuffix("\r") for line in lines if line.strip())
 
 
 def check_class_order(order: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
-    """``order`` if it names each of ``labels`` once; raises ConfigError."""
+    """``order`` if it names each of ``labels`` once; raises ConfigError.
+
+    Spaces around a name do not count, unless there is a class of that name with its spaces.
+    """
+    known = set(labels)
+    order = [label if label in known else label.strip() for label in order]
     for what, wrong in (
-        ("is not a class of the data", [label for label in order if label not in set(labels)]),
+        ("is not a class of the data", [label for label in order if label not in known]),
         ("is named twice", [label for i, label in enumerate(order) if label in order[:i]]),
         ("is a class of the data and is missing", [label for label in labels if label not in set(order)]),
     ):
@@ -63,61 +71,87 @@ def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]
 class DataSet:
     """Training and test images by label, each sorted by name.
 
-    ``held_out``: the test images come from the training images' folders, so that no two share a name; in folders of
-    their own they may. ``layout`` is the line about the folder's layout; ``notes`` tell what is not used and where the
-    test images come from.
+    ``splits`` tells which images are held out if the test images come from the training images' folders, so that no two
+    share a name; it is None if they have folders of their own, where they may. ``layout`` is the line about the
+    folder's layout; ``notes`` tell what is not used and where the test images come from, ``changes`` which images came
+    or went since the run that recorded ``splits``.
     """
 
     folder: str
     train: Mapping[str, tuple[SourceImage, ...]]
     test: Mapping[str, tuple[SourceImage, ...]]
-    held_out: bool
+    splits: Splits | None
     layout: str = ""
     notes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes, sorted."""
         return tuple(sorted(self.train))
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the test images are held out of the training images' folders."""
+        return self.splits is not None
 
-def read_data(folder: str, holdout: float = 0.2, known: Sequence[str] = (), layout: str = "auto") -> DataSet:
+    def without(self, images: Collection[SourceImage]) -> DataSet:
+        """The data without some images. Raises SourceError if a class has no training image left."""
+        paths = {image.path for image in images}
+        train, test = (
+            {label: tuple(image for image in group if image.path not in paths) for label, group in each.items()}
+            for each in (self.train, self.test)
+        )
+        if empty := [label for label, group in train.items() if not group]:
+            raise SourceError(f"{self.folder}: no training image is left of {listed(empty)}")
+        return replace(self, train=train, test=test)
+
+
+def read_data(
+    folder: str,
+    holdout: float = 0.2,
+    known: Sequence[str] = (),
+    layout: str = "auto",
+    recorded: Splits | None = None,
+) -> DataSet:
     """The images of ``folder``: ``train/`` and ``test/``, or class folders of which a part is held out for the test.
 
     ``val/`` serves as the test set if there is no ``test/``; ``layout`` as for ``source.scan_folder``.
 
-    The part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed. Of the classes
+    The part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed, or what an earlier
+    run on this folder has ``recorded``: an image that was trained on never becomes a test image. Of the classes
     ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
     no training image, or no class is new.
     """
     root = Path(folder)
     found = scan_folder(root, "train", layout)
     apart = found.layout.held_apart
+    images_of = group_by_label(found.images)
     if apart is not None:
-        train, notes = _new(group_by_label(found.images), known, root)
+        train, notes = _new(images_of, known, root)
         test = group_by_label(scan(root, apart.name, layout))
         for label in test:
             if label not in train and label not in known:
                 raise SourceError(f"{apart / label}: there are no training images of this class")
-        missing = [label for label in train if label not in test]
-        missing += [label for label in known if label not in test]
+        missing = [label for label in (*train, *known) if label not in test]
         if missing:
-            notes.append(f"no test images of {len(missing)} classes ({missing[0]} ...): no figure counts these")
-        return DataSet(folder, train, test, False, found.describe(), (*found.notes, *notes))
-    images_of, notes = _new(group_by_label(found.images), known, root)
-    train, test = {}, {}
-    for label, images in images_of.items():
-        held = min(len(images) - 1, max(1, round(holdout * len(images))))
-        drawn = set(np.random.RandomState(HOLDOUT_SEED).permutation(len(images))[:held].tolist())
-        train[label] = tuple(image for i, image in enumerate(images) if i not in drawn)
-        test[label] = tuple(image for i, image in enumerate(images) if i in drawn)
+            notes.append(f"{counted(len(missing), 'class')} without test images, in no figure: {listed(missing)}")
+        return DataSet(folder, train, test, None, found.describe(), (*found.notes, *notes))
+    new, notes = _new(images_of, known, root)
+    recorded = {label: split for label, split in (recorded or {}).items() if label in new or label in known}
+    splits = {label: recorded.get(label) or draw_split(new[label], holdout) for label in sorted({*new, *recorded})}
+    train, test, changes = apply_splits(images_of, splits)
+    if empty := [label for label in new if not train[label]]:
+        raise SourceError(f"{root}: the training images of {listed(empty)} are gone")
     count = sum(map(len, test.values()))
     if not count:
         raise SourceError(f"{root}: there is no test/ and one image per class: nothing can be held out for the test")
-    notes.append(
-        f"no test/ in {root}: {count} images, {100 * holdout:.0f} % of each class, are held out as the test set"
-    )
-    return DataSet(folder, train, test, True, found.describe(), (*found.notes, *notes))
+    share = "as the run recorded" if recorded else f"{100 * holdout:.0f} % of each class"
+    notes.append(f"no test/ in {root}: {counted(count, 'image')}, {share}, are held out as the test set")
+    if single := [label for label in new if not test[label]]:
+        notes.append(f"{counted(len(single), 'class')} with one image, in no figure: {listed(single)}")
+    train = {label: group for label, group in train.items() if label in new}
+    return DataSet(folder, train, test, splits, found.describe(), (*found.notes, *notes), tuple(changes))
 
 
 def _new(
@@ -128,7 +162,7 @@ def _new(
     if not new:
         raise SourceError(f"{root}: all its classes are known: there is nothing new to learn")
     old = [label for label in images if label not in new]
-    return new, [f"training images of {len(old)} known classes ({old[0]} ...) are not used"] if old else []
+    return new, [f"not used: training images of {counted(len(old), 'known class')}: {listed(old)}"] if old else []
 
 
 def group_by_label(images: Sequence[SourceImage]) -> dict[str, tuple[SourceImage, ...]]:

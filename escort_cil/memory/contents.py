@@ -12,6 +12,7 @@ from escort_cil.memory.kinds import ExemplarKind, kinds
 from escort_cil.metrics import DECIMALS
 from escort_codec.container import Reader, pack
 from escort_codec.exemplar import Exemplar
+from escort_codec.words import counted, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ def read_contents(path: Path, labels: Sequence[str]) -> Contents:
 def packed(contents: Sequence[ClassMemory]) -> bytes:
     """The memory as the bytes of its ``.escx`` file."""
     return pack(exemplars_of(contents))
+
+
+def shortages(contents: Sequence[ClassMemory]) -> list[str]:
+    """A line about the classes that are left without an exemplar, if there are any."""
+    empty = [memory.label for memory in contents if not len(memory)]
+    classes = counted(len(empty), "class")
+    return [f"no exemplar is left of {classes}, the budget is too small: {listed(empty)}"] if empty else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
+from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.source import SourceImage
@@ -82,25 +84,28 @@ class SyntheticCache:
 
         Raises RegenerationError if one cannot be made, OutputError if it cannot be written.
         """
-        places = [[self._place(exemplar, seed) for seed in seeds] for exemplar in exemplars]
-        missing = [
-            Job(exemplar, seed, place)
-            for exemplar, row in zip(exemplars, places, strict=True)
-            for seed, place in zip(seeds, row, strict=True)
-            if not place.exists()
-        ]
+        places: list[list[Path]] = []
+        missing: list[Job] = []
+        for exemplar in exemplars:
+            places.append([])
+            for seed in seeds:
+                place = self.find(exemplar, seed)
+                if place is None:
+                    place = self._place(exemplar, seed)
+                    missing.append(Job(exemplar, seed, place))
+                places[-1].append(place)
         if missing:
             self._make(missing, progress or Progress())
         return places
 
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
-        """The image of a prompt and a seed if it exists, or None."""
-        place = self._place(exemplar, seed)
-        return place if place.exists() else None
-
-    def _place(self, exemplar: Exemplar, seed: int) -> Path:
+        """The image of a prompt and a seed if there is one, here or elsewhere, or None."""
         if self._elsewhere is not None and (path := self._elsewhere(exemplar, seed)) is not None:
             return path
+        place = self._place(exemplar, seed)
+        return place if _is_there(place) else None
+
+    def _place(self, exemplar: Exemplar, seed: int) -> Path:
         digest = hashlib.sha256()
         for part in (
             self.regenerator.name,
@@ -128,6 +133,15 @@ class SyntheticCache:
             if result.image is None:
                 raise result.error or RegenerationError(f"{result.job.exemplar.key}: no image was made")
             yield result
+
+
+def _is_there(place: Path) -> bool:
+    """Whether the image is there: no link, and not empty, as a power cut leaves what was not on the disk yet."""
+    try:
+        about = place.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(about.st_mode) and about.st_size > 0 and not place.parent.is_symlink()
 
 
 def _mark(folder: Path) -> None:
@@ -159,7 +173,7 @@ def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[JobResult]) -> Ite
 def _save(result: JobResult) -> None:
     place: Path = result.job.key
     assert result.image is not None
-    _make_folder(place.parent)
+    make_folder(place.parents[1], place.parent.name)
     write_file(place, _jpeg(result.image))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from escort_cil.report import plots, tables
-from escort_cil.report.drawing import MARKERS, Plot, clean, size_text, styles
+from escort_cil.report.drawing import MARKERS, Plot, clean, percent_text, size_text, styles
 from escort_cil.report.gallery import ClassBytes, GalleryEntry, gallery, memory_by_class
 from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, number, read_run
 from escort_cil.report.tables import SortableTable
@@ -193,7 +192,7 @@ def _section(run: Run, group: str, key: str, pictures: int, regenerator: Regener
     return RunSection(
         name=clean(run.name),
         group=clean(group),
-        summary=f"average incremental accuracy {mean:.1f} %, last {top1:.1f} %" if not math.isnan(mean) else "",
+        summary=f"average incremental accuracy {percent_text(mean)}, last {percent_text(top1)}",
         command=clean(_command(run.config)),
         notices=tuple(clean(notice) for notice in notices),
         plots=tuple(plot for plot in (plots.confusion(run, f"{key}-confusion"), by_phase, by_class) if plot),

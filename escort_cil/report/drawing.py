@@ -98,8 +98,8 @@ def size_text(value: float, *, short: bool = False) -> str:
 
 
 def percent_text(value: float) -> str:
-    """``61.2 %``, or ``unknown``."""
-    return "unknown" if math.isnan(value) else f"{value:.1f} %"
+    """``61.2 %``, or a dash for a figure that there is not."""
+    return "–" if math.isnan(value) else f"{value:.1f} %"
 
 
 @dataclass(frozen=True)

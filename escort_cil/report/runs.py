@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from escort_cil.metrics import RunFigures, mean_and_deviation
-from escort_cil.run.folder import CONFIG, CONFUSION, FREE, MEMORY, METRICS, load_figures
+from escort_cil.run.figures import load_figures, read_records
+from escort_cil.run.folder import CONFIG, CONFUSION, FREE, MEMORY, METRICS, RunFolder
 from escort_codec.errors import TrainingError
 
-MAX_TEXT: Final = 256 << 20  # bytes of a metrics.jsonl or config.json
 SEED_KEYS: Final = frozenset({"seed", "model_seed", "class_order"})
 """Settings that differ between repetitions of one experiment."""
 
@@ -37,7 +37,7 @@ class Run:
     def memory(self) -> Path | None:
         """The memory file, or None."""
         path = self.path / MEMORY
-        return path if path.is_file() else None
+        return path if path.is_file() and not path.is_symlink() else None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -144,12 +144,13 @@ def read_run(path: Path, name: str = "") -> Run:
     A last line that was cut short (the run was killed) and unreadable counts become notices.
     """
     notices: list[str] = []
-    records = _read_records(path / METRICS, notices)
+    records = read_records(path / METRICS, notices=notices)
+    if not records:
+        raise TrainingError(f"{path / METRICS}: has no whole line: the run has not finished a phase")
+    folder = RunFolder(path)
     config: dict[str, Any] = {}
-    if (path / CONFIG).is_file():
-        config = _parse(_read_text(path / CONFIG), path / CONFIG)
-        if not isinstance(config, dict):
-            raise TrainingError(f"{path / CONFIG} is not a configuration: it holds a {type(config).__name__}")
+    if folder.has(CONFIG):
+        config = folder.read_config()
     else:
         notices.append(f"{CONFIG} is missing: the configuration is not known")
     figures = None
@@ -161,45 +162,6 @@ def read_run(path: Path, name: str = "") -> Run:
         notices.append(f"no confusion matrix: {CONFUSION} has {len(figures.phases)} of {len(records)} phases")
         figures = None
     return Run(path, name or path.name, config, tuple(records), figures, tuple(notices))
-
-
-def _read_records(path: Path, notices: list[str]) -> list[Mapping[str, Any]]:
-    lines = _read_text(path).split("\n")
-    records: list[Mapping[str, Any]] = []
-    for position, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            record = _parse(line, path)
-        except TrainingError as exc:
-            if position == len(lines) - 1:  # no newline after it: the write was cut short
-                notices.append(f"the last line of {METRICS} is incomplete and was left out")
-                break
-            raise TrainingError(f"{exc}, line {position + 1}") from exc
-        if not isinstance(record, dict) or math.isnan(number(record, "classes")):
-            raise TrainingError(f"{path} is not a run's metrics: line {position + 1} does not say how many classes")
-        records.append(record)
-    if not records:
-        raise TrainingError(f"{path} is empty: the run has not finished its first phase")
-    return records
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise TrainingError(f"{path} is larger than {MAX_TEXT} bytes")
-        return path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise TrainingError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except UnicodeDecodeError as exc:
-        raise TrainingError(f"{path} is not UTF-8 text") from exc
-
-
-def _parse(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise TrainingError(f"{path} is not JSON") from exc
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -13,7 +13,6 @@ epoch: every epoch's numbers are drawn from these alone (``escort_cil.epochs``).
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +21,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from escort_cil.run.folder import CHECKPOINT
+from escort_cil.run.figures import record_fault
+from escort_cil.run.folder import CHECKPOINT, PENDING, STATE, WEIGHTS
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, TrainingError
+from escort_codec.foreign import check_file, parse_json, read_file
+from escort_codec.names import make_folder, refuse_link
 
-STATE: Final = "state.json"
 FORMAT: Final = 1
+MAX_STATE: Final = 128 << 20  # bytes of state.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +51,29 @@ class Checkpoints:
     """The checkpoints of one run folder."""
 
     def __init__(self, run: Path) -> None:
+        self._run = run
         self.folder = run / CHECKPOINT
 
     def load(self) -> CheckpointState | None:
         """The last complete checkpoint, or None. Raises TrainingError if it is damaged."""
         path = self.folder / STATE
+        refuse_link(self.folder)
         try:
-            values = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as exc:
+            values = parse_json(read_file(path, TrainingError, most=MAX_STATE))
+        except TrainingError as exc:
+            if isinstance(exc.__cause__, FileNotFoundError):
+                return None
+            raise
+        except ValueError as exc:
             raise TrainingError(f"{path}: the checkpoint cannot be read: {exc}") from exc
-        try:
-            if values.pop("format") != FORMAT:
-                raise TrainingError(f"{path}: the checkpoint is of another version of escort")
-            return CheckpointState(**{**values, "records": tuple(values["records"])})
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise TrainingError(f"{path}: the checkpoint is damaged: {exc}") from exc
+        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+            raise TrainingError(f"{path}: the checkpoint is of another version of escort")
+        fault = _state_fault(values)
+        if fault:
+            raise TrainingError(f"{path}: the checkpoint is damaged: {fault}")
+        return CheckpointState(
+            values["phase"], values["epoch"], values["tensors"], tuple(values["records"]), values["random"]
+        )
 
     def tensors(self, state: CheckpointState) -> dict[str, Tensor]:
         """The tensors of a checkpoint, on the CPU."""
@@ -73,8 +81,8 @@ class Checkpoints:
 
     def save(self, state: CheckpointState, tensors: Mapping[str, Tensor]) -> None:
         """Makes ``state`` with its tensors the last checkpoint and removes the one before. Raises OutputError."""
-        self.folder.mkdir(exist_ok=True)
-        name = f"phase{state.phase:03d}-epoch{state.epoch:05d}.safetensors"
+        make_folder(self._run, CHECKPOINT)
+        name = _weights_name(state.phase, state.epoch)
         save_tensors(self.folder / name, tensors)
         values = {
             "format": FORMAT,
@@ -85,30 +93,49 @@ class Checkpoints:
             "random": dict(state.random),
         }
         write_file(self.folder / STATE, json.dumps(values).encode())
-        for old in self.folder.glob("*.safetensors"):
-            if old.name != name:
+        for old in list(self.folder.iterdir()):
+            if WEIGHTS.fullmatch(old.name) and old.name != name:
                 old.unlink(missing_ok=True)
 
     def pending(self, name: str, phase: int) -> Path:
         """Where a file of the run folder waits until the checkpoint of the phase's end is complete."""
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self._run, CHECKPOINT)
         return self.folder / f"after{phase:03d}-{name}"
 
-    def publish(self, run: Path, phase: int) -> None:
+    def publish(self, phase: int) -> None:
         """Moves what waits from phase ``phase`` to the run folder, and removes what other phases left."""
+        refuse_link(self.folder)
         if not self.folder.is_dir():
             return
-        for path in sorted(self.folder.glob("after*-*")):
-            number, _, name = path.name[len("after") :].partition("-")
-            if int(number) == phase:
-                path.replace(run / name)
-            else:
+        for path in sorted(self.folder.iterdir()):
+            waits = PENDING.fullmatch(path.name)
+            if waits and int(waits[1]) == phase:
+                refuse_link(path)
+                path.replace(self._run / waits[2])
+            elif waits:
                 path.unlink()
 
-    def remove(self) -> None:
-        """Removes all checkpoints, ``state.json`` first."""
-        (self.folder / STATE).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+def _weights_name(phase: int, epoch: int) -> str:
+    return f"phase{phase:03d}-epoch{epoch:05d}.safetensors"
+
+
+def _state_fault(values: Any) -> str:
+    """Why a value is not the contents of a state.json, or ""."""
+    if not isinstance(values, dict) or set(values) != {"format", "phase", "epoch", "tensors", "records", "random"}:
+        return "it has other keys than a checkpoint"
+    phase, epoch, records, random = (values[key] for key in ("phase", "epoch", "records", "random"))
+    for number in (phase, epoch, *(random.values() if isinstance(random, dict) else (None,))):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            return "a phase, an epoch or a seed is no whole number"
+    if values["tensors"] != _weights_name(phase, epoch):
+        return "it names other weights than those of its phase and epoch"
+    if not isinstance(records, list) or len(records) != phase:
+        return "it does not have the figures of each finished phase"
+    for number, record in enumerate(records):
+        if fault := record_fault(record, records[:number]):
+            return f"the figures of phase {number + 1}: {fault}"
+    return ""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -124,14 +151,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors. Raises TrainingError if the file is missing or damaged."""
+    """Reads safetensors. Raises TrainingError if the file is missing, damaged, a link, or has what is not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_file(path, TrainingError)
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as exc:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as exc:
         raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"{path}: the weights cannot be used: {name} is not finite")
+    return tensors
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,6 +175,10 @@ def restore(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], where
     """Loads a module's weights from the tensors with a prefix. Raises TrainingError if they are another network's."""
     start = f"{prefix}."
     state = {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
+    wanted = module.state_dict()
+    for name, tensor in state.items():
+        if name in wanted and tensor.dtype != wanted[name].dtype:
+            raise TrainingError(f"{where}: the weights are of another network: {name} is {tensor.dtype}")
     try:
         module.load_state_dict(state)
     except RuntimeError as exc:
@@ -161,10 +197,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``."""
+    """The inverse of ``optimizer_tensors``, for SGD. Raises TrainingError if they are another optimizer's."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
+            number = int(index) if index.isdecimal() and len(index) < 9 else len(weights)
+            if key != "momentum_buffer" or number >= len(weights) or tensor.shape != weights[number].shape:
+                raise TrainingError(f"the checkpoint is damaged: {name[:60]!r} belongs to no weight")
+            state.setdefault(number, {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,29 +1,35 @@
-"""The run folder: ``config.json``, ``metrics.jsonl``, ``confusion.npz``, ``memory.escx``, ``model.safetensors``,
-``log.txt``, and ``checkpoint/`` until the run is finished.
+"""The run folder: ``config.json``, ``split.json`` if test images are held out, ``metrics.jsonl``, ``confusion.npz``,
+``memory.escx``, ``model.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is finished.
+
+It may be a stranger's: no link in it is followed, only files with names of ours are removed, what is read is checked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import re
 import shutil
-import zipfile
-import zlib
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 import escort_codec
-from escort_cil.metrics import Counts, PhaseFigures, RunFigures
+from escort_cil.data.split import Splits, splits_from_map, splits_to_map
+from escort_cil.run.figures import read_records
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
-from escort_codec.errors import ConfigError, OutputError, TrainingError
+from escort_codec.errors import ConfigError, OutputError, TrainingError, UsageError
+from escort_codec.foreign import open_file, parse_json, read_file
+from escort_codec.names import refuse_link
+from escort_codec.words import escaped
 
 CONFIG: Final = "config.json"
+SPLIT: Final = "split.json"
 METRICS: Final = "metrics.jsonl"
 CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
@@ -31,11 +37,23 @@ MODEL: Final = "model.safetensors"
 LOG: Final = "log.txt"
 CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
+STATE: Final = "state.json"
+
+FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG)
+FOLDERS: Final = (CHECKPOINT, CACHE, "tensorboard", "wandb")
+
+WEIGHTS: Final = re.compile(r"phase[0-9]{3,}-epoch[0-9]{5,}\.safetensors")
+PENDING: Final = re.compile(rf"after([0-9]{{3,}})-({re.escape(MEMORY)}|{re.escape(CONFUSION)})")
+"""The files in ``checkpoint/`` beside ``state.json``."""
+
+MAX_CONFIG: Final = 16 << 20  # bytes
+MAX_SPLIT: Final = 128 << 20
 
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
-FREE: Final = frozenset(
-    ["device", "cache", "cache_memory", "workers", "checkpoint_every", "track", "command", "version"]
-)
+_MACHINE: Final = ("device", "cache", "cache_memory", "workers", "checkpoint_every", "track")
+FREE: Final = frozenset([*_MACHINE, "check", "on_error", "command", "version"])
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -50,56 +68,105 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         """Whether a run has begun here."""
-        return (self / CONFIG).exists() or (self / METRICS).exists()
+        return any(os.path.lexists(self / name) for name in (CONFIG, METRICS))
 
-    def begin(self, *, force: bool) -> None:
-        """Makes the folder for a new run. Raises OutputError if it holds one already, unless ``force``."""
-        if self.exists and not force:
+    def has(self, name: str) -> bool:
+        """Whether there is anything of that name, be it a link that leads nowhere."""
+        return os.path.lexists(self / name)
+
+    def refuse_links(self) -> None:
+        """Raises OutputError if a file or folder that the run would write to is a link."""
+        for name in (*FILES, *FOLDERS):
+            refuse_link(self / name)
+
+    def check_free(self) -> None:
+        """Raises OutputError if the folder holds a run."""
+        if self.exists:
             raise OutputError(
                 f"{self.path}: holds a run already: `resume` it, replace it (`force`), or give another `out`"
             )
+
+    def begin(self, *, force: bool) -> None:
+        """Makes the folder for a new run. Raises OutputError if it holds one already, unless ``force``."""
+        if not force:
+            self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (CONFIG, METRICS, CONFUSION, MEMORY, MODEL, LOG):
+            for name in FILES:
                 (self / name).unlink(missing_ok=True)
-            shutil.rmtree(self / CHECKPOINT, ignore_errors=True)
+            self.remove_checkpoint()
         except OSError as exc:
             raise OutputError(f"{self.path}: the run folder cannot be made: {exc.strerror or exc}") from exc
+
+    def remove_checkpoint(self) -> None:
+        """Removes the checkpoints, ``state.json`` first, and ``checkpoint/`` if it is empty then. Raises OSError."""
+        folder = self / CHECKPOINT
+        if folder.is_symlink():
+            folder.unlink()
+        if not folder.is_dir():
+            return
+        (folder / STATE).unlink(missing_ok=True)
+        for path in list(folder.iterdir()):
+            if WEIGHTS.fullmatch(path.name) or PENDING.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
     def write_config(self, values: Mapping[str, Any], command: Sequence[str]) -> None:
         """Writes config.json: the resolved configuration, the version, and the command line."""
         whole = {"version": escort_codec.__version__, "command": list(command), **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
+    def write_split(self, splits: Splits) -> None:
+        """Writes split.json: which images are held out as the test set."""
+        write_file(self / SPLIT, (json.dumps(splits_to_map(splits), ensure_ascii=False) + "\n").encode())
+
+    def read_split(self) -> Splits | None:
+        """Which images the run held out; None if it held out none. Raises TrainingError if that cannot be read."""
+        path = self / SPLIT
+        if not self.has(SPLIT):
+            return None
+        try:
+            values = parse_json(read_file(path, TrainingError, most=MAX_SPLIT))
+        except ValueError as exc:
+            raise TrainingError(f"{path}: is not JSON: {exc}") from exc
+        return splits_from_map(values, str(path))
+
     def read_config(self) -> dict[str, Any]:
         """The contents of config.json. Raises TrainingError if it is missing or not a configuration."""
+        path = self / CONFIG
         try:
-            values = json.loads((self / CONFIG).read_text("utf-8"))
-        except FileNotFoundError as exc:
-            runs = sorted(str(path.parent) for path in self.path.glob(f"*/{CONFIG}"))
+            values = parse_json(read_file(path, TrainingError, most=MAX_CONFIG))
+        except TrainingError as exc:
+            if not isinstance(exc.__cause__, FileNotFoundError):
+                raise
+            runs = sorted(str(found.parent) for found in self.path.glob(f"*/{CONFIG}"))
             if runs:
                 more = f" or {len(runs) - 1} more" if len(runs) > 1 else ""
                 raise TrainingError(f"{self.path}: holds runs and is not one: give {runs[0]}{more}") from exc
             raise TrainingError(f"{self.path}: is not a run folder: it has no {CONFIG}") from exc
-        except (OSError, ValueError) as exc:
-            raise TrainingError(f"{self / CONFIG}: cannot be read: {exc}") from exc
+        except ValueError as exc:
+            raise TrainingError(f"{path}: is not JSON: {exc}") from exc
         if not isinstance(values, dict):
-            raise TrainingError(f"{self / CONFIG}: is not a configuration")
+            raise TrainingError(f"{path}: is not a configuration")
         return values
 
     def train_config(self) -> TrainConfig:
-        """The configuration of the run."""
+        """The configuration of the run. Raises TrainingError, also for a value that no run can have."""
         values = self.read_config()
-        return TrainConfig.from_map({key: value for key, value in values.items() if key not in ("version", "command")})
+        try:
+            return TrainConfig.from_map(
+                {key: value for key, value in values.items() if key not in ("version", "command")}
+            )
+        except UsageError as exc:
+            raise TrainingError(f"{self / CONFIG}: {exc}") from exc
 
     def check_config(self, values: Mapping[str, Any]) -> None:
         """Raises ConfigError, which shows the difference, if the run has another configuration than ``values``."""
-        held = self.read_config()
-        wanted = json.loads(json.dumps(values))
-        keys = sorted((set(held) | set(wanted)) - FREE)
-        differing = [key for key in keys if held.get(key) != wanted.get(key)]
+        held, wanted = self.train_config().to_map(), TrainConfig.from_map(values).to_map()
+        differing = [key for key in sorted(set(wanted) - FREE) if held[key] != wanted[key]]
         if differing:
-            shown = "; ".join(f"{key} was {held.get(key)!r}, is {wanted.get(key)!r}" for key in differing)
+            shown = "; ".join(f"{key} was {held[key]!r}, is {wanted[key]!r}" for key in differing)
             raise ConfigError(f"{self.path}: has another configuration: {shown}")
 
     def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -108,16 +175,31 @@ class RunFolder:
         write_file(self / METRICS, "".join(lines).encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; none if there is no such file."""
-        if not (self / METRICS).exists():
-            return []
-        return [json.loads(line) for line in (self / METRICS).read_text("utf-8").splitlines() if line.strip()]
+        """The lines of metrics.jsonl; none if there is no such file. Raises TrainingError if it is not such a file."""
+        return read_records(self / METRICS) if self.has(METRICS) else []
+
+    def finished(self, groups: Sequence[int]) -> list[dict[str, Any]] | None:
+        """The lines of metrics.jsonl if the run is finished, None if it can be resumed.
+
+        ``groups`` are the classes that each of its phases brings. Raises TrainingError if it can do neither.
+        """
+        if self.has(f"{CHECKPOINT}/{STATE}"):
+            return None
+        records = self.read_metrics()
+        done = list(records[-1]["groups"]) if records else []
+        if done == list(groups):
+            return records
+        if not done and not self.has(MODEL):  # it was stopped before its first checkpoint
+            return None
+        raise TrainingError(
+            f"{self.path}: {len(done)} of {len(groups)} phases are finished, but {CHECKPOINT}/ is gone. "
+            "`escort evaluate` and `escort report` use what there is; `force` trains anew"
+        )
 
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Log records of the packages go to log.txt with their time while the block runs, details included."""
-        handler = logging.FileHandler(self / LOG, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler = _LogFile(self / LOG)
         loggers = [logging.getLogger(name) for name in ("escort_cil", "escort_codec")]
         levels = [logger.level for logger in loggers]
         for logger in loggers:
@@ -132,69 +214,51 @@ class RunFolder:
             handler.close()
 
 
-MAX_BYTES: Final = 1 << 30  # of all arrays
-_DAMAGE: Final = (
-    *(ValueError, KeyError, IndexError, MemoryError, EOFError, RuntimeError),
-    *(zlib.error, zipfile.BadZipFile),
-)
+class _LogFile(logging.Handler):
+    """Appends each record as one line with its time. What cannot be written is left out, and said once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self._path = path
+        self._file = _open_log(path)
+        self._torn = self._failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line."""
+        line = b"\n" * self._torn + escaped(self.format(record)).encode() + b"\n"
+        written = 0
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):
+                os.write(self._file, line[written:])  # says why
+            self._torn = False
+        except OSError as exc:
+            self._torn = self._torn or written > 0
+            if not self._failed:
+                self._failed = True
+                log.warning("%s: cannot be written: %s: the run goes on without it", self._path, exc.strerror or exc)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+        super().close()
 
 
-def save_figures(figures: RunFigures, path: Path) -> None:
-    """Writes the counts of every phase, view and head; the same counts give the same bytes. Raises OutputError."""
-    arrays: dict[str, NDArray[np.int64]] = {}
-    for p, views in enumerate(figures.phases):
-        for view, phase in views.items():
-            arrays["groups"] = np.asarray(phase.groups, np.int64)
-            for head, counts in (("linear", phase.linear), ("nearest", phase.nearest)):
-                if counts is not None:
-                    arrays[f"{p}/{view}/{head}/confusion"] = counts.confusion
-                    if counts.within is not None:
-                        arrays[f"{p}/{view}/{head}/within"] = counts.within
-    with replacing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def load_figures(path: Path) -> RunFigures:
-    """The inverse of ``save_figures``; raises TrainingError if the file is missing, damaged or of another kind."""
+def _open_log(path: Path) -> int:
+    """A descriptor to append to ``path``; raises OutputError if it is a link or no regular file."""
+    refuse_link(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, flag, 0)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
-                raise TrainingError(f"{path} cannot be read: it holds more than {MAX_BYTES} bytes of counts")
-        with np.load(path, allow_pickle=False) as stored:
-            return _from_arrays({name: stored[name] for name in stored.files})
+        if path.exists() and path.stat().st_nlink > 1:  # a second name of a file elsewhere: this one becomes a copy
+            with open_file(path, OutputError) as file, replacing(path) as copy:
+                shutil.copyfileobj(file, copy)
+        descriptor = os.open(path, flags, 0o666)
     except OSError as exc:
-        raise TrainingError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except _DAMAGE as exc:
-        raise TrainingError(f"{path} cannot be read: it is damaged ({' '.join(str(exc).split())})") from exc
-
-
-def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> RunFigures:
-    if not arrays:
-        return RunFigures()
-    groups = tuple(int(size) for size in _checked(arrays["groups"], "groups", (arrays["groups"].size,)))
-    found: list[dict[str, dict[str, Counts]]] = [{} for _ in groups]
-    for name, array in arrays.items():
-        if not name.endswith("/confusion"):
-            continue
-        phase, view, head, _ = name.split("/")
-        classes = sum(groups[: int(phase) + 1])
-        within = arrays.get(f"{phase}/{view}/{head}/within")
-        found[int(phase)].setdefault(view, {})[head] = Counts(
-            _checked(array, name, (classes, classes)),
-            None if within is None else _checked(within, name, (classes,)),
-        )
-    figures = RunFigures()
-    for p, views in enumerate(found):
-        figures = figures.after(
-            {
-                view: PhaseFigures(groups[: p + 1], heads["linear"], heads.get("nearest"))
-                for view, heads in views.items()
-            }
-        )
-    return figures
-
-
-def _checked(array: NDArray[Any], name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    if array.dtype != np.int64 or array.shape != shape or (array.size and int(array.min()) < 0):
-        raise ValueError(f"{name} is {array.dtype} {array.shape}, not counts of shape {shape}")
-    return array
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OutputError(f"{path}: cannot be written: it is not a regular file")
+    return descriptor

@@ -9,15 +9,18 @@ from typing import Any, Final
 
 from escort_cil.augment import transforms
 from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
+from escort_cil.data.split import Splits
 from escort_cil.learners import Learner, learners
 from escort_cil.memory.prompts import options_of
 from escort_cil.memory.selection import selections
 from escort_cil.networks import backbones
 from escort_cil.run import folder as names
+from escort_cil.run.checkpoint import Checkpoints
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.foreign import check_file
 from escort_codec.hint import hint_size
 from escort_codec.recipe import EncodeOptions
 from escort_codec.settings import settings_of
@@ -132,18 +135,22 @@ class RunPlan:
     """Resolves a configuration: reads the data folder, draws the class order, splits the phases.
 
     ``class_to_idx`` maps a label to its class number; ``base`` is the run that this one continues, and ``first`` the
-    first phase to train. No training images are needed of the classes ``learnt`` before a run was stopped (the first in
-    its order). Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
+    first phase to train. A run that was stopped needs no training images of the classes it has ``learnt`` (the first in
+    its order), and has ``recorded`` which images it held out. Use it in a ``with`` block: it keeps the file of prompts
+    open. Raises EscortError.
     """
 
-    def __init__(self, config: TrainConfig, learnt: Sequence[str] = ()) -> None:
+    def __init__(self, config: TrainConfig, learnt: Sequence[str] = (), recorded: Splits | None = None) -> None:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
         before = None if self.base is None else self.base.train_config()
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
         self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
-            self.data = read_data(find_data(config, self.prompts_file), config.holdout, learnt or known, config.layout)
+            data = find_data(config, self.prompts_file)
+            if before is not None and self.base is not None and recorded is None and _same(data, before.data):
+                recorded = self.base.read_split()
+            self.data = read_data(data, config.holdout, learnt or known, config.layout, recorded)
             labels = sorted({*self.data.labels, *learnt} - set(known))
             self.config = resolve(config, self.data.folder, self.prompts_file, known, labels)
             self.order = self.config.class_order
@@ -201,6 +208,22 @@ class RunPlan:
         """The training images of a phase's classes."""
         return {label: self.data.train[label] for label in self.labels(phase)}
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the method keeps a memory."""
+        return learners.get(self.config.method).uses_memory
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the method sees the images of all classes in every phase."""
+        return learners.get(self.config.method).sees_all
+
+    def leave_out(self, bad: Mapping[SourceImage, str]) -> None:
+        """Leaves bad images out; the reasons become notes. Raises SourceError if a class has no training image left."""
+        if bad:
+            data = self.data.without(bad)
+            self.data = replace(data, changes=(*data.changes, *(f"skipped: {fault}" for fault in bad.values())))
+
     def describe(self) -> Iterator[str]:
         """Lines about the memory and the synthetic images, for the user to see what was decided."""
         config, budget = self.config, self.budget
@@ -211,15 +234,27 @@ class RunPlan:
         yield f"synthetic images: by {config.regenerator}, shown with probability {config.probability:g}"
 
 
+def _same(folder: str, other: str) -> bool:
+    return bool(other) and Path(folder).resolve() == Path(other).resolve()
+
+
+def plan_of(config: TrainConfig, stopped: RunFolder | None = None) -> RunPlan:
+    """The plan of a new run, or of one that was ``stopped`` in its folder and goes on there. Raises EscortError."""
+    if stopped is None or not stopped.exists:
+        return RunPlan(config)
+    return RunPlan(config, learnt_by(stopped), stopped.read_split())
+
+
 def learnt_by(run: RunFolder) -> tuple[str, ...]:
     """The classes whose training images a stopped run no longer needs, in its order.
 
-    None if the test images are held out from the same folders, if the learner sees all images in every phase, or if no
-    class is left.
+    There are none if the test images are held out from the same folders, if the learner sees all images in every phase,
+    or if no class is left.
     """
     if not run.exists:
         return ()
-    config, records = run.train_config(), run.read_metrics()
+    config, state = run.train_config(), Checkpoints(run.path).load()
+    records = run.read_metrics() if state is None else state.records
     learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
     data = Path(config.data)
     apart = data.is_dir() and find_layout(data, config.layout).held_apart and not learners.get(config.method).sees_all
@@ -231,9 +266,12 @@ def _phases_of(config: TrainConfig, base: RunFolder, before: TrainConfig) -> tup
 
     Raises TrainingError if it is not finished, ConfigError if ``config`` cannot continue it.
     """
+    for name in names.FILES:
+        if base.has(name):
+            check_file(base / name, TrainingError)
     records = base.read_metrics()
     groups = tuple(int(size) for size in records[-1]["groups"]) if records else ()
-    if sum(groups) != len(before.class_order) or (base / names.CHECKPOINT).exists():
+    if sum(groups) != len(before.class_order) or base.has(f"{names.CHECKPOINT}/{names.STATE}"):
         raise TrainingError(f"{base.path}: is not finished: `resume` it first")
     for key in INHERITED:
         mine, theirs = getattr(config, key), getattr(before, key)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from escort_cil.run.folder import MAX_CONFIG
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError
+from escort_codec.foreign import parse_json, read_file
 from escort_codec.settings import settings_of, unknown
 
 # PyCIL's key: the setting, or the method's setting after "method."
@@ -20,7 +21,6 @@ KEYS: Final = {
     "increment": "increment",
     "model_seed": "model_seed",
     "batch_size": "batch_size",
-    "num_workers": "workers",
     "augmentation_prob": "augmentation_prob",
     "augmentations_per_image": "augmentations_per_image",
     "shuffle": "shuffle",
@@ -40,7 +40,7 @@ KEYS: Final = {
 }
 SIZES: Final = ("memory_size", "memory_per_class")
 COUNTS: Final = {"real_per_class": "original", "syn_per_class": "prompt"}
-TRANSLATED: Final = ("convnet_type", "device", "seed", "fixed_memory", *SIZES, *COUNTS)
+TRANSLATED: Final = ("convnet_type", "device", "num_workers", "seed", "fixed_memory", *SIZES, *COUNTS)
 NAMES_ONLY: Final = ("dataset", "prefix", "csv_name", "time_str")  # they name the run and change nothing
 ONE_VALUE: Final[dict[str, Any]] = {
     "scheduler": "steplr",
@@ -64,11 +64,9 @@ class FileConfig:
 def read_config_file(path: Path) -> FileConfig:
     """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key (the nearest is named)."""
     try:
-        values = json.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError as exc:
-        raise ConfigError(f"{path}: there is no such file") from exc
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{path}: is not a JSON file: {exc}") from exc
+        values = parse_json(read_file(path, ConfigError, most=MAX_CONFIG, follow=True))
+    except ValueError as exc:
+        raise ConfigError(f"{path}: is not JSON: {exc}") from exc
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no JSON object")
     values = {key: value for key, value in values.items() if key not in ("version", "command")}
@@ -86,7 +84,7 @@ def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) ->
     pycils = {*KEYS, *TRANSLATED, *NAMES_ONLY, *ONE_VALUE}
     found: dict[str, Any] = {key: value for key, value in values.items() if key in own - pycils}
     options: dict[str, Any] = dict(values.get("method_options", {}))
-    for theirs, ours in {**KEYS, "convnet_type": "backbone"}.items():
+    for theirs, ours in {**KEYS, "convnet_type": "backbone", "num_workers": "workers"}.items():
         if theirs in values and ours in found:
             raise ConfigError(f"{path}: {theirs} and {ours} are the same setting: give one")
     notes: list[str] = []
@@ -106,6 +104,8 @@ def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) ->
             raise ConfigError(f"{path}: {unknown(f'there is no key {key!r}', key, sorted(pycils | own))}")
     if "convnet_type" in values:
         found["backbone"] = str(values["convnet_type"]).removeprefix("memo_").removeprefix("cosine_")
+    if "num_workers" in values:
+        found["workers"] = 1 if values["num_workers"] == 0 else values["num_workers"]  # 0: no process but the main one
     if "device" in values:
         found["device"] = _device(values["device"], path)
     found |= _memory(values, found, notes, path)
@@ -143,7 +143,7 @@ def _number(value: Any, key: str, path: Path) -> float:
 
 def _seeds(value: Any, path: Path) -> tuple[int, ...]:
     seeds = value if isinstance(value, list) else [value]
-    if not all(isinstance(seed, int) for seed in seeds):
+    if not all(type(seed) is int for seed in seeds):
         raise ConfigError(f"{path}: seed = {seeds!r}: write a list of whole numbers")
     return tuple(seeds)
 

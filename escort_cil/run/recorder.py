@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from torch import Tensor, nn
 from escort_cil.augment import Transform, transforms
 from escort_cil.learners import Learner, learners
 from escort_cil.memory.budget import Budget
-from escort_cil.memory.contents import Contents, packed
+from escort_cil.memory.contents import Contents, packed, read_contents
 from escort_cil.metrics import RunFigures
 from escort_cil.networks import GrowingNet, backbones
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
-from escort_cil.run.folder import RunFolder, load_figures, save_figures
+from escort_cil.run.figures import load_figures, save_figures
+from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
-from escort_codec.atomic import write_file
+from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import TrainingError
+from escort_codec.foreign import check_file, open_file, parse_json
 
 
 class Recorder:
@@ -39,13 +42,26 @@ class Recorder:
         self._writes = writes
         self._every = every
 
-    def state(self) -> CheckpointState | None:
-        """How far the folder's run is, or None if it has no checkpoint."""
-        return self._checkpoints.load()
+    def state(self, groups: Sequence[int], epochs: Sequence[int]) -> CheckpointState | None:
+        """How far the folder's run is, or None if it has no checkpoint; ``groups`` and ``epochs`` of its phases.
 
-    def memory_path(self) -> Path:
-        """The memory's file."""
-        return self.folder / names.MEMORY
+        Raises TrainingError if the checkpoint is damaged or another run's.
+        """
+        state = self._checkpoints.load()
+        if state is not None:
+            done = list(state.records[-1]["groups"]) if state.records else []
+            if done != list(groups[: state.phase]) or state.epoch > (*epochs, 0)[state.phase]:
+                raise TrainingError(f"{self._checkpoints.folder}: the checkpoint is another run's")
+        return state
+
+    def read_memory(self, labels: Sequence[str]) -> Contents:
+        """The memory of the classes ``labels``. Raises TrainingError if it is missing or has other classes."""
+        path = self.folder / names.MEMORY
+        check_file(path, TrainingError)
+        contents = read_contents(path, labels)
+        if len(contents) > len(labels):
+            raise TrainingError(f"{path}: holds {contents[-1].label!r}, which this run has not learnt")
+        return contents
 
     def write_memory(self, contents: Contents, phase: int, budget: Budget) -> int:
         """Writes the memory after a phase, to be published with the rest; returns its size on disk in bytes.
@@ -55,7 +71,7 @@ class Recorder:
         data = packed(contents)
         limit = budget.limit(len(contents))
         if limit is not None and len(data) > limit:
-            raise TrainingError(f"{self.memory_path()}: {len(data)} bytes are above the budget of {limit}")
+            raise TrainingError(f"{self.folder / names.MEMORY}: {len(data)} bytes are above the budget of {limit}")
         if self._writes:
             path = self._checkpoints.pending(names.MEMORY, phase)
             write_file(path, data)
@@ -87,7 +103,7 @@ class Recorder:
 
     def _publish(self, phase: int, learner: Learner | None) -> None:
         """Moves the files of the end of ``phase`` to their places; doing it twice does no harm."""
-        self._checkpoints.publish(self.folder.path, phase)
+        self._checkpoints.publish(phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
             # ``load_model`` builds the network from it. One key, as safetensors writes several in any order.
@@ -128,23 +144,30 @@ class Recorder:
         self.figures = load_figures(base / names.CONFUSION)
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
         learner.end_phase()
-        if self._writes and (base / names.MEMORY).exists():
-            write_file(self.memory_path(), (base / names.MEMORY).read_bytes())
+        if self._writes and base.has(names.MEMORY):
+            with open_file(base / names.MEMORY, TrainingError) as file, replacing(self.folder / names.MEMORY) as copy:
+                shutil.copyfileobj(file, copy)
 
     def finish(self) -> None:
         """Removes the checkpoints of a finished run."""
         if self._writes:
-            self._checkpoints.remove()
+            self.folder.remove_checkpoint()
 
 
 def phase_line(record: Mapping[str, Any]) -> str:
     """One line about a phase's line of metrics.jsonl."""
-    nme = "" if record["nme_top1"] is None else f", nearest mean {record['nme_top1']:.2f} %"
-    memory = f", memory {record['memory_bytes']:,} bytes" if record["memory_bytes"] else ""
-    return (
-        f"phase {record['phase'] + 1} over: top-1 {record['top1']:.2f} %{nme}, average incremental "
-        f"{record['average_incremental_accuracy']:.2f} %{memory}"
-    )
+    figures = [
+        (name, record[key])
+        for name, key in (
+            ("top-1", "top1"),
+            ("nearest mean", "nme_top1"),
+            ("average incremental", "average_incremental_accuracy"),
+        )
+    ]
+    facts = [f"{name} {value:.2f} %" for name, value in figures if value is not None]
+    facts += [] if record["images"] else ["no test images yet"]
+    facts += [f"memory {record['memory_bytes']:,} bytes"] if record["memory_bytes"] else []
+    return f"phase {record['phase'] + 1} over: {', '.join(facts)}"
 
 
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
@@ -179,15 +202,18 @@ def load_model(run: Path) -> SavedModel:
     folder = RunFolder(run)
     config = folder.train_config()
     path = folder / names.MODEL
-    if not path.exists():
+    if not folder.has(names.MODEL):
         raise TrainingError(f"{run}: has no {names.MODEL}: no phase of this run is finished")
     tensors = load_tensors(path)
     groups = _groups(path)
     if sum(groups) > len(config.class_order):
         raise TrainingError(f"{path}: knows {sum(groups)} classes, {names.CONFIG} names {len(config.class_order)}")
     learner = learners.get(config.method)(config.hyperparameters(), backbones.get(config.backbone))
+    held = sum(tensor.numel() for tensor in tensors.values())
     for size in groups:
         learner.begin_phase(size, 0)  # the weights are replaced
+        if sum(weights.numel() for weights in learner.net.parameters()) > held:
+            raise TrainingError(f"{path}: the weights are of another network: there are too few")
     restore(learner.net, "network", prefixed("network", tensors), path)
     return SavedModel(
         folder,
@@ -205,10 +231,10 @@ def _groups(path: Path) -> tuple[int, ...]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("escort", "{}"))
+            about = parse_json((file.metadata() or {}).get("escort", "{}").encode())
     except (OSError, SafetensorError, ValueError) as exc:
         raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
     groups = about.get("groups") if isinstance(about, dict) else None
-    if not isinstance(groups, list) or not groups or not all(isinstance(size, int) and size > 0 for size in groups):
+    if not isinstance(groups, list) or not groups or not all(type(size) is int and size > 0 for size in groups):
         raise TrainingError(f"{path}: does not say which classes it knows: it is not a model of `escort train`")
     return tuple(groups)

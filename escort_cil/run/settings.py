@@ -66,6 +66,11 @@ class TrainConfig:
         0.2, "Share of each class's images that is held out if there is no test folder.", group=_DATA, least=0, most=1
     )
 
+    on_error: Literal["raise", "skip"] = _as_in(EncodeOptions, "on_error", group=_DATA)
+    check: bool = setting(
+        True, "Before the first epoch, decode all images and see whether the budget will do.", group=_DATA
+    )
+
     method: str = setting(
         "icarl", "icarl, wa, der, memo, replay, finetune, joint.", group=_PHASES, shown=True, metavar="NAME"
     )

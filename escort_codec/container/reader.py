@@ -24,7 +24,7 @@ from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 
-_CACHE_BYTES = 32 << 20
+_CACHE_BYTES = 64 << 20
 
 
 class _Held(Protocol):
@@ -68,7 +68,7 @@ class Reader(Sequence[Exemplar]):
 
     ``reader[5]``, ``reader["cat/001.jpg"]``, ``reader.of_label("cat")``, iteration. Safe to share between threads and
     forked processes, and to pickle into spawned ones. The checksum of a block is verified whenever it is read. The
-    cache keeps about 32 MiB of blocks, but at least one. Later appends stay invisible.
+    cache keeps about 64 MiB of blocks, but at least one. Later appends stay invisible.
 
     Raises NotEscxError, VersionError, IncompleteError, DamagedError. With ``recover``, an incomplete or damaged file
     opens too: the reader holds all whole blocks, and ``losses`` lists the rest. This reads the whole file. ``file`` and
@@ -143,6 +143,11 @@ class Reader(Sequence[Exemplar]):
             raise IndexError(f"{self.path} holds {len(self)} exemplars; there is no number {operator.index(key)}")
         block, row = self._index.find(number)
         return self.block(block)[row]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Exemplar]:
+        """The exemplars of these numbers, in this order; each block is read once. ``DataLoader`` fetches batches so."""
+        found = {number: self[number] for number in sorted(set(numbers))}
+        return [found[number] for number in numbers]
 
     def __iter__(self) -> Iterator[Exemplar]:
         for block in self.blocks():

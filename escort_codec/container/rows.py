@@ -58,9 +58,8 @@ class Rows:
         """``raw``: the table, decompressed. ``top_recipe``: the largest recipe number. Raises ``TABLE_ERRORS``."""
         self._read(TableReader(raw, text_cap=MAX_PROMPT, bytes_cap=4 * MAX_BLOCK_EXEMPLARS), top_recipe)
         self._check()
-        texts = sum(map(sys.getsizeof, (*self.labels, *self.texts, self._names)))
-        numbers = sum(map(sys.getsizeof, (*self.seedsets, *self._settings)))
-        self.memory = texts + numbers + 48 * self.count + 4096
+        held = (*self.labels, *self.texts, *self.seedsets, *self._settings, *vars(self).values())
+        self.memory = 2048 + sum(map(sys.getsizeof, held))
 
     def _read(self, table: TableReader, top_recipe: int) -> None:
         columns = table.array("columns", _MOST_COLUMNS, COLUMNS)
@@ -105,7 +104,7 @@ class Rows:
         if fault := names_fault(names):
             raise ValueError(fault)
         self._names = _SEPARATOR.join(names)
-        self._name_ends = np.cumsum(np.fromiter(map(len, names), np.int32, len(names)) + 1) - 1
+        self._name_ends = np.cumsum(np.fromiter(map(len, names), np.int32, len(names)) + 1, dtype=np.int32) - 1
         self.low_name, self.high_name = min(names), max(names)
 
     def _check(self) -> None:
@@ -137,14 +136,14 @@ class Rows:
 
     def _check_sizes(self) -> None:
         height, width, map_height, map_width = self.height, self.width, self.map_height, self.map_width
-        if np.any((product(height, width) > MAX_PIXELS) | (product(map_height, map_width) > MAX_PIXELS)):
+        if ((product(height, width) > MAX_PIXELS) | (product(map_height, map_width) > MAX_PIXELS)).any():
             sides = (spread(side, self.count).tolist() for side in (height, width, map_height, map_width))
             for h, w, map_h, map_w in zip(*sides, strict=True):
                 if fault := size_fault("an image", h, w) or size_fault("an edge map", map_h, map_w):
                     raise ValueError(fault)
         own = np.not_equal(map_height, 0) | np.not_equal(map_width, 0)
         half = np.equal(map_height, 0) | np.equal(map_width, 0)
-        if bool(np.any(own & (half | (np.equal(map_height, height) & np.equal(map_width, width))))):
+        if (own & (half | (np.equal(map_height, height) & np.equal(map_width, width)))).any():
             raise ValueError("a map's size is incomplete, or repeats its image's")
 
     def _check_kinds(self) -> None:
@@ -152,13 +151,13 @@ class Rows:
         no_hint = np.equal(self.hint_length, 0)
         made = np.not_equal(self.setting, 0)
         fields = ~no_hint | np.not_equal(self.coding, 0) | made | np.not_equal(self.map_height, 0)
-        if bool(np.any(~prompt & fields)):
+        if (~prompt & fields).any():
             raise ValueError("a real or latent exemplar has an edge map's fields")
-        if bool(np.any(~prompt & np.equal(self.payload_length, 0))) or bool(np.any(prompt & ~made)):
+        if ((~prompt & np.equal(self.payload_length, 0)) | (prompt & ~made)).any():
             raise ValueError("a real or latent exemplar is empty, or a prompt has no edge settings")
-        if bool(np.any(no_hint & np.not_equal(self.hint_codec, 0))):
+        if (no_hint & np.not_equal(self.hint_codec, 0)).any():
             raise ValueError("a row without a hint names its codec")
-        largest = int(np.max(np.add(self.payload_length, self.hint_length, dtype=np.int64)))
+        largest = int(np.add(self.payload_length, self.hint_length, dtype=np.int64).max())
         if largest > MAX_PAYLOAD:
             raise ValueError(f"an exemplar of {largest} bytes is above the cap of {MAX_PAYLOAD}")
         self._payload_ends, self.payload_bytes = row_ends(self.payload_length, self.count)

@@ -96,7 +96,7 @@ class TableReader:
         """An array of ``least``..``cap`` integers in 0..``top``."""
         value = self.value
         values = [value() for _ in range(self.array(what, cap, least))]
-        if not all(type(v) is int and 0 <= v <= top for v in values):
+        if values and (set(map(type, values)) != {int} or min(values) < 0 or max(values) > top):
             raise ValueError(f"{what}: not all of them are numbers from 0 to {top}")
         return values
 
@@ -104,7 +104,7 @@ class TableReader:
         """An array of ``least``..``cap`` texts."""
         value = self.value
         values = [value() for _ in range(self.array(what, cap, least))]
-        if not all(type(v) is str for v in values):
+        if values and set(map(type, values)) != {str}:
             raise ValueError(f"{what}: not all of them are texts")
         return values
 

@@ -11,6 +11,10 @@ from escort_codec.settings import check, setting
 QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
 """Each format's default quality; PNG is lossless and has none."""
 
+MOST_FILES: Final = 200_000
+MOST_PIXELS: Final = 50 * 10**9
+"""What is written without a further word (``yes``). A file of a kilobyte may ask for four million large images."""
+
 _GROUP: Final = "Files"
 
 
@@ -19,8 +23,8 @@ class ExportOptions:
     """Which files to write, and how. Raises UsageError for a value that is not valid.
 
     ``seeds`` None: those that each exemplar records. ``images`` False: edge maps alone. ``labels``: only these classes.
-    ``names``: only exemplars whose name or ``label/name`` equals or matches one of these (``*`` and ``?`` as in a
-    shell).
+    ``names``: only exemplars whose name or ``label/name`` equals or matches one of these: ``*`` stands for any text,
+    ``?`` for one character, and everything else, brackets too, for itself.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -30,6 +34,9 @@ class ExportOptions:
     names: tuple[str, ...] = ()
     limit: int | None = setting(None, "At most N exemplars, the first ones.", group=_GROUP, shown=True, least=1)
     overwrite: bool = setting(False, "Make existing files again.", group=_GROUP, shown=True)
+    yes: bool = setting(
+        False, f"Write more than {MOST_FILES:,} files or {MOST_PIXELS // 10**9} gigapixels.", group=_GROUP, shown=True
+    )
     format: str = setting("jpg", "jpg, png or webp.", group=_GROUP, shown=True, choices=tuple(QUALITIES))
     quality: int | None = setting(
         None, "1 to 100; 95 for jpg and 90 for webp if left out.", group=_GROUP, shown=True, least=1, most=100

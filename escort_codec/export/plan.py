@@ -1,108 +1,190 @@
-"""Which files to write: the plan, a list of the missing files, made before a model is loaded."""
+"""Which files to write: how many there are, counted before a model is loaded, and then one after the other.
+
+The tasks are made on demand: an ``.escx`` file of a kilobyte may ask for millions of images, and memory must not grow
+with their number. Only the names of the exemplars and the lines of an existing manifest are held.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal
 
 from escort_codec.container import Reader
-from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
+from escort_codec.errors import EscortError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export.manifest import ManifestEntry, read_manifest
-from escort_codec.export.options import ExportOptions
-from escort_codec.names import SafeNames, refuse_link, there_is
+from escort_codec.export.existing import ExistingFiles
+from escort_codec.export.options import MOST_FILES, MOST_PIXELS, ExportOptions
+from escort_codec.export.real import suffixes_of
+from escort_codec.names import SafeNames
 from escort_codec.regenerate.base import Regenerator
 from escort_codec.settings import unknown
-from escort_codec.words import counted
+from escort_codec.words import counted, format_pixels, listed
 
 Kind = Literal["image", "edges", "real"]
 
-SUFFIXES: Final = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
+SHARE: Final = 8
+"""Consecutive tasks that one of several processes gets: an exemplar's seeds mostly stay together."""
+
+SHOWN_FAILURES: Final = 20
+"""Failures that get a line each."""
+
+_BYTES: Final = {"jpg": 0.3, "png": 1.5, "webp": 0.1}
+"""Bytes per pixel of a regenerated photograph in each format's default quality, to estimate by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to write: ``path`` in the tree, of exemplar ``number``; ``seed`` is -1 if it is not an image."""
+    """One file to write: ``path`` in the tree, of exemplar ``number``; ``seed`` is None if it is not an image."""
 
+    exemplar: Exemplar
     number: int
     kind: Kind
     path: str
-    seed: int = -1
+    seed: int | None = None
+
+
+@dataclass(slots=True)
+class Amount:
+    """Files by kind, their ``pixels``, and an estimate of their ``bytes``."""
+
+    images: int = 0
+    edges: int = 0
+    real: int = 0
+    pixels: int = 0
+    bytes: float = 0.0
+
+    @property
+    def files(self) -> int:
+        """All files."""
+        return self.images + self.edges + self.real
+
+    def add(self, kind: Kind, exemplar: Exemplar, count: int, options: ExportOptions) -> None:
+        """Adds ``count`` files of one exemplar."""
+        height, width = exemplar.map_shape if kind == "edges" else exemplar.size
+        self.pixels += count * height * width
+        if kind == "image":
+            self.images += count
+            self.bytes += count * height * width * _BYTES[options.format]
+        elif kind == "edges":
+            self.edges += count
+            self.bytes += count * (100 + 2 * len(exemplar.payload))
+        else:
+            self.real += count
+            self.bytes += count * len(exemplar.payload)
+
+    def __str__(self) -> str:
+        """``12 images and 2 edge maps, 3.1 megapixels, about 2 MB``."""
+        kinds = [counted(self.images, "image")] if self.images else []
+        kinds += [counted(self.edges, "edge map")] if self.edges else []
+        kinds += [counted(self.real, "real image")] if self.real else []
+        return f"{listed(kinds)}, {format_pixels(self.pixels)}, about {max(1, round(self.bytes / 1e6)):,} MB"
 
 
 @dataclass(slots=True)
 class ExportPlan:
-    """``tasks`` in the file's order; ``skipped`` counts existing files. ``failures`` (exemplars that cannot be read)
-    and ``notes`` for the user are one line each."""
+    """``missing`` is what is to be written, ``shares`` the number of tasks of each process; ``skipped`` counts existing
+    files. ``failures`` (exemplars that cannot be read or have no file; ``failed`` counts them) and ``notes`` for the
+    user are one line each."""
 
-    tasks: list[Task] = field(default_factory=list)
+    missing: Amount = field(default_factory=Amount)
+    shares: list[int] = field(default_factory=lambda: [0])
     exemplars: int = 0
     skipped: int = 0
+    failed: int = 0
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    new_folder: bool = False
 
-    def share(self, rank: int, world: int) -> list[Task]:
-        """The tasks of process ``rank`` (0 ..) of ``world``: a contiguous part, so that an exemplar's seeds mostly stay
-        together. The shares are disjoint and complete."""
-        n = len(self.tasks)
-        return self.tasks[n * rank // world : n * (rank + 1) // world]
+    def fail(self, line: str) -> None:
+        """Records one failure; the line is shown if it says something new and few were shown before it."""
+        self.failed += 1
+        cause = line.partition(": ")[2]  # one line for a damaged block, not one for each of its exemplars
+        if len(self.failures) < SHOWN_FAILURES and cause not in {
+            each.partition(": ")[2] for each in self.failures[-1:]
+        }:
+            self.failures.append(line)
 
 
-def make_plan(reader: Reader, out: Path, options: ExportOptions, regenerator: Regenerator | None = None) -> ExportPlan:
-    """The files of ``options`` that are missing in the tree ``out``. Writes nothing.
+def make_plan(
+    reader: Reader, out: Path, options: ExportOptions, regenerator: Regenerator | None = None, *, world: int = 1
+) -> ExportPlan:
+    """How much of ``options`` is missing in the tree ``out``, for ``world`` processes. Writes nothing.
 
-    With ``regenerator`` (which loads nothing here) it also counts existing images of another recipe. Raises UsageError
-    if no exemplar matches the options, OutputError if ``out`` cannot be used or holds another regenerator's images.
+    ``regenerator`` (which loads nothing here) says whether existing images are those that it would make. Raises
+    UsageError if no exemplar matches the options, or if they are above the limits and ``options.yes`` is not set;
+    OutputError if ``out`` cannot be used, or holds images that were made in another way.
     """
     _check(reader, options)
-    tree = _ExistingFiles(out, options, regenerator)
-    plan = ExportPlan()
+    tree = ExistingFiles(out, options, regenerator)
+    plan = ExportPlan(shares=[0] * world, new_folder=tree.empty)
     names = SafeNames(reader.labels)
-    unseeded = 0
-    for number in _numbers(reader, options.labels):
-        if options.limit is not None and plan.exemplars >= options.limit:
-            break
-        try:
-            exemplar = reader[number]
-        except EscortError as exc:
-            _add_failure(plan, f"exemplar {number}: {exc}")
-            continue
-        if options.labels and exemplar.label not in options.labels:
-            continue
-        # Every exemplar gets its path, so that paths do not depend on the options.
-        if exemplar.kind == "real":
-            suffix = next((s for magic, s in SUFFIXES.items() if exemplar.image.startswith(magic)), ".bin")
-            path = names.file(exemplar.label, exemplar.name, number, suffix)
-        else:
-            path = names.stem(exemplar.label, exemplar.name, number)
-        if not _named(exemplar, options.names):
-            continue
+    chosen = Amount()
+    unseeded = index = 0
+    for number, exemplar, path in _chosen(reader, options, names, plan.fail):
         plan.exemplars += 1
-        tasks = list(_tasks(exemplar, number, path, options))
-        unseeded += exemplar.kind == "prompt" and options.images and not any(t.kind == "image" for t in tasks)
-        missing = [task for task in tasks if not tree.has(task, exemplar)]
-        plan.tasks += missing
-        plan.skipped += len(tasks) - len(missing)
+        files = _counts(exemplar, options)
+        unseeded += exemplar.kind == "prompt" and options.images and not any(kind == "image" for kind, _ in files)
+        for kind, count in files:
+            chosen.add(kind, exemplar, count, options)
+        if not options.yes and (chosen.files > MOST_FILES or chosen.pixels > MOST_PIXELS):
+            continue  # the total will be refused
+        if tree.empty and world == 1:
+            plan.shares[0] += sum(count for _, count in files)
+            for kind, count in files:
+                plan.missing.add(kind, exemplar, count, options)
+            continue
+        for task in _tasks(exemplar, number, path, options):
+            if tree.has(task):
+                plan.skipped += 1
+            else:
+                plan.missing.add(task.kind, exemplar, 1, options)
+                plan.shares[index // SHARE % world] += 1
+            index += 1
     if not plan.exemplars and not plan.failures:
         raise UsageError(f"{reader.path} has no exemplar called {' or '.join(map(repr, options.names))}")
-    if unseeded and unseeded == plan.exemplars and not plan.tasks and not plan.skipped:
+    if not options.yes and (chosen.files > MOST_FILES or chosen.pixels > MOST_PIXELS):
+        limit = f"{MOST_FILES:,} files or {format_pixels(MOST_PIXELS)}"
+        raise UsageError(
+            f"{reader.path} asks for {chosen}: above {limit} say `yes`, or choose fewer (`seeds`, `limit`)"
+        )
+    if unseeded and unseeded == plan.exemplars and not plan.missing.files and not plan.skipped:
         raise UsageError(f"{reader.path} records no seeds: give `seeds`, such as 0-4")
     if unseeded:
         plan.notes.append(
             f"{counted(unseeded, 'exemplar')} without recorded seeds, so without images: give `seeds`, such as 0-4"
         )
     if names.changed:
-        plan.notes.append(f"{counted(names.changed, 'name')} changed, to be valid on every system: {names.example}")
-    if tree.other_recipe:
+        plan.notes.append(f"{counted(names.changed, 'name')} changed, to be safe on every system: {names.example}")
+    if tree.other:
         plan.notes.append(
-            f"made with another recipe and kept: {counted(tree.other_recipe, 'existing image')}; "
-            "`overwrite` makes them again"
+            f"{counted(tree.other, 'existing file')} made of other exemplars of the same names: made anew"
         )
     return plan
+
+
+def missing_tasks(
+    reader: Reader,
+    out: Path,
+    options: ExportOptions,
+    regenerator: Regenerator | None = None,
+    *,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Task]:
+    """The tasks of process ``rank`` (0 ..) of ``world``, in the file's order, one after the other.
+
+    The shares are disjoint and together complete. Raises what ``make_plan`` raises.
+    """
+    tree = ExistingFiles(out, options, regenerator)
+    index = 0
+    for number, exemplar, path in _chosen(reader, options, SafeNames(reader.labels), lambda line: None):
+        for task in _tasks(exemplar, number, path, options):
+            if index // SHARE % world == rank and not tree.has(task):
+                yield task
+            index += 1
 
 
 def _check(reader: Reader, options: ExportOptions) -> None:
@@ -112,6 +194,38 @@ def _check(reader: Reader, options: ExportOptions) -> None:
             raise UsageError(unknown(f"{reader.path} has no class {label!r}", label, labels))
     if not labels:
         raise UsageError(f"{reader.path} has no exemplars")
+
+
+def _chosen(
+    reader: Reader, options: ExportOptions, names: SafeNames, fail: Callable[[str], None]
+) -> Iterator[tuple[int, Exemplar, str]]:
+    """The exemplars that match the options, with their numbers and paths."""
+    named = _name_test(options.names)
+    count = 0
+    for number in _numbers(reader, options.labels):
+        if options.limit is not None and count >= options.limit:
+            return
+        try:
+            exemplar = reader[number]
+        except EscortError as exc:
+            fail(f"exemplar {number}: {exc}")
+            continue
+        if options.labels and exemplar.label not in options.labels:
+            continue
+        # Every exemplar gets its path, so that paths do not depend on the options.
+        try:
+            if exemplar.kind == "real":
+                path = names.file(exemplar.label, exemplar.name, number, suffixes_of(exemplar))
+            else:
+                path = names.stem(exemplar.label, exemplar.name, number)
+        except EscortError as exc:
+            if named(exemplar):
+                count += 1
+                fail(str(exc))
+            continue
+        if named(exemplar):
+            count += 1
+            yield number, exemplar, path
 
 
 def _numbers(reader: Reader, labels: tuple[str, ...]) -> Iterator[int]:
@@ -125,86 +239,34 @@ def _numbers(reader: Reader, labels: tuple[str, ...]) -> Iterator[int]:
     yield from range(len(reader))
 
 
-def _add_failure(plan: ExportPlan, line: str) -> None:
-    """One line for a damaged block, not one for each of its exemplars."""
-    cause = line.partition(": ")[2]
-    if not plan.failures or plan.failures[-1].partition(": ")[2] != cause:
-        plan.failures.append(line)
+def _name_test(patterns: tuple[str, ...]) -> Callable[[Exemplar], bool]:
+    """Whether an exemplar's name or key is one of ``patterns``."""
+    if not patterns:
+        return lambda exemplar: True
+    wild = {"*": ".*", "?": "."}
+    texts = ("".join(wild.get(char) or re.escape(char) for char in pattern) for pattern in patterns)
+    match = re.compile("|".join(f"(?:{text})" for text in texts), re.DOTALL).fullmatch
+    return lambda exemplar: (
+        exemplar.name in patterns or exemplar.key in patterns or bool(match(exemplar.name) or match(exemplar.key))
+    )
 
 
-def _named(exemplar: Exemplar, patterns: tuple[str, ...]) -> bool:
-    texts = (exemplar.name, exemplar.key)
-    return not patterns or any(text == p or fnmatchcase(text, p) for p in patterns for text in texts)
+def _counts(exemplar: Exemplar, options: ExportOptions) -> list[tuple[Kind, int]]:
+    """How many files of each kind an exemplar has."""
+    if exemplar.kind == "real":
+        return [("real", 1)] if options.images else []
+    found: list[tuple[Kind, int]] = [("edges", 1)] if options.edges else []
+    seeds = exemplar.seeds if options.seeds is None else options.seeds
+    return found + ([("image", len(seeds))] if options.images and seeds else [])
 
 
 def _tasks(exemplar: Exemplar, number: int, path: str, options: ExportOptions) -> Iterator[Task]:
-    if exemplar.kind == "real":
-        if options.images:
-            yield Task(number, "real", path)
-        return
-    if options.edges:
-        yield Task(number, "edges", f"{path}_edges.png")
-    if options.images:
-        for seed in exemplar.seeds if options.seeds is None else options.seeds:
-            yield Task(number, "image", f"{path}_seed{seed:02d}.{options.format}", seed)
-
-
-class _ExistingFiles:
-    """The files in the output folder."""
-
-    def __init__(self, out: Path, options: ExportOptions, regenerator: Regenerator | None) -> None:
-        if there_is(out) and not out.is_dir():
-            raise OutputError(f"{out} is a file: choose another folder (`out`)")
-        self._out, self._options, self._regenerator = out, options, regenerator
-        self._entries: dict[str, ManifestEntry] = read_manifest(out) if there_is(out) else {}
-        self._folders: dict[str, dict[str, bool]] = {}
-        self._recipe: tuple[Exemplar, dict[str, object]] | None = None
-        self.other_recipe = 0
-
-    def has(self, task: Task, exemplar: Exemplar) -> bool:
-        """Whether the file exists, is not empty, and is kept."""
-        folder, _, name = task.path.rpartition("/")
-        if folder not in self._folders:
-            self._folders[folder] = self._list(folder)
-        if not self._folders[folder].get(name, False) or self._options.overwrite:
-            return False
-        entry = self._entries.get(task.path)
-        if task.kind == "image" and self._regenerator and entry and entry.regenerator:
-            if entry.regenerator != self._regenerator.name:
-                raise OutputError(
-                    f"{self._out} holds images by the {entry.regenerator} regenerator: "
-                    "choose another folder (`out`), or set `overwrite`"
-                )
-            self.other_recipe += self._differs(entry, exemplar)
-        return True
-
-    def _list(self, folder: str) -> dict[str, bool]:
-        """The names in a folder of the tree, and whether each is a file that is not empty."""
-        path = self._out
-        try:
-            for part in folder.split("/"):
-                path = path / part
-                refuse_link(path)
-            with os.scandir(path) as entries:
-                return {entry.name: self._whole(entry) for entry in entries}
-        except FileNotFoundError:
-            return {}
-        except OSError as exc:
-            raise OutputError(f"{path}: cannot be listed ({exc.strerror})") from exc
-
-    @staticmethod
-    def _whole(entry: os.DirEntry[str]) -> bool:
-        if entry.is_symlink():
-            raise OutputError(f"{entry.path} is a symbolic link: remove it or choose another folder (`out`)")
-        return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > 0
-
-    def _differs(self, entry: ManifestEntry, exemplar: Exemplar) -> bool:
-        """Whether a value in both recipes differs; versions of libraries do not count."""
-        assert self._regenerator is not None
-        if self._recipe is None or self._recipe[0] is not exemplar:
-            try:
-                self._recipe = (exemplar, self._regenerator.recipe(exemplar).to_map())
-            except RegenerationError:
-                return False  # not possible with these options; the existing image stays
-        mine, theirs = self._recipe[1], entry.recipe or {}
-        return any(mine[key] != theirs[key] for key in mine.keys() & theirs.keys() - {"extra"})
+    """As many as ``_counts`` says."""
+    for kind, _ in _counts(exemplar, options):
+        if kind == "real":
+            yield Task(exemplar, number, kind, path)
+        elif kind == "edges":
+            yield Task(exemplar, number, kind, f"{path}_edges.png")
+        else:
+            for seed in exemplar.seeds if options.seeds is None else options.seeds:
+                yield Task(exemplar, number, kind, f"{path}_seed{seed:02d}.{options.format}", seed)

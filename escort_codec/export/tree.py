@@ -5,7 +5,7 @@
     tree/<class>/<stem>_edges.png         its edge map, 1 bit per pixel, white on black
     tree/<class>/<name>                   a real exemplar: its own file, byte for byte
 
-``make_plan`` (plan.py) lists the missing files; ``write_tree`` writes them, or one process's share of them. Files are
+``make_plan`` (plan.py) counts the missing files; ``write_tree`` writes them, or one process's share of them. Files are
 written under a temporary name, synced and renamed, so an existing file is complete.
 """
 
@@ -16,36 +16,39 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
 
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
-from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
 from escort_codec.export.options import QUALITIES, ExportOptions
-from escort_codec.export.plan import ExportPlan, Task, make_plan
+from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
+from escort_codec.export.real import check_real
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
-from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
+from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage, image_digest
+from escort_codec.workers import ByteGate
 
-SHOWN_FAILURES: Final = 20
-"""Failures that get a log line each."""
+IN_FLIGHT: Final = 256 << 20
+"""Bytes of pixels that wait to be saved or are being saved, at most; a larger image is alone."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How many files of each kind were written, and a line for each that failed."""
+    """How many files of each kind were written, how many failed, and a line for each of the first that did."""
 
     images: int = 0
     edges: int = 0
     real: int = 0
+    failed: int = 0
     failures: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
@@ -53,12 +56,8 @@ class Outcome:
         self.images += other.images
         self.edges += other.edges
         self.real += other.real
+        self.failed += other.failed
         self.failures += other.failures
-
-    @property
-    def failed(self) -> int:
-        """The number of failures."""
-        return len(self.failures)
 
 
 def prepare_tree(out: Path) -> None:
@@ -82,13 +81,15 @@ def export_file(
     Returns the plan and what was written; raises what these two raise.
     """
     plan = make_plan(reader, out, options, regenerator if options.images else None)
-    if not plan.tasks:
+    if not plan.missing.files:
         return plan, Outcome()
+    if plan.missing.images:
+        regenerator.check(reader.recipes)
     prepare_tree(out)
     progress = progress or Progress()
-    progress.begin("decode", len(plan.tasks), unit="files")
+    progress.begin("decode", plan.missing.files, unit="files")
     try:
-        return plan, write_tree(reader, out, plan.tasks, regenerator, options, progress=progress)
+        return plan, write_tree(reader, out, plan, regenerator, options, progress=progress)
     finally:
         progress.end()
 
@@ -96,29 +97,35 @@ def export_file(
 def write_tree(
     reader: Reader,
     out: Path,
-    tasks: list[Task],
+    plan: ExportPlan,
     regenerator: Regenerator | None,
     options: ExportOptions,
     *,
+    rank: int = 0,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    part: int | None = None,
 ) -> Outcome:
-    """Makes the files of ``tasks`` (``make_plan``'s, or a share) in the tree ``out``, which ``prepare_tree`` made.
+    """Makes the missing files, or the share of process ``rank``, in the tree ``out``, which ``prepare_tree`` made.
 
-    ``part`` numbers this process's part of the manifest if several processes write. A task that fails is logged as a
-    warning and the others continue; an error that stops the regenerator (a missing model) is raised. Once ``stop`` is
-    set no further task begins.
+    Without a regenerator only edge maps and real exemplars are written. A task that fails is logged as a warning and
+    the others continue; an error that stops the regenerator (a missing model) is raised, and a new folder in which
+    nothing was written by then is removed. Once ``stop`` is set no further task begins.
     """
-    with _Writer(reader, out, options, progress or Progress(), stop or threading.Event(), part) as writer:
-        for task in tasks:
-            if task.kind != "image":
-                writer.submit(task, writer.copy)
-        if regenerator is not None:
-            images = (task for task in tasks if task.kind == "image")
-            for result in regenerator.regenerate(writer.jobs(images)):
-                writer.save(result, regenerator.name)
-    return writer.outcome
+    world = len(plan.shares)
+    part = rank if world > 1 else None
+    tasks = missing_tasks(reader, out, options, regenerator if options.images else None, rank=rank, world=world)
+    try:
+        with _Writer(reader, out, options, progress or Progress(), stop or threading.Event(), part) as writer:
+            jobs = writer.jobs(tasks)
+            for result in () if regenerator is None else regenerator.regenerate(jobs):
+                writer.save(result, regenerator.name if regenerator else "")
+            for _ in jobs:  # what the regenerator did not ask for, and all if there is none
+                pass
+        return writer.outcome
+    finally:
+        if plan.new_folder and world == 1:
+            with suppress(OSError):  # it is not empty
+                out.rmdir()
 
 
 class _Writer:
@@ -139,6 +146,7 @@ class _Writer:
         self._manifest = ManifestWriter(out, part)
         self._pool = ThreadPoolExecutor(options.workers, thread_name_prefix="save")
         self._room = threading.BoundedSemaphore(3 * options.workers)
+        self._bytes = ByteGate(IN_FLIGHT)
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
 
@@ -152,18 +160,15 @@ class _Writer:
             raise self._fault
 
     def jobs(self, tasks: Iterator[Task]) -> Iterator[Job]:
-        """The regenerator's jobs, read on demand; the seeds of one exemplar share the object."""
-        last: tuple[int, Exemplar] | None = None
+        """The regenerator's jobs, read on demand; other tasks on the way are done by the threads."""
         for task in tasks:
             if self._stop.is_set():
                 return
-            try:
-                if last is None or last[0] != task.number:
-                    last = (task.number, self._reader[task.number])
-            except EscortError as exc:
-                self._failed(task, exc)
-                continue
-            yield Job(last[1], task.seed, task)
+            if task.kind == "image":
+                assert task.seed is not None
+                yield Job(task.exemplar, task.seed, task)
+            else:
+                self._submit(task, self._copy, _memory_of(task))
 
     def save(self, result: JobResult, regenerator: str) -> None:
         """Queues an image; waits if the queue is full."""
@@ -172,30 +177,30 @@ class _Writer:
         def run(_: Task) -> None:
             if result.image is None:
                 raise result.error or EscortError("no image was made")
-            exemplar, recipe = result.job.exemplar, result.recipe
-            entry = _entry(task, exemplar, task.seed, regenerator, recipe.to_map(), recipe.digest)
-            self._write(task.path, encode_image(result.image, self._options), entry)
+            recipe = result.recipe.to_map()
+            digest = image_digest(task.exemplar, task.seed, regenerator, recipe)
+            self._write(task, encode_image(result.image, self._options), regenerator, recipe, digest)
 
-        self.submit(task, run, begun=True)
+        self._submit(task, run, 0 if result.image is None else result.image.nbytes)
 
-    def copy(self, task: Task) -> None:
+    def _copy(self, task: Task) -> None:
         """An edge map or a real exemplar's file."""
-        exemplar = self._reader[task.number]
+        digest = image_digest(task.exemplar)
         if task.kind == "edges":
             file = io.BytesIO()
-            Image.fromarray(exemplar.edges).save(file, "PNG", optimize=True)
-            self._write(task.path, file.getvalue(), None)
+            Image.fromarray(task.exemplar.edges).save(file, "PNG", optimize=True)
+            self._write(task, file.getvalue(), None, None, digest)
         else:
-            self._write(task.path, exemplar.image, _entry(task, exemplar))
+            check_real(task.exemplar)
+            self._write(task, task.exemplar.image, None, None, digest)
 
-    def submit(self, task: Task, run: Callable[[Task], None], *, begun: bool = False) -> None:
-        """Queues ``run(task)``; a task that has not begun is left out once ``stop`` is set."""
-        if self._stop.is_set() and not begun:
-            return
+    def _submit(self, task: Task, run: Callable[[Task], None], memory: int) -> None:
+        """Queues ``run(task)``, which needs ``memory`` bytes."""
         self._room.acquire()
-        self._pool.submit(self._run, task, run)
+        self._bytes.take(memory)
+        self._pool.submit(self._run, task, run, memory)
 
-    def _run(self, task: Task, run: Callable[[Task], None]) -> None:
+    def _run(self, task: Task, run: Callable[[Task], None], memory: int) -> None:
         try:
             run(task)
             with self._lock:
@@ -208,24 +213,38 @@ class _Writer:
         except BaseException as exc:  # a bug: raised in the calling thread
             self._fault = exc
         finally:
+            self._bytes.give(memory)
             self._room.release()
 
     def _failed(self, task: Task, exc: BaseException) -> None:
         why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc) or type(exc).__name__
         line = f"{task.path}: {why.removeprefix(f'{self._out / task.path}: ')}"
         with self._lock:
-            self.outcome.failures.append(line)
-            count = len(self.outcome.failures)
+            self.outcome.failed += 1
+            count = self.outcome.failed
+            if count <= SHOWN_FAILURES:
+                self.outcome.failures.append(line)
         if count <= SHOWN_FAILURES:
             log.warning("%s", line)
         elif count == SHOWN_FAILURES + 1:
             log.warning("more files fail; the summary counts them")
         self._progress.advance()
 
-    def _write(self, path: str, data: bytes, entry: ManifestEntry | None) -> None:
-        folder, _, name = path.rpartition("/")
-        target = make_folder(self._out, folder) / name
-        write_file(target, data, (lambda: self._manifest.add(entry)) if entry else None)
+    def _write(
+        self, task: Task, data: bytes, regenerator: str | None, recipe: dict[str, Any] | None, digest: str
+    ) -> None:
+        exemplar = task.exemplar
+        entry = ManifestEntry(
+            task.path, exemplar.key, exemplar.label, task.number, task.kind, task.seed, regenerator, recipe, digest
+        )
+        folder, _, name = task.path.rpartition("/")
+        write_file(make_folder(self._out, folder) / name, data, lambda: self._manifest.add(entry))
+
+
+def _memory_of(task: Task) -> int:
+    """Bytes that an edge map or a real exemplar needs while it is written."""
+    height, width = task.exemplar.map_shape
+    return len(task.exemplar.payload) + 2 * height * width
 
 
 def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
@@ -235,7 +254,3 @@ def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
     more = {} if quality is None else {"quality": quality}
     Image.fromarray(image).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[options.format], **more)
     return file.getvalue()
-
-
-def _entry(task: Task, exemplar: Exemplar, *made: object) -> ManifestEntry:
-    return ManifestEntry(task.path, exemplar.key, exemplar.label, task.number, *made)  # type: ignore[arg-type]

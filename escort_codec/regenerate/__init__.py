@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage, make_regenerator, regenerators
+from escort_codec.regenerate.base import (
+    Job,
+    JobResult,
+    Regenerator,
+    RGBImage,
+    image_digest,
+    make_regenerator,
+    regenerators,
+)
 
-__all__ = ["DEFAULT", "Job", "JobResult", "RGBImage", "Regenerator", "make_regenerator", "regenerators"]
+__all__ = ["DEFAULT", "Job", "JobResult", "RGBImage", "Regenerator", "image_digest", "make_regenerator", "regenerators"]
 
 DEFAULT = "harmonic"
 """The default. It needs no weights and no GPU; it is a stand-in for a diffusion model."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,9 +62,25 @@ class Regenerator(ABC):
     def recipe(self, exemplar: Exemplar) -> Recipe:
         """The exemplar's recipe with every value that this regenerator uses. Loads no model."""
 
+    def wanted(self, recipes: Iterable[Recipe]) -> list[str]:
+        """What ``recipes`` ask this regenerator to load that the user has not agreed to, in words for a question.
+
+        ``check`` and ``regenerate`` refuse it; the setting ``trust_recipe`` agrees.
+        """
+        return []
+
+    def check(self, recipes: Iterable[Recipe]) -> None:
+        """Raises what would stop the images of every exemplar with one of ``recipes``, before a model is loaded.
+
+        A device that does not exist, a model that nobody agreed to load. Raises EscortError.
+        """
+
     @abstractmethod
     def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
-        """One result for each job, in any order. A failed job gives a result with an error; the others continue."""
+        """One result for each job, in any order. A failed job gives a result with an error; the others continue.
+
+        ``jobs`` is read on demand, to its end unless it was stopped.
+        """
 
     def image(self, exemplar: Exemplar, seed: int) -> RGBImage:
         """One image, uint8 RGB (H, W, 3) of the source image's size; raises RegenerationError."""
@@ -91,6 +109,31 @@ class Regenerator(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def image_digest(exemplar: Exemplar, seed: int | None = None, regenerator: str = "", recipe: Any = None) -> str:
+    """32 hexadecimal digits that stand for what an image was made of: the exemplar's content, the seed, the recipe.
+
+    An exemplar's name, label and recorded seeds do not count, nor do versions of libraries in ``recipe``
+    (``Recipe.to_map``), which change an image by less than one sees; the regenerator's own version in ``extra`` does.
+    Without a seed it stands for the exemplar alone: the file of a real one, or an edge map.
+    """
+    values = {key: value for key, value in (recipe or {}).items() if key != "extra"}
+    extra = (recipe or {}).get("extra")
+    version = extra.get(regenerator) if isinstance(extra, dict) else None
+    made_by = json.dumps([regenerator, version, values], sort_keys=True)
+    numbers = [*map(int, (*exemplar.map_shape, *exemplar.size)), None if seed is None else int(seed)]
+    shapes = (exemplar.kind, exemplar.coding, numbers)
+    digest = hashlib.sha256()
+    for part in (
+        made_by.encode(),
+        repr(shapes).encode(),
+        exemplar.prompt.encode(),
+        exemplar.payload,
+        exemplar.hint or b"",
+    ):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:32]
 
 
 regenerators: Registry[Callable[[], type[Regenerator]]] = Registry("regenerator")

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from escort_cil.memory.contents import MemoryFigures
 from escort_cil.metrics import PhaseFigures, Predictions, RunFigures, phase_figures
-from escort_cil.run.folder import CONFUSION, save_figures
+from escort_cil.run.figures import save_figures
+from escort_cil.run.folder import CONFUSION
 from escort_codec.container import Writer
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
@@ -72,6 +73,15 @@ def evaluation(groups: Sequence[int], skill: float, seed: int) -> PhaseFigures:
     scores[np.arange(len(true)), true] += 2.0 * right
     ranking = np.argsort(-scores, axis=1)
     return phase_figures(Predictions(true, ranking[:, :5], np.roll(ranking, 1, axis=1)[:, :1]), groups)
+
+
+def records_of(groups: Sequence[int]) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl of a run whose phases brought ``groups`` of classes."""
+    figures, records = RunFigures(), []
+    for phase in range(len(groups)):
+        figures = figures.after({"real": evaluation(groups[: phase + 1], 0.9, phase)})
+        records.append(figures.to_record(MemoryFigures().to_record()))
+    return records
 
 
 def write_run(

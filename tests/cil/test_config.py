@@ -216,10 +216,18 @@ def test_files_that_are_not_valid(change: dict[str, Any], message: str, tmp_path
         configure({}, file=write(tmp_path, PAPER | change))
 
 
+def test_no_process_for_loading_is_one_thread(tmp_path: Path) -> None:
+    for number, workers in ((0, 1), (3, 3)):
+        file = write(tmp_path, {"model_name": "icarl", "num_workers": number})
+        assert configure({}, file=file)[0].workers == workers
+    with pytest.raises(ConfigError, match="num_workers and workers are the same setting"):
+        configure({}, file=write(tmp_path, {"model_name": "icarl", "num_workers": 0, "workers": 2}))
+
+
 def test_files_that_are_not_json(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         read_config_file(tmp_path / "none.json")
-    for text, message in (("{", "is not a JSON file"), ("[]", "no JSON object")):
+    for text, message in (("{", "is not JSON"), ("[]", "no JSON object")):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_config_file(tmp_path / "c.json")

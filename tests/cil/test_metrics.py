@@ -24,7 +24,7 @@ from escort_cil.metrics import (
     mean_and_deviation,
     phase_figures,
 )
-from escort_cil.run.folder import load_figures, save_figures
+from escort_cil.run.figures import load_figures, record_fault, save_figures
 from escort_codec.errors import OutputError, TrainingError
 
 
@@ -119,6 +119,20 @@ def test_a_group_without_test_images_is_left_out_and_is_null_in_the_record() -> 
     assert record["accuracy_by_phase"] == [50, None, 100]
     assert record["forgetting"] == 0
     assert run(phase_figures(predictions([], [], 2), (2,))).to_record()["top1"] is None
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 1), (0, 2)])
+def test_a_first_phase_without_test_images_has_no_figures(shape: tuple[int, ...]) -> None:
+    none = Predictions(np.empty(0, np.int64), np.empty((0, 2), np.int64), np.empty(shape, np.int64))
+    figures = run(phase_figures(none, (2,)), phase_figures(predictions([2, 2], [2, 0], 3), (2, 1)))
+    first, second = run(figures.of()[0]).to_record(), figures.to_record()
+    for key in ("top1", "top5", "nme_top1", "class_mean", "old", "new", "average_incremental_accuracy", "forgetting"):
+        assert first[key] is None, key
+    assert (first["images"], first["accuracy_by_phase"], first["nme_accuracy_by_phase"]) == (0, [None], [None])
+    # The average is over the phases that have a figure: 50 alone.
+    assert (second["top1"], second["average_incremental_accuracy"], second["old"]) == (50, 50, None)
+    assert (second["forgetting"], second["backward_transfer"]) == (None, None)
+    assert record_fault(first | MemoryFigures().to_record(), ()) == ""
 
 
 def test_record_is_a_line_of_plain_numbers() -> None:
@@ -245,13 +259,13 @@ def test_a_run_without_phases_is_saved_too(tmp_path: Path) -> None:
 
 def test_damaged_counts_are_named(tmp_path: Path) -> None:
     path = tmp_path / "confusion.npz"
-    with pytest.raises(TrainingError, match=r"confusion\.npz cannot be read: No such file"):
+    with pytest.raises(TrainingError, match=r"confusion\.npz: cannot be read: No such file"):
         load_figures(path)
     save_figures(run(FIRST, SECOND), path)
     whole = path.read_bytes()
     for stop in range(0, len(whole), 7):
         path.write_bytes(whole[:stop])
-        with pytest.raises(TrainingError, match=r"confusion\.npz cannot be read"):
+        with pytest.raises(TrainingError, match=r"confusion\.npz: cannot be read"):
             load_figures(path)
     with path.open("wb") as file:
         wrong = {"groups": np.array([2]), "0/real/linear/confusion": np.zeros((3, 3), np.int64)}

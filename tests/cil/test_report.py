@@ -189,9 +189,9 @@ def test_a_line_cut_short_is_left_out_and_said(runs: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("metrics.jsonl", "", "is empty"),
-        ("metrics.jsonl", "{}\n", "line 1 does not say how many classes"),
-        ("metrics.jsonl", '{"classes": 2}\n{"classes": \n{"classes": 4}\n', "is not JSON, line 2"),
+        ("metrics.jsonl", "", "has no whole line"),
+        ("metrics.jsonl", "{}\n", "line 1: is not a phase's figures: groups"),
+        ("metrics.jsonl", '\n{"classes": \n{"classes": 4}\n', "line 2: is not JSON: Expecting value"),
         ("metrics.jsonl", "[1]\n", "line 1"),
         ("config.json", "[]", "is not a configuration"),
         ("config.json", "{", "is not JSON"),
@@ -202,8 +202,8 @@ def test_files_that_cannot_be_used_are_named(runs: Path, tmp_path: Path, name: s
     (tmp_path / name).write_text(text)
     with pytest.raises(TrainingError, match=f"{re.escape(name)}.*{message}"):
         read_run(tmp_path)
-    (tmp_path / name).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match="is not UTF-8 text"):
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(TrainingError, match="it is not UTF-8 text"):
         read_run(tmp_path)
 
 

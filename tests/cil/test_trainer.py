@@ -17,13 +17,15 @@ import pytest
 import escort_codec
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
-from escort_cil.run.folder import load_figures
+from escort_cil.report import write_report
+from escort_cil.run.figures import load_figures
 from escort_cil.trainer import train
+from escort_cli.train import accuracy_table
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
-from tests.cil.small_runs import logged, quick
+from tests.cil.small_runs import is_event, logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,6 +62,26 @@ def test_every_learner_runs_to_the_end(method: str, small_data: Path, tmp_path: 
     assert config["class_order"] == list(result.class_order)
     assert config["method_options"]["init_epochs"] == 2
     assert load_figures(out / "confusion.npz").to_record()["top1"] == records[-1]["top1"]
+
+
+def test_a_first_phase_without_test_images(small_data: Path, tmp_path: Path, cache: str) -> None:
+    data, order = tmp_path / "data", sorted(path.name for path in (small_data / "train").iterdir())
+    shutil.copytree(small_data, data)
+    for label in order[:2]:
+        shutil.rmtree(data / "test" / label)
+    lines: list[str] = []
+    with logged(lines.append):
+        result = train(quick(data, cache=cache, shuffle=False, eval_views="both"), out=tmp_path / "run")
+    over = [line for line in lines if is_event(line) and "over" in line]
+    assert re.fullmatch(r"phase 1 over: no test images yet, memory [\d,]+ bytes", over[0])
+    assert re.fullmatch(r"phase 2 over: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", over[1])
+    assert [record["images"] for record in result.records] == [0, 6, 9]
+    assert result.records[0]["average_incremental_accuracy"] is None
+    assert result.records[1]["average_incremental_accuracy"] == result.records[1]["top1"]
+    columns, rows = accuracy_table(result.records)
+    assert rows[0][columns.index("top-1")] == "-"
+    write_report([tmp_path / "run"], tmp_path / "report.html", pictures=0)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", (tmp_path / "report.html").read_text("utf-8")).lower().split()
 
 
 def test_the_same_twice_and_another_seed(small_data: Path, tmp_path: Path, cache: str) -> None:
@@ -211,7 +233,7 @@ def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
         train(quick(tmp_path / "none"), out=tmp_path / "run")
     with pytest.raises(ConfigError, match="no data"):
         train(quick(""), out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="300 bytes cannot hold one exemplar"):
+    with pytest.raises(ConfigError, match=r"cannot hold one exemplar of each of 5 classes: give at least \d+B"):
         train(quick(small_data, budget="300", augmentation_prob=0.0), out=tmp_path / "run")
     with pytest.raises(TrainingError, match="lower the learning rate"):
         train(quick(small_data, lr=1e30, method="finetune"), out=tmp_path / "run2")

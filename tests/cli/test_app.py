@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import escort_codec
 from escort_cli.app import COMMANDS, Command, app
 from escort_cli.flags import RENAMED, with_flags
 from escort_codec.errors import ConfigError, DamagedError, EscortError, TrainingError, UsageError
+from escort_codec.exemplar import Exemplar
+from escort_codec.recipe import Recipe
 
+EDGES = np.eye(9, dtype=bool)
 ROOT = Path(__file__).parents[2]
 GROUP = typer.main.get_command(app)
 
@@ -53,6 +59,63 @@ def test_every_renamed_flag_exists() -> None:
 def test_each_command_is_listed_once_with_a_line_of_help() -> None:
     assert list(GROUP.commands) == [each.__name__ for each in COMMANDS]  # type: ignore[attr-defined]
     assert all(command(each.__name__).get_short_help_str() for each in COMMANDS)
+
+
+HOSTILE = "\x1b[31m\u202e\nx"
+SHOWN = r"\x1b[31m\u202e"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (HOSTILE,),
+        (f"--{HOSTILE}",),
+        ("inspect", f"--{HOSTILE}"),
+        ("inspect", "a", HOSTILE),
+        ("inspect", HOSTILE),
+        ("verify", HOSTILE),
+        ("decode", HOSTILE),
+        ("encode", HOSTILE, "out.escx"),
+        ("train", HOSTILE),
+        ("evaluate", HOSTILE, "--data", HOSTILE),
+        ("report", HOSTILE),
+        ("recover", HOSTILE, "out.escx"),
+        ("merge", HOSTILE, "--out", "out.escx"),
+        ("extract", HOSTILE, "--out", "out.escx"),
+    ],
+)
+def test_names_in_errors_are_escaped(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's * types the names of a stranger's files."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code in (1, 2)
+    assert SHOWN in result.stderr
+    assert not {"\x1b", "\u202e"} & set(result.output)
+
+
+def test_a_strangers_file_is_shown_escaped(tmp_path: Path) -> None:
+    """Class names, names, prompts, recipes and the data folder's name may hold what a terminal obeys."""
+    label, path = "c\u202et\x9b31m", tmp_path / "m.escx"
+    with escort_codec.Writer(path, source=HOSTILE) as writer:
+        recipe = Recipe(model=HOSTILE, extra=((HOSTILE, HOSTILE),))
+        writer.add(
+            Exemplar.from_edges(EDGES, label=label, name="a\u2066.png", prompt=HOSTILE, seeds=(0,), recipe=recipe)
+        )
+    for words in (
+        ("inspect", path, "--classes"),
+        ("inspect", path, "--json"),
+        ("verify", path),
+        ("split", path, "--by-class", "--out", tmp_path / "parts"),
+        ("extract", path, "--class", label, "--out", tmp_path / "sub.escx"),
+        ("decode", path, "--class", "cat", "--out", tmp_path / "out"),
+        ("decode", path, "--out", tmp_path / "out"),
+        ("decode", path, "--out", tmp_path / "out", "--json", "--force"),
+    ):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert not {"\x1b", "\x9b", "\u202e", "\u2066"} & set(result.output), words
+    values = json.loads(CliRunner().invoke(app, ["inspect", str(path), "--json"]).stdout)
+    assert values["source"] == HOSTILE
+    assert values["classes"] == {label: 1}
 
 
 def test_a_damaged_file_points_to_recover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

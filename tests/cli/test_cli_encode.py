@@ -158,7 +158,7 @@ def test_inspect_shows_every_label_and_value_on_a_narrow_terminal(
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     shown = [line.rstrip() for line in run("inspect", out).stdout.splitlines()]
     assert shown[0].startswith("version      1.3, written by")
-    assert f"data folder  {source[:-4]}\ufffd[2J" in shown
+    assert f"data folder  {source[:-4]}\\x1b[2J" in shown
     assert "seeds        0-2,7" in shown
     assert any(line.startswith("   everything else") and line.endswith(" %") for line in shown)
     assert not any("\x1b[2J" in line for line in shown)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from escort_cil.demo.drawings import draw_picture
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import encode_hint
 
+_FILE = io.BytesIO()
+Image.new("RGB", (4, 3), "red").save(_FILE, "JPEG")
+JPEG = _FILE.getvalue()
 COMMAND = [sys.executable, "-m", "cli", "decode"]
 
 
@@ -41,7 +46,7 @@ def escx(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 name = f"{number:03d}.jpg"
                 hint = encode_hint(rgb)
                 writer.add(Exemplar.from_edges(edge_map(rgb), label=label, name=name, seeds=(0, 1), hint=hint))
-        writer.add(Exemplar.from_image(b"\xff\xd8\xff whatever", label="fish", name="real.jpg", size=(3, 4)))
+        writer.add(Exemplar.from_image(JPEG, label="fish", name="real.jpg", size=(3, 4)))
     return path
 
 
@@ -78,7 +83,20 @@ def test_the_recorded_seeds_into_a_folder_named_after_the_file(
 
 def test_seeds_part_format_and_edges(escx: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ("--seeds", "0,2", "--class", "clock", "--name", "00[01].jpg", "--format", "png", "--edges", "--json")
+    options = (
+        "--seeds",
+        "0,2",
+        "--class",
+        "clock",
+        "--name",
+        "000.jpg",
+        "--name",
+        "*/001*",
+        "--format",
+        "png",
+        "--edges",
+        "--json",
+    )
     result = _run(escx, "--out", out, *options)
     assert result.exit_code == 0
     assert _names(out) == sorted(
@@ -278,3 +296,94 @@ def _check_whole_but_the_last_line(out: Path) -> int:
     images = {f"a/{file.name}" for file in out.glob("a/*.jpg")}
     assert images <= set(read_manifest(out))
     return len(images)
+
+
+def _in(folder: Path, command: str, *arguments: object) -> Result:
+    from escort_cli.app import app
+
+    with chdir(folder):
+        return CliRunner().invoke(app, [command, *map(str, arguments)])
+
+
+def test_the_only_file_of_the_folder_is_taken_and_named(escx: Path, tmp_path: Path) -> None:
+    for command, more in (("decode", ["--seeds", "0"]), ("inspect", []), ("verify", [])):
+        result = _in(tmp_path, command, *more)
+        assert (result.exit_code, result.stderr) == (
+            2,
+            f"escort {command}: FILE: there is no .escx file in this folder: name one\n",
+        )
+    (tmp_path / "m.escx").write_bytes(escx.read_bytes())
+    (tmp_path / ".hidden.escx").write_bytes(b"")
+    (tmp_path / "folder.escx").mkdir()
+    for command, more in (
+        ("decode", ["--seeds", "0-1"]),
+        ("inspect", []),
+        ("verify", []),
+        ("extract", ["--class", "fish", "--out", "sub/fish.escx"]),
+    ):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        result = _in(tmp_path, command, *more)
+        assert result.exit_code == 0, result.stderr
+        assert result.stderr.startswith("FILE is m.escx, the only .escx file here\n")
+    assert (tmp_path / "m/clock/000_seed01.jpg").is_file()
+    (tmp_path / "Other.ESCX").write_bytes(escx.read_bytes())
+    result = _in(tmp_path, "decode", "--seeds", "0")
+    assert result.exit_code == 2
+    assert "FILE: there are 2 .escx files here: name one of Other.ESCX and m.escx" in result.stderr
+
+
+def test_the_folder_that_is_not_named_is_safe_and_nobodys(escx: Path, tmp_path: Path) -> None:
+    """`escort encode photos photos.escx` and `escort decode photos.escx` must not write into the photographs."""
+    (tmp_path / ".git.escx").write_bytes(escx.read_bytes())
+    assert _in(tmp_path, "decode", ".git.escx", "--limit", 1).exit_code == 0
+    assert (tmp_path / "_git/clock/000_seed00.jpg").is_file()
+    (tmp_path / "photos.escx").write_bytes(escx.read_bytes())
+    (tmp_path / "photos/clock").mkdir(parents=True)
+    (tmp_path / "photos/clock/000.jpg").write_bytes(b"")
+    result = _in(tmp_path, "decode", "photos.escx", "--limit", 1)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "escort decode: --out: the folder photos holds other files: name a folder\n",
+    )
+    assert _in(tmp_path, "decode", "photos.escx", "--limit", 1, "--out", "photos").exit_code == 0
+    assert _in(tmp_path, "decode", "photos.escx", "--limit", 2).exit_code == 0
+
+
+def test_the_total_is_said_before_the_first_image(escx: Path, tmp_path: Path) -> None:
+    result = _run(escx, "--out", tmp_path / "out", "--edges")
+    lines = result.stderr.splitlines()
+    assert lines[1].startswith("to write: 12 images, 6 edge maps and 1 real image, 0.1 megapixels, about 1 MB")
+
+
+def test_above_the_limit_a_word_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "large.escx"
+    edges = np.zeros((8, 8), bool)
+    with escort_codec.Writer(path) as writer:
+        for _ in range(50):
+            writer.add(Exemplar.from_edges(edges, label="c", seeds=tuple(range(4096))))
+    result = _run(path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        "asks for 204,800 images, 13 megapixels, about 4 MB: above 200,000 files or 50 gigapixels say --yes, or choose "
+        "fewer (--seeds, --limit)\n"
+    )
+    assert not (tmp_path / "out").exists()
+    assert _run(path, "--out", tmp_path / "out", "--yes", "--limit", 1, "--seeds", 0).exit_code == 0
+
+
+def test_images_of_another_photograph_are_not_taken_for_the_new_ones(tmp_path: Path) -> None:
+    """`decode` after `encode --force`: the photograph was replaced, and nothing has another name."""
+    for folder, colour in (("a", (220, 0, 0)), ("b", (0, 0, 220))):
+        (tmp_path / "d" / folder).mkdir(parents=True)
+        Image.new("RGB", (64, 64), colour).save(tmp_path / "d" / folder / "1.png")
+    decode = ("decode", "o.escx", "--seeds", "0", "--format", "png", "--edges")
+    assert _in(tmp_path, "encode", "d", "o.escx").exit_code == 0
+    assert _in(tmp_path, *decode).exit_code == 0
+    Image.new("RGB", (64, 64), (0, 200, 0)).save(tmp_path / "d/a/1.png")
+    assert _in(tmp_path, "encode", "d", "o.escx", "--force").exit_code == 0
+    result = _in(tmp_path, *decode)
+    assert "2 existing files made of other exemplars of the same names: made anew\n" in result.stderr
+    assert result.stdout == "o: 1 image made, 1 edge map, 2 files existed\n"
+    with Image.open(tmp_path / "o/a/1_seed00.png") as image:
+        red, green, blue = image.getpixel((32, 32))  # type: ignore[misc]
+    assert green > 150 > 60 > max(red, blue)

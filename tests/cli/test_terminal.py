@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from escort_cli import terminal as module
-from escort_cli.terminal import format_time, terminal
+from escort_cli.terminal import format_time, print_facts, print_line, print_table, terminal
 
 log = logging.getLogger("escort_codec.test")
 
@@ -65,6 +65,42 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.advance()
     shown = screen.getvalue()
     for text in ("encode", "3/3", "maps/s", "two of them", "[bold] one file was skipped"):
+        assert text in shown
+
+
+def test_texts_of_others_are_escaped_everywhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "\x1b[2J\u202e\nnext [red]"
+    shown = "\\x1b[2J\\u202e\\nnext [red]"
+    with terminal() as progress:
+        progress.begin(f"task {evil}", 1)
+        progress.advance(1, note=f"note {evil}")
+        log.warning("log %s", evil)
+        progress.end()
+    print_line(f"line {evil}")
+    print_facts([(f"label {evil}", f"value {evil}")])
+    print_table(f"title {evil}", (f"column {evil}", ""), [(f"cell {evil}", "")])
+    out, err = capsys.readouterr()
+    for text in ("task", "note", "log"):
+        assert f"{text} {shown}" in err
+    for text in ("line", "label", "value", "title", "column", "cell"):
+        assert f"{text} {shown}" in out
+    assert not {"\x1b", "\u202e"} & set(out + err)
+
+
+def test_texts_of_others_in_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = _Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", screen)
+    with terminal() as progress:
+        progress.begin("task \x1b[5n[/]", 2)
+        progress.advance(1, note="note \x1b[5n[/red]")
+        log.warning("log \x1b[5n[/]")
+        progress.advance()
+    shown = screen.getvalue()
+    assert "\x1b[5n" not in shown
+    for text in ("task \\x1b[5n[/]", "note \\x1b[5n[/red]", "log \\x1b[5n[/]"):
         assert text in shown
 
 

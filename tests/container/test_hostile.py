@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from escort_codec import Exemplar, Reader, pack
+from escort_codec.container import reader as reader_module
 from escort_codec.container.assembler import exemplar_fault
 from escort_codec.container.file import ChunkFile
 from escort_codec.container.parts import recover
@@ -428,14 +429,14 @@ def test_an_index_that_costs_much_for_each_byte_stays_within_bounds(folder: Path
     assert peak(read) < 50 * MEBI
 
 
-def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path) -> None:
+def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts that compress a hundred times: the cache counts bytes in memory, not in the file."""
-    prompts = (f"{i:08d}" * 1000 for i in range(256 * 24))
+    prompts = (f"{i:08d}" * 1000 for i in range(256 * 16))
     stored = [Exemplar.from_image(b"x", label="a", name=p[:8], size=(1, 1), prompt=p) for p in prompts]
     path = folder / "f.escx"
     path.write_bytes(pack(stored))
     text = sum(len(e.prompt) for e in stored)
-    assert text > 46 * MEBI
+    assert text > 31 * MEBI
     assert path.stat().st_size < MEBI
     del stored
 
@@ -443,7 +444,8 @@ def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path) -> None:
         with Reader(path) as reader:
             assert sum(len(e.prompt) for e in reader) == text
 
-    assert peak(read) < 42 * MEBI  # 32 MiB of blocks, and the tables that are being read
+    monkeypatch.setattr(reader_module, "_CACHE_BYTES", 8 * MEBI)
+    assert peak(read) < 18 * MEBI  # the cache, and the table that is being read
 
 
 def test_under_a_hard_limit_of_the_system_no_bomb_ends_the_process(folder: Path) -> None:

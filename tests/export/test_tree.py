@@ -6,15 +6,16 @@ import json
 import os
 import stat
 import threading
+import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import escort_codec
@@ -23,14 +24,15 @@ from escort_codec.errors import EscortError, OutputError, RegenerationError, Usa
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest, repair
 from escort_codec.export.options import ExportOptions
-from escort_codec.export.plan import ExportPlan, Task, make_plan
-from escort_codec.export.tree import Outcome, encode_image, prepare_tree, write_tree
+from escort_codec.export.plan import ExportPlan, make_plan, missing_tasks
+from escort_codec.export.tree import Outcome, encode_image, export_file, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
-from escort_codec.names import fold
+from escort_codec.names import SUFFIXES, fold
 from escort_codec.progress import Progress
 from escort_codec.recipe import Recipe
-from escort_codec.regenerate import Job, JobResult, Regenerator
+from escort_codec.regenerate import Job, JobResult, Regenerator, image_digest
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
+from escort_codec.source import FORMATS
 
 EDGES = np.zeros((12, 16), bool)
 EDGES[3:9, 5] = EDGES[3, 5:11] = True
@@ -41,9 +43,9 @@ def _prompt(label: str = "cat", name: str = "a.jpg", seeds: tuple[int, ...] = (0
     return Exemplar.from_edges(EDGES, label=label, name=name, seeds=seeds, **({"hint": HINT} | more))
 
 
-def _real(label: str = "cat", name: str = "r.png") -> Exemplar:
+def _real(label: str = "cat", name: str = "r.png", grey: int = 77) -> Exemplar:
     file = io.BytesIO()
-    Image.fromarray(np.full((5, 7, 3), 77, np.uint8)).save(file, "PNG")
+    Image.fromarray(np.full((5, 7, 3), grey, np.uint8)).save(file, "PNG")
     return Exemplar.from_image(file.getvalue(), label=label, name=name, size=(5, 7))
 
 
@@ -61,7 +63,16 @@ def _decode(
     regenerator = regenerator or Harmonic(HarmonicOptions(workers=1))
     plan = make_plan(reader, out, options, regenerator)
     prepare_tree(out)
-    return plan, write_tree(reader, out, plan.tasks, regenerator, options, **more)
+    return plan, write_tree(reader, out, plan, regenerator, options, **more)
+
+
+def _paths(reader: Reader, out: Path, options: ExportOptions | None = None, **more: Any) -> list[str]:
+    """The paths of the missing files; the plan counts as many."""
+    options = options or ExportOptions()
+    plan = make_plan(reader, out, options, more.get("regenerator"))
+    paths = [task.path for task in missing_tasks(reader, out, options, **more)]
+    assert plan.missing.files == len(paths)
+    return paths
 
 
 def _files(out: Path) -> list[str]:
@@ -83,9 +94,9 @@ def test_the_tree_of_a_small_file(tmp_path: Path) -> None:
         "cat/a_seed00.jpg",
         "cat/a_seed01.jpg",
         "cat/r.png",
-        "dog/x/b.c_edges.png",
-        "dog/x/b.c_seed07.jpg",
-        "dog/x/b.c_seed123.jpg",
+        "dog/x/b_c_edges.png",
+        "dog/x/b_c_seed07.jpg",
+        "dog/x/b_c_seed123.jpg",
     ]
     assert (outcome.images, outcome.edges, outcome.real, outcome.failed) == (4, 2, 1, 0)
     assert plan.exemplars == 3
@@ -104,27 +115,37 @@ def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=(4,)), _real()])
     _decode(reader, tmp_path / "out", ExportOptions(edges=True))
     recipe = Harmonic().recipe(reader[0])
+    same = {"seed": None, "regenerator": None, "recipe": None}
     lines = sorted(_lines(tmp_path / "out"), key=lambda line: str(line["image"]))
     assert lines == [
+        {
+            "image": "cat/a_edges.png",
+            "exemplar": "cat/a.jpg",
+            "label": "cat",
+            "number": 0,
+            "kind": "edges",
+            "digest": image_digest(reader[0]),
+            **same,
+        },
         {
             "image": "cat/a_seed04.jpg",
             "exemplar": "cat/a.jpg",
             "label": "cat",
             "number": 0,
+            "kind": "image",
             "seed": 4,
             "regenerator": "harmonic",
             "recipe": recipe.to_map(),
-            "digest": recipe.digest,
+            "digest": image_digest(reader[0], 4, "harmonic", recipe.to_map()),
         },
         {
             "image": "cat/r.png",
             "exemplar": "cat/r.png",
             "label": "cat",
             "number": 1,
-            "seed": None,
-            "regenerator": None,
-            "recipe": None,
-            "digest": None,
+            "kind": "real",
+            "digest": image_digest(reader[1]),
+            **same,
         },
     ]
 
@@ -182,7 +203,7 @@ def test_nothing_is_opened_if_nothing_is_missing(tmp_path: Path) -> None:
 
     reader = _escx(tmp_path / "m.escx", [_prompt()])
     _decode(reader, tmp_path / "out")
-    assert make_plan(reader, tmp_path / "out", ExportOptions(), Lazy()).tasks == []
+    assert export_file(reader, tmp_path / "out", ExportOptions(), Lazy())[1] == Outcome()
 
 
 def test_an_empty_file_is_made_again_and_overwrite_makes_all(tmp_path: Path) -> None:
@@ -190,10 +211,11 @@ def test_an_empty_file_is_made_again_and_overwrite_makes_all(tmp_path: Path) -> 
     out = tmp_path / "out"
     _decode(reader, out)
     (out / "cat/a_seed00.jpg").write_bytes(b"")
+    assert _paths(reader, out, regenerator=Harmonic()) == ["cat/a_seed00.jpg"]
     plan, _ = _decode(reader, out)
-    assert [task.path for task in plan.tasks] == ["cat/a_seed00.jpg"]
+    assert plan.missing.images == 1
     plan, _ = _decode(reader, out, ExportOptions(overwrite=True))
-    assert len(plan.tasks) == 2
+    assert plan.missing.images == 2
     repair(out)
     assert len(_lines(out)) == 2
 
@@ -212,21 +234,188 @@ def test_another_regenerators_images_are_not_mixed_in(tmp_path: Path) -> None:
     assert {line["regenerator"] for line in _lines(tmp_path / "out")} == {"other"}
 
 
-def test_another_recipe_is_reported(tmp_path: Path) -> None:
-    class Stepped(Harmonic):
-        steps = 20
+class Stepped(Harmonic):
+    """Harmonic with a recipe of its own."""
 
-        def recipe(self, exemplar: Exemplar) -> Recipe:
-            return Recipe(steps=self.steps, extra=(("library", str(self.steps)),))
+    def __init__(self, **recipe: Any) -> None:
+        super().__init__(HarmonicOptions(workers=1))
+        self.values = recipe
 
+    def recipe(self, exemplar: Exemplar) -> Recipe:
+        return Recipe(**self.values)
+
+    def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
+        for result in super().regenerate(jobs):
+            yield replace(result, recipe=self.recipe(result.job.exemplar))
+
+
+def test_images_of_another_recipe_are_refused(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt()])
-    stepped = Stepped()
-    _decode(reader, tmp_path / "out", regenerator=stepped)
-    assert make_plan(reader, tmp_path / "out", ExportOptions(), stepped).notes == []
-    stepped.steps = 50
-    plan = make_plan(reader, tmp_path / "out", ExportOptions(), stepped)
-    assert plan.tasks == []
-    assert plan.notes[0].startswith("made with another recipe and kept: 2 existing images;")
+    out = tmp_path / "out"
+    _decode(reader, out, regenerator=Stepped(steps=20, extra=(("torch", "1"),)))
+    for same in (Stepped(steps=20, extra=(("torch", "2"),)), Stepped(steps=20, model_revision="abc")):
+        assert make_plan(reader, out, ExportOptions(), same).skipped == 2
+    with pytest.raises(OutputError, match=r"cat/a_seed00.jpg: is made with another recipe \(steps 20, not 50\)"):
+        make_plan(reader, out, ExportOptions(), Stepped(steps=50))
+    _, outcome = _decode(reader, out, ExportOptions(overwrite=True), Stepped(steps=50))
+    assert outcome.images == 2
+    assert make_plan(reader, out, ExportOptions(), Stepped(steps=50)).skipped == 2
+
+
+def test_another_version_of_the_regenerator_makes_its_images_anew(tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt()])
+    _decode(reader, tmp_path / "out", regenerator=Stepped(extra=(("harmonic", "1"), ("numpy", "1"))))
+    newer = Stepped(extra=(("harmonic", "2"), ("numpy", "1")))
+    assert make_plan(reader, tmp_path / "out", ExportOptions(), newer).missing.images == 2
+
+
+@pytest.mark.parametrize("change", ["edges", "hint", "prompt", "size", "real"])
+def test_files_of_other_exemplars_of_the_same_names_are_made_anew(change: str, tmp_path: Path) -> None:
+    """What `escort encode --force` of other images leaves in an old folder is never taken for the new."""
+    options = ExportOptions(edges=True)
+    old = [_prompt(), _prompt("dog", "b.jpg"), _real()]
+    _decode(_escx(tmp_path / "m.escx", old), tmp_path / "out", options)
+    new = {
+        "edges": Exemplar.from_edges(~EDGES, label="cat", name="a.jpg", seeds=(0, 1), hint=HINT),
+        "hint": _prompt(hint=None),
+        "prompt": _prompt(prompt="a grey cat"),
+        "size": _prompt(size=(24, 32)),
+        "real": _prompt(),
+    }[change]
+    real = _real(grey=78) if change == "real" else _real()
+    reader = _escx(tmp_path / "n.escx", [new, _prompt("dog", "b.jpg"), real])
+    remade = 1 if change == "real" else 3
+    plan, outcome = _decode(reader, tmp_path / "out", options)
+    assert (plan.skipped, plan.missing.files) == (7 - remade, remade)
+    assert (outcome.images, outcome.edges, outcome.real) == ((0, 0, 1) if change == "real" else (2, 1, 0))
+    files = "1 existing file" if remade == 1 else "3 existing files"
+    assert plan.notes == [f"{files} made of other exemplars of the same names: made anew"]
+    assert make_plan(reader, tmp_path / "out", options, Harmonic()).skipped == 7
+    fresh = tmp_path / "fresh"
+    _decode(reader, fresh, options)
+    for file in _files(fresh):
+        assert (fresh / file).read_bytes() == (tmp_path / "out" / file).read_bytes()
+
+
+def test_files_of_other_names_and_of_nobody_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _decode(_escx(tmp_path / "m.escx", [_prompt()]), out)
+    with pytest.raises(OutputError, match=r"cat/a_seed00\.jpg: is made of cat/a\.jpg"):
+        make_plan(_escx(tmp_path / "n.escx", [_prompt(name="a.png")]), out, ExportOptions(), Harmonic())
+    (out / "manifest.jsonl").unlink()
+    with pytest.raises(OutputError, match=r"cat/a_seed00\.jpg: is not in manifest\.jsonl"):
+        make_plan(escort_codec.open(tmp_path / "m.escx"), out, ExportOptions(), Harmonic())
+
+
+# Strangers' files
+
+
+def test_real_exemplars_are_written_as_images_only(tmp_path: Path) -> None:
+    exemplars = [
+        _real(".git", "config"),
+        _real("c", ".ssh/authorized_keys"),
+        _real("c", "conftest.py"),
+        _real("c", "x.pdf.exe"),
+        _real("c", "r.jpg"),
+        Exemplar.from_image(b"[core]\n\tfsmonitor = touch x\n", label=".git", name="HEAD", size=(5, 7)),
+        Exemplar.from_image(b"\xff\xd8\xff and no more", label="c", name="torn.jpg", size=(5, 7)),
+        Exemplar.from_image(b"BM; import os", label="c", name="setup.py", size=(5, 7)),
+        replace(_real("c", "large.png"), size=(5, 8)),
+    ]
+    plan, outcome = _decode(_escx(tmp_path / "m.escx", exemplars), tmp_path / "out")
+    assert _files(tmp_path / "out") == [
+        "_git/config.png",
+        "c/_ssh/authorized_keys.png",
+        "c/conftest.png",
+        "c/r.png",
+        "c/x_pdf.png",
+    ]
+    assert (outcome.real, outcome.failed, plan.failed) == (5, 3, 1)
+    said = "\n".join(plan.failures + sorted(outcome.failures))
+    assert said.splitlines() == [
+        ".git/HEAD: is not written: it is no image (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, JPEG2000 and PPM)",
+        "c/large.png: c/large.png: is not written: 8 x 5 pixels are declared, it has 7 x 5",
+        "c/setup.bmp: c/setup.py: is not an image: is not written",
+        "c/torn.jpg: c/torn.jpg: is not an image: is not written",
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(SUFFIXES))
+def test_every_format_of_the_spec_is_written(kind: str, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((5, 7, 3), 77, np.uint8)).save(file, kind)
+    reader = _escx(tmp_path / "m.escx", [Exemplar.from_image(file.getvalue(), label="c", name="x.exe", size=(5, 7))])
+    _, outcome = _decode(reader, tmp_path / "out")
+    assert outcome.failures == []
+    assert _files(tmp_path / "out") == [f"c/x{SUFFIXES[kind][0]}"]
+    assert (tmp_path / "out" / _files(tmp_path / "out")[0]).read_bytes() == file.getvalue()
+    assert set(SUFFIXES) == set(FORMATS)
+
+
+def test_every_exemplar_of_a_valid_file_is_decoded(tmp_path: Path) -> None:
+    """Names that become the same file once they are made safe, or that no system takes."""
+    names = [
+        "xx.png",
+        "yy.png",
+        "a/b.png",
+        "..png",
+        ".png",
+        "...",
+        "c/" * 500 + "d",
+        "CON",
+        "con.",
+        "nul.jpg",
+        "-r",
+        "*",
+    ]
+    exemplars = [_prompt("c", name, (0, 5)) for name in names]
+    exemplars += [
+        _real("c", name) for name in ("xx:seed05.jpg", "yy<edges.png", "a", "a/b_seed00.jpg", "?", ":", "A.png/x")
+    ]
+    exemplars += [_prompt(label, "x", (0,)) for label in ("manifest.1.jsonl", "manifest.jsonl", "C", "c.", "c ", "...")]
+    exemplars += [_prompt("c", "", (0,)), _prompt("c", "", (0,))]
+    plan, outcome = _decode(_escx(tmp_path / "m.escx", exemplars), tmp_path / "out", ExportOptions(edges=True))
+    assert (plan.exemplars, plan.failures, outcome.failures) == (27, [], [])
+    written = _files(tmp_path / "out")
+    assert len(written) == outcome.images + outcome.edges + outcome.real == 12 * 3 + 7 + 6 * 2 + 2 * 2
+    assert len({fold(path) for path in written}) == len(written)
+    assert sorted(line["image"] for line in _lines(tmp_path / "out")) == written
+
+
+def test_work_that_the_file_chooses_needs_a_word(tmp_path: Path) -> None:
+    """A file of some hundred bytes asks for four million images of 64 megapixels."""
+    path = tmp_path / "m.escx"
+    small = Exemplar.from_edges(np.zeros((8, 8), bool), label="c", seeds=tuple(range(4096)))
+    large = replace(small, size=(8192, 8192), map_shape=(8192, 8192))
+    with escort_codec.Writer(path) as writer:
+        for _ in range(1024):
+            writer.add(large)
+    assert path.stat().st_size < 2000
+    reader = escort_codec.open(path)
+    with pytest.raises(UsageError) as caught:
+        make_plan(reader, tmp_path / "out", ExportOptions())
+    assert str(caught.value) == (
+        f"{path} asks for 4,194,304 images, 281,475 gigapixels, about 84,442,493 MB: above 200,000 files or "
+        "50 gigapixels say `yes`, or choose fewer (`seeds`, `limit`)"
+    )
+    assert make_plan(reader, tmp_path / "out", ExportOptions(limit=1, seeds=(0,))).missing.pixels == 1 << 26
+    assert make_plan(reader, tmp_path / "out", ExportOptions(yes=True)).missing.images == 1 << 22
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_does_not_grow_with_the_tasks(tmp_path: Path) -> None:
+    """Nor does the time until the first one."""
+    edges = np.zeros((8, 8), bool)
+    exemplars = [Exemplar.from_edges(edges, label="c", seeds=tuple(range(4096))) for _ in range(100)]
+    reader = _escx(tmp_path / "m.escx", exemplars)
+    options = ExportOptions(yes=True)
+    tracemalloc.start()
+    try:
+        assert make_plan(reader, tmp_path / "out", options).missing.images == 409_600
+        assert sum(1 for _ in islice(missing_tasks(reader, tmp_path / "out", options), 50_000)) == 50_000
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # The manifest
@@ -235,7 +424,8 @@ def test_another_recipe_is_reported(tmp_path: Path) -> None:
 def test_names_in_any_script_stand_in_the_manifest(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt("猫", "été\u2028.jpg", (0,))])
     _decode(reader, tmp_path / "out")
-    assert list(read_manifest(tmp_path / "out")) == ["猫/été\u2028_seed00.jpg"]
+    assert list(read_manifest(tmp_path / "out")) == ["猫/été__seed00.jpg"]
+    assert json.loads((tmp_path / "out/manifest.jsonl").read_bytes())["exemplar"] == "猫/été\u2028.jpg"
     assert "猫" in (tmp_path / "out/manifest.jsonl").read_text("utf-8")
 
 
@@ -247,15 +437,32 @@ def test_choosing_a_part(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", exemplars)
 
     def paths(**choice: Any) -> list[str]:
-        return [task.path for task in make_plan(reader, tmp_path / "out", ExportOptions(**choice)).tasks]
+        return _paths(reader, tmp_path / "out", ExportOptions(**choice))
 
     assert len(paths()) == 9
     assert paths(labels=("dog",)) == [f"dog/{n}_seed00.jpg" for n in range(3)]
     assert paths(labels=("dog", "bird"), names=("1.jpg",)) == ["dog/1_seed00.jpg", "bird/1_seed00.jpg"]
-    assert paths(names=("cat/[12].jpg", "bird/0.jpg")) == ["bird/0_seed00.jpg", "cat/1_seed00.jpg", "cat/2_seed00.jpg"]
+    assert paths(names=("cat/?.j*", "bird/0.jpg")) == [
+        "cat/0_seed00.jpg",
+        "bird/0_seed00.jpg",
+        "cat/1_seed00.jpg",
+        "cat/2_seed00.jpg",
+    ]
     assert paths(limit=2, seeds=(3, 5)) == [f"{c}/0_seed0{s}.jpg" for c in ("cat", "dog") for s in (3, 5)]
     assert paths(images=False, edges=True, limit=1) == ["cat/0_edges.png"]
     assert paths(labels=("bird",), limit=1, format="png") == ["bird/0_seed00.png"]
+
+
+def test_brackets_in_names_stand_for_themselves(tmp_path: Path) -> None:
+    reader = _escx(
+        tmp_path / "m.escx", [_prompt("z", name, (0,)) for name in ("[a]1.png", "a2.png", "b.png", "a+.png")]
+    )
+
+    def paths(*names: str) -> list[str]:
+        return _paths(reader, tmp_path / "out", ExportOptions(names=names))
+
+    assert paths("[a]*") == paths("z/[a]1.png") == ["z/[a]1_seed00.jpg"]
+    assert paths("a+.png", "z/?.png") == ["z/b_seed00.jpg", "z/a+_seed00.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -284,28 +491,39 @@ def test_a_near_class_name_is_offered(tmp_path: Path) -> None:
 def test_exemplars_without_seeds(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=()), _prompt(name="b.jpg", seeds=(1,))])
     plan = make_plan(reader, tmp_path / "out", ExportOptions())
-    assert [task.path for task in plan.tasks] == ["cat/b_seed01.jpg"]
+    assert _paths(reader, tmp_path / "out") == ["cat/b_seed01.jpg"]
     assert plan.notes[0] == "1 exemplar without recorded seeds, so without images: give `seeds`, such as 0-4"
     lone = _escx(tmp_path / "n.escx", [_prompt(seeds=())])
     with pytest.raises(UsageError, match="give `seeds`, such as 0-4"):
         make_plan(lone, tmp_path / "out", ExportOptions())
 
 
-@given(st.integers(0, 50), st.integers(1, 9))
-def test_shares_are_all_tasks_and_none_twice(tasks: int, world: int) -> None:
-    plan = ExportPlan([Task(n // 3, "image", str(n), n % 3) for n in range(tasks)])
-    shares = [plan.share(rank, world) for rank in range(world)]
-    assert [task for share in shares for task in share] == plan.tasks
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_shares_are_all_tasks_and_none_twice(world: int, tmp_path: Path) -> None:
+    reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg", seeds=tuple(range(7))) for n in range(19)])
+    options, out = ExportOptions(edges=True), tmp_path / "out"
+    _decode(reader, out, ExportOptions(seeds=(3,)))
+    plan = make_plan(reader, out, options, Harmonic(), world=world)
+    shares = [
+        [task.path for task in missing_tasks(reader, out, options, Harmonic(), rank=rank, world=world)]
+        for rank in range(world)
+    ]
+    assert [len(share) for share in shares] == plan.shares
+    assert sum(plan.shares) == plan.missing.files == 19 * 7
+    assert max(plan.shares) - min(plan.shares) <= 8
+    whole = [task.path for task in missing_tasks(reader, out, options, Harmonic())]
+    assert sorted(path for share in shares for path in share) == sorted(whole)
+    assert len(set(whole)) == 133
 
 
 def test_two_shares_make_the_tree_that_one_makes(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(name=f"{n}.jpg") for n in range(5)])
     _decode(reader, tmp_path / "one")
-    plan = make_plan(reader, tmp_path / "two", ExportOptions(), Harmonic())
+    plan = make_plan(reader, tmp_path / "two", ExportOptions(), Harmonic(), world=2)
     prepare_tree(tmp_path / "two")
     for rank in range(2):
-        write_tree(reader, tmp_path / "two", plan.share(rank, 2), Harmonic(), ExportOptions(), part=rank)
+        write_tree(reader, tmp_path / "two", plan, Harmonic(), ExportOptions(), rank=rank)
+    assert len(list((tmp_path / "two").glob("manifest.*.jsonl"))) == 2
     prepare_tree(tmp_path / "two")
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
     for file in _files(tmp_path / "one"):
@@ -317,14 +535,14 @@ def test_names_do_not_depend_on_the_part_that_is_chosen(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "A.jpg", "b.jpg", "e\u0301.jpg", unicodedata.normalize("NFC", "e\u0301") + ".jpg"]
     exemplars = [_prompt(label, name, (0,)) for label in ("x", "X") for name in names]
     reader = _escx(tmp_path / "m.escx", exemplars)
-    whole = [task.path for task in make_plan(reader, tmp_path / "out", ExportOptions()).tasks]
+    whole = _paths(reader, tmp_path / "out")
     assert len(set(map(fold, whole))) == 12
     parts = []
     for label in ("x", "X"):
         for name in names:
-            parts += make_plan(reader, tmp_path / "out", ExportOptions(labels=(label,), names=(name,))).tasks
-    assert [task.path for task in parts] == whole
-    assert [t.path for t in make_plan(reader, tmp_path / "out", ExportOptions(limit=3)).tasks] == whole[:3]
+            parts += _paths(reader, tmp_path / "out", ExportOptions(labels=(label,), names=(name,)))
+    assert parts == whole
+    assert _paths(reader, tmp_path / "out", ExportOptions(limit=3)) == whole[:3]
 
 
 # Links, files in the way, failures
@@ -348,8 +566,15 @@ def test_a_link_that_appears_while_writing_is_refused_too(tmp_path: Path, caplog
     plan = make_plan(reader, tmp_path / "out", ExportOptions(), Harmonic())
     prepare_tree(tmp_path / "out")
     (tmp_path / "outside").mkdir()
-    (tmp_path / "out/cat").symlink_to(tmp_path / "outside", target_is_directory=True)
-    outcome = write_tree(reader, tmp_path / "out", plan.tasks, Harmonic(), ExportOptions())
+
+    class Linking(Harmonic):
+        def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
+            for number, result in enumerate(super().regenerate(jobs)):
+                if number == 0:
+                    (tmp_path / "out/cat").symlink_to(tmp_path / "outside", target_is_directory=True)
+                yield result
+
+    outcome = write_tree(reader, tmp_path / "out", plan, Linking(), ExportOptions())
     assert outcome.failed == 2
     assert "symbolic link" in caplog.messages[0]
     assert list((tmp_path / "outside").iterdir()) == []
@@ -414,7 +639,7 @@ def test_a_damaged_block_is_reported_once_and_the_rest_continues(tmp_path: Path)
     plan = make_plan(escort_codec.open(path), tmp_path / "out", ExportOptions(labels=("cat",)))
     assert len(plan.failures) == 1
     assert plan.failures[0].startswith("exemplar 0: ")
-    assert len(plan.tasks) == 700 - lost
+    assert (plan.missing.files, plan.failed) == (700 - lost, lost)
 
 
 def test_a_full_disk_leaves_no_half_file(

@@ -64,6 +64,9 @@ def test_an_order_from_a_file(tmp_path: Path) -> None:
             check_class_order(read_labels(path), ["a", "b", "c"])
     with pytest.raises(ConfigError, match="cannot be read"):
         read_labels(tmp_path / "none.txt")
+    # Spaces, and what else breaks lines somewhere, belong to a name if a class is called so.
+    path.write_text("a \r\n\u2028b\na\nc \n", "utf-8", newline="")
+    assert check_class_order(read_labels(path), ["a", "a ", "\u2028b", "c"]) == ("a ", "\u2028b", "a", "c")
 
 
 def test_train_and_test(small_data: Path) -> None:

@@ -24,7 +24,7 @@ from escort_cil.memory.prompts import Prompts, options_of
 from escort_cil.memory.synthetic import ExportedImages, SyntheticCache, SyntheticImages
 from escort_codec.container import Reader, pack
 from escort_codec.encode import encode_folder, encode_image
-from escort_codec.errors import ConfigError, RegenerationError, SourceError
+from escort_codec.errors import ConfigError, OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import make_regenerator
@@ -63,6 +63,35 @@ def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage]
     without = EncodeOptions(seeds=(0,), hint=0, coding="rle", workers=1)
     bare = ExemplarEncoder(Prompts(without)).exemplars(Prompt(), images)
     assert cache_in(tmp_path).paths(bare, (0,))[0] != paths[0][:1]
+
+
+def test_empty_copies_and_links_are_made_anew(images: list[SourceImage], tmp_path: Path) -> None:
+    prompts = prompts_of(images)
+    ((first, second, _),) = zip(*cache_in(tmp_path).paths(prompts, (0,)), strict=True)
+    whole = first.read_bytes(), second.read_bytes()
+    first.write_bytes(b"")  # as a power cut leaves it
+    (tmp_path / "mine.jpg").write_bytes(b"mine")
+    second.unlink()
+    second.symlink_to(tmp_path / "mine.jpg")
+    cache = cache_in(tmp_path)
+    assert cache.find(prompts[0], 0) is cache.find(prompts[1], 0) is None
+    cache.paths(prompts, (0,))
+    assert cache.made == 2
+    assert (first.read_bytes(), second.read_bytes()) == whole
+    assert not second.is_symlink()
+    assert (tmp_path / "mine.jpg").read_bytes() == b"mine"
+
+
+def test_a_link_in_place_of_a_folder_of_the_cache_is_refused(images: list[SourceImage], tmp_path: Path) -> None:
+    prompts = prompts_of(images)
+    ((first, *_),) = zip(*cache_in(tmp_path / "cache").paths(prompts, (0,)), strict=True)
+    (tmp_path / "mine").mkdir()
+    first.unlink()
+    first.parent.rmdir()
+    first.parent.symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match="is a symbolic link"):
+        cache_in(tmp_path / "cache").paths(prompts, (0,))
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_a_prompt_that_cannot_be_regenerated_is_named(tmp_path: Path) -> None:

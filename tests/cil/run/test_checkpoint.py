@@ -19,6 +19,7 @@ from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors
 from escort_cil.run.folder import RunFolder
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, TrainingError
+from tests.cil.run_folders import records_of
 from tests.cil.small_runs import is_event, logged, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,7 +113,7 @@ def test_killed_between_the_checkpoint_and_what_it_publishes(
 ) -> None:
     config = quick(small_data, cache=cache, eval_views="both")
 
-    def die(self: Checkpoints, run: Path, phase: int) -> None:
+    def die(self: Checkpoints, phase: int) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:
@@ -152,7 +153,7 @@ def test_another_configuration_is_shown(small_data: Path, tmp_path: Path, cache:
     out = tmp_path / "run"
     with pytest.raises(Killed), logged(killer(2)):
         train(quick(small_data, cache=cache), out=out)
-    with pytest.raises(ConfigError, match=r"budget was '8000', is '9000'; eval_views was 'real', is 'both'"):
+    with pytest.raises(ConfigError, match=r"budget was '8KB', is '9KB'; eval_views was 'real', is 'both'"):
         train(quick(small_data, cache=cache, budget="9000", eval_views="both"), out=out, resume=True)
     with pytest.raises(ConfigError, match=r"method_options was .*'temperature': 2.0.*is .*'temperature': 3"):
         train(quick(small_data, cache=cache, method_options={"temperature": 3}), out=out, resume=True)
@@ -181,12 +182,11 @@ def test_old_checkpoints_are_removed_as_new_ones_are_complete(tmp_path: Path) ->
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.load() is None
     checkpoints.save(CheckpointState(0, 3), {"network.w": torch.arange(4.0)})
-    checkpoints.save(
-        CheckpointState(1, 0, records=({"top1": 3.0},), random={"model_seed": 1}), {"network.w": torch.ones(2)}
-    )
+    records = tuple(records_of((2,)))
+    checkpoints.save(CheckpointState(1, 0, records=records, random={"model_seed": 1}), {"network.w": torch.ones(2)})
     state = checkpoints.load()
     assert state is not None
-    assert (state.phase, state.epoch, state.records, state.random) == (1, 0, ({"top1": 3.0},), {"model_seed": 1})
+    assert (state.phase, state.epoch, state.records, state.random) == (1, 0, records, {"model_seed": 1})
     assert checkpoints.tensors(state)["network.w"].tolist() == [1, 1]
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
         "phase001-epoch00000.safetensors",

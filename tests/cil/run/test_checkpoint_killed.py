@@ -15,6 +15,7 @@ from escort_cil.run.checkpoint import Checkpoints, CheckpointState
 from escort_cil.run.folder import MEMORY
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError
+from tests.cil.run_folders import records_of
 from tests.container.failing import Disk, count_points
 from tests.helpers import assert_whole, in_child, make_exemplars, quick_folder
 
@@ -36,8 +37,8 @@ def end_phase(run: Path, phase: int, memory: bytes) -> None:
     """What ``Recorder`` does with the memory, in its order: written aside, made to count, put in place."""
     checkpoints = Checkpoints(run)
     write_file(checkpoints.pending(MEMORY, phase), memory)
-    checkpoints.save(CheckpointState(phase + 1, 0), WEIGHTS)
-    checkpoints.publish(run, phase)
+    checkpoints.save(CheckpointState(phase + 1, 0, records=tuple(records_of((2, 3)[: phase + 1]))), WEIGHTS)
+    checkpoints.publish(phase)
 
 
 def resume(run: Path) -> bytes:
@@ -45,7 +46,7 @@ def resume(run: Path) -> bytes:
     state = Checkpoints(run).load()
     assert state is not None
     assert Checkpoints(run).tensors(state)["network.w"].tolist() == WEIGHTS["network.w"].tolist()
-    Checkpoints(run).publish(run, state.phase - 1)
+    Checkpoints(run).publish(state.phase - 1)
     found = (run / MEMORY).read_bytes()
     assert found == (OLD, NEW)[state.phase - 1]
     if state.phase == 1:

@@ -1,0 +1,179 @@
+"""What can be known before the first epoch is checked there: every image, name and caption, and the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil
+from typing import Final
+
+from escort_cil.memory.budget import Budget, OldShelf, fill
+from escort_cil.memory.contents import ClassMemory, Contents, packed, read_contents
+from escort_cil.memory.encoder import ExemplarEncoder
+from escort_cil.memory.prompts import Prompts
+from escort_cil.run import folder as names
+from escort_cil.run.plan import RunPlan
+from escort_codec.encode import image_fault
+from escort_codec.errors import ConfigError, ImageError
+from escort_codec.exemplar import Exemplar
+from escort_codec.processes import Processes
+from escort_codec.progress import Progress
+from escort_codec.source import SourceImage, load_image
+from escort_codec.words import counted
+from escort_codec.workers import in_order
+
+AMPLE: Final = 8  # a budget of so many times one sampled exemplar per class is not looked at more closely
+SAMPLED: Final = 32  # images per class that are encoded for a closer look
+
+
+def check_run(plan: RunPlan, processes: Processes, done: int | None, progress: Progress) -> None:
+    """Checks a run in one of its processes: a new one, or a resumed one, of which ``done`` phases are done.
+
+    Bad images that need not end it are left out of the plan. Raises ImageError, SourceError, ConfigError.
+    """
+    plan.leave_out(processes.from_first(lambda: check_images(plan, done or 0, progress)))
+    if plan.remembers and done is None:
+        processes.from_first(lambda: check_budget(plan))
+
+
+def check_images(plan: RunPlan, done: int, progress: Progress) -> dict[SourceImage, str]:
+    """Decodes all images that the phases after ``done`` need, and checks the names and captions of those that may be
+    remembered; returns the bad ones that are to be left out, and why: a message that begins with the path.
+
+    The setting ``on_error`` decides about a bad image. Where a file of prompts was made of this folder without it, as
+    ``escort encode`` skips bad images, it is left out in any case. Raises ImageError for the first that may not be.
+    """
+    remembered = {image.path for image in _training_images(plan, done)} if plan.remembers else set()
+
+    def work(image: SourceImage) -> str | None:
+        if image.path in remembered and (fault := image_fault(image)):
+            return fault
+        try:
+            load_image(image.path)
+        except ImageError as exc:
+            return str(exc)
+        return None
+
+    images = list(dict.fromkeys((*_training_images(plan, done), *_test_images(plan))))
+    progress.begin("check images", len(images))
+    bad: dict[SourceImage, str] = {}
+    try:
+        for image, fault in in_order(images, work, plan.config.workers):
+            if fault is not None:
+                bad[image] = fault
+            progress.advance()
+    finally:
+        progress.end()
+    fatal = [image for image in bad if plan.config.on_error == "raise" and not _left_out_by_encode(plan, image)]
+    if fatal:
+        more = f" (and {counted(len(fatal) - 1, 'more bad image')})" if len(fatal) > 1 else ""
+        raise ImageError(f"{bad[fatal[0]]}{more}; `on_error` skip leaves bad images out")
+    return bad
+
+
+def _training_images(plan: RunPlan, done: int) -> Iterator[SourceImage]:
+    first = 0 if plan.sees_all else max(done, plan.first)
+    for phase in range(first, len(plan.sizes)):
+        for group in plan.train_images(phase).values():
+            yield from group
+
+
+def _test_images(plan: RunPlan) -> Iterator[SourceImage]:
+    for group in plan.data.test.values():
+        yield from group
+
+
+def _left_out_by_encode(plan: RunPlan, image: SourceImage) -> bool:
+    """Whether the run's file of prompts was made of this folder and does not have the image."""
+    if plan.prompts_file is None or plan.prompts_file.source != plan.data.folder:
+        return False
+    if not plan.data.held_out and image in plan.data.test.get(image.label, ()):
+        return False  # `escort encode` never looked at it
+    try:
+        return not plan.prompts_file[image.key]
+    except KeyError:
+        return True
+
+
+def check_budget(plan: RunPlan) -> None:
+    """Raises ConfigError, with the least budget that will do, if the budget cannot hold one exemplar of each class."""
+    budget, classes = plan.budget, len(plan.order)
+    if budget.amount is None:
+        return
+    if budget.limit(classes) is None:
+        if not any(budget.counts(classes)):
+            least = budget.least_units * (1 if budget.per_class else classes)
+            raise _too_small(budget, classes, replace(budget, amount=ceil(100 * least) / 100))
+        return
+    encoder = ExemplarEncoder(Prompts(plan.config.encode_options(), plan.prompts_file, plan.config.hint))
+    held: Contents = ()
+    if plan.base is not None:
+        held = read_contents(plan.base / names.MEMORY, plan.labels_until(plan.first - 1))
+    # The last phase has most classes to hold; with bytes per class the first shares the file's head among fewest.
+    phases = [len(plan.sizes) - 1, *([plan.first] if budget.per_class else [])]
+    needed = [_needed(plan, plan.labels_until(phase), held, encoder) for phase in phases]
+    if (amount := max(needed)) > budget.amount:
+        raise _too_small(budget, classes, replace(budget, amount=amount))
+
+
+def _needed(plan: RunPlan, labels: Sequence[str], held: Contents, encoder: ExemplarEncoder) -> int:
+    """The budget's amount with which each of ``labels`` has an exemplar, whichever is chosen; 0 if it may be less than
+    the budget."""
+    budget = plan.budget
+    limit = budget.limit(len(labels))
+    assert limit is not None
+    one = [_sample(plan, label, 1, held, encoder) for label in labels]
+    if limit >= AMPLE * len(packed(one)):
+        return 0
+    some = [_sample(plan, label, SAMPLED, held, encoder) for label in labels]
+    if _holds_each([_extreme(memory, smallest=True) for memory in some], budget, limit):
+        return 0
+    largest = [_extreme(memory, smallest=False) for memory in some]
+    low, high = limit, 2 * limit + len(packed(largest))
+    while not _holds_each(largest, budget, high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _holds_each(largest, budget, middle) else (middle, high)
+    return ceil(high / len(labels)) if budget.per_class else high
+
+
+def _too_small(budget: Budget, classes: int, needed: Budget) -> ConfigError:
+    what = f"cannot hold one exemplar of {counted(classes, 'class')}" if classes == 1 else ""
+    what = what or f"cannot hold one exemplar of each of {classes} classes"
+    return ConfigError(f"{what}: give at least {needed}", setting="budget", value=str(budget))
+
+
+def _sample(plan: RunPlan, label: str, count: int, held: Contents, encoder: ExemplarEncoder) -> ClassMemory:
+    """Exemplars of each kind of some images of a class, evenly spaced; of an old class what is ``held`` of it."""
+    for memory in held:
+        if memory.label == label:
+            return memory
+    images = plan.data.train[label]
+    chosen = images[:: ceil(len(images) / count)]
+    found: dict[str, tuple[Exemplar, ...]] = {}
+    for n, kind in enumerate(plan.budget.keep.kinds):
+        made = encoder.exemplars(kind, chosen)
+        # An image may stand here as two kinds, and a file holds a name once.
+        found[kind.stored] = tuple(replace(each, name=f"{n or ''}{each.name}") for each in made)
+    return ClassMemory(label, found)
+
+
+def _extreme(memory: ClassMemory, *, smallest: bool) -> ClassMemory:
+    """The smallest or the largest exemplar of each kind."""
+
+    def size(exemplar: Exemplar) -> int:
+        return len(exemplar.payload) + len(exemplar.hint or b"") + len(exemplar.name) + len(exemplar.prompt)
+
+    best = min if smallest else max
+    return ClassMemory(memory.label, {stored: (best(g, key=size),) for stored, g in memory.by_kind.items() if g})
+
+
+def _holds_each(contents: Contents | Sequence[ClassMemory], budget: Budget, limit: int) -> bool:
+    """Whether a memory of ``limit`` bytes holds an exemplar of each class, where each offers these."""
+    shelves = [OldShelf(memory, budget.keep.parts) for memory in contents]
+    try:
+        filled = fill(shelves, replace(budget, amount=limit, per_class=False))
+    except ConfigError:
+        return False
+    return all(map(len, filled))
