@@ -2,8 +2,8 @@
 
     python benchmarks/large.py [--exemplars 1000000] [--bytes 1000000000] [--images 20000] [--out FILE]
 
-Everything is drawn here, in a temporary folder (1.2 gigabytes). Rates are given as ratios to the sequential pass over the
-same file, which cancels out how fast the machine is. `--bytes 0` and `--images 0` leave a part out.
+Everything is drawn here, in a temporary folder (1.2 gigabytes). Rates are given as ratios to the sequential pass over
+the same file, which cancels out how fast the machine is. `--bytes 0` and `--images 0` leave a part out.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
 from escort_cli.terminal import print_line
 from escort_cli.train import train
+from escort_cli.view import view
 from escort_codec.errors import DamagedError, EscortError, OutputError
 from escort_codec.words import escaped
 from escort_codec.workers import EXIT_CODE
@@ -37,6 +38,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     evaluate,
     report,
     demo,
+    view,
     inspect,
     verify,
     recover,

@@ -96,6 +96,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     for path in ROOT.glob("escort_*/**/*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert path.relative_to(ROOT).as_posix() in names
+    for path in ROOT.glob("viewer/**/*"):
+        if path.is_file():
+            assert f"escort_cli/{path.relative_to(ROOT).as_posix()}" in names
 
 
 def test_no_module_called_cli_is_installed(scripts: Path, folder: Path) -> None:
@@ -112,12 +115,14 @@ def test_the_codec_needs_no_extra(scripts: Path, folder: Path) -> None:
         ("inspect", "out.escx"),
         ("decode", "out.escx", "--seeds", "0-1", "--edges", "--out", "images"),
         ("verify", "out.escx"),
+        ("view", "out.escx", "--export", "page.html"),
     ):
         done = run(scripts / "escort", *arguments, folder=folder)
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     assert "Usage: escort" in outputs[0]
     assert outputs[1] == f"escort {escort_codec.__version__}\n"
+    assert (folder / "page.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     assert len(list((folder / "images").rglob("*_seed0?.jpg"))) == 8
 
 

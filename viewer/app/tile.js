@@ -1,0 +1,103 @@
+// What a tile of the grid shows: first its text, then its hint, then its edge map or image.
+
+/** The colours that canvases are drawn in, from the style sheet. */
+export function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const ink = style.getPropertyValue('--map-ink').trim();
+  const rgb = [1, 3, 5].map((at) => parseInt(ink.slice(at, at + 2), 16));
+  return { ink: rgb, over: [0, 0, 0], paper: style.getPropertyValue('--map-paper').trim(), ground: style.getPropertyValue('--raised').trim() };
+}
+
+const KIND_WORDS = { prompt: 'prompt', real: 'real', latent: 'picture' };
+
+/** Fills a tile of the grid for exemplar `number` of a library. `onFault` is told what cannot be read. */
+export async function fillTile(tile, library, number, side) {
+  const token = Symbol(number);
+  tile.token = token;
+  const wanted = () => tile.token === token && !tile.hidden && tile.isConnected;
+  describe(tile, library.known(number), number);
+  prepare(tile.canvas, side);
+  try {
+    const exemplar = await library.exemplar(number);
+    if (!wanted()) return;
+    describe(tile, exemplar, number);
+    const { row, hint } = exemplar;
+    const theme = colours();
+    const [height, width] = row.mapSize ?? row.size;
+    const hinted = hint !== null && row.hintCodec === 0;
+    const device = Math.round(side * devicePixelRatio);
+    const hintBitmap = hinted ? await library.hintBitmap(number, wanted) : null;
+    if (!wanted()) return;
+    const draw = (bitmap) => drawTile(tile.canvas, { row, height, width, hintBitmap, bitmap, theme });
+    draw(null);
+    if (hintBitmap) tile.classList.add('hinted');
+    if (row.kind === 'latent') return;
+    const bitmap = await library.thumbnail(number, device, hinted ? theme.over : theme.ink, wanted);
+    if (!wanted()) return;
+    draw(bitmap);
+    if (bitmap) tile.classList.add('ready');
+  } catch (error) {
+    if (!wanted()) return;
+    tile.classList.add('fault');
+    tile.title = error.message;
+    tile.title2.textContent = error.message;
+  }
+}
+
+function describe(tile, exemplar, number) {
+  tile.classList.remove('fault', 'hinted', 'ready');
+  tile.title = '';
+  if (!exemplar) {
+    tile.title1.textContent = `#${number}`;
+    tile.title2.textContent = '';
+    tile.kind.textContent = '';
+    tile.kind.className = 'kind';
+    return;
+  }
+  const { row } = exemplar;
+  tile.title1.textContent = row.name || `#${number}`;
+  tile.title2.textContent = row.prompt && row.prompt !== row.class ? `${row.class} · ${row.prompt}` : row.class;
+  tile.title = `${row.class}/${row.name || `#${number}`}`;
+  tile.kind.textContent = KIND_WORDS[row.kind];
+  tile.kind.className = `kind ${row.kind}`;
+}
+
+function prepare(canvas, side) {
+  const device = Math.round(side * devicePixelRatio);
+  canvas.style.width = canvas.style.height = `${side}px`;
+  canvas.width = canvas.height = device; // also clears it
+}
+
+function drawTile(canvas, { row, height, width, hintBitmap, bitmap, theme }) {
+  const context = canvas.getContext('2d');
+  const device = canvas.width;
+  context.fillStyle = theme.ground;
+  context.fillRect(0, 0, device, device);
+  if (!height || !width) return;
+  const scale = device / Math.max(height, width);
+  const w = Math.max(1, Math.round(width * scale));
+  const h = Math.max(1, Math.round(height * scale));
+  const x = Math.round((device - w) / 2);
+  const y = Math.round((device - h) / 2);
+  context.fillStyle = row.kind === 'prompt' ? theme.paper : theme.ground;
+  context.fillRect(x, y, w, h);
+  context.imageSmoothingEnabled = true;
+  if (hintBitmap) {
+    context.imageSmoothingQuality = 'high';
+    context.drawImage(hintBitmap, x, y, w, h);
+  }
+  if (row.kind === 'latent') drawNote(context, device, row);
+  if (!bitmap) return;
+  context.imageSmoothingEnabled = bitmap.width > w / 3; // few pixels stay squares
+  context.globalAlpha = hintBitmap ? 0.8 : 1;
+  context.drawImage(bitmap, x, y, w, h);
+  context.globalAlpha = 1;
+}
+
+function drawNote(context, device, row) {
+  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue('--muted').trim();
+  context.font = `${Math.round(device / 11)}px system-ui, sans-serif`;
+  context.textAlign = 'center';
+  context.fillText('learned picture', device / 2, device / 2 - device / 20);
+  context.fillText(`${row.payloadLength} bytes`, device / 2, device / 2 + device / 11);
+}
