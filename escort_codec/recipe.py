@@ -18,6 +18,10 @@ PRESETS: Final = (HIRES, LOWRES)
 """The paper's two presets."""
 
 
+HINT_CODECS: Final = ("vp8", "latent")
+"""The codecs of hints; the place of each is its number in files."""
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """How an edge map is made from its image (spec section "How the map was made").
@@ -132,9 +136,19 @@ class EncodeOptions:
     )
     preset: str = setting(HIRES, "hires: edges at the image's size; lowres: at the generation size.", choices=PRESETS)
     settings: EdgeSettings = field(default_factory=EdgeSettings)
+    kind: str = setting(
+        "prompt",
+        "What is kept of an image: prompt, latent:64 (latent:SIDE:QUALITY, latent:SIDE:250B), webp:64:20 or original.",
+        metavar="KIND",
+    )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
     hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
-    hint_quality: int = setting(20, "WebP quality of the colour hint.", least=0, most=100)
+    hint_codec: str = setting(
+        HINT_CODECS[0], "vp8: the hint is a WebP frame; latent: a learned picture, smaller.", choices=HINT_CODECS
+    )
+    hint_quality: int | None = setting(
+        None, "Quality of the hint: for vp8 0 to 100, 20 if left out; for latent 0 to 63, 32.", least=0, most=100
+    )
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
     workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
     on_error: Literal["raise", "skip"] = setting(
@@ -155,5 +169,7 @@ def check_options(options: EncodeOptions) -> None:
         raise UsageError(f"Canny's lower threshold ({low}) is above the upper one ({high})")
     if fault := seeds_fault(options.seeds):
         raise UsageError(fault, setting="seeds")
+    if options.hint_codec == HINT_CODECS[1] and (options.hint_quality or 0) > 63:
+        raise UsageError("give a latent hint 0 to 63", setting="hint_quality", value=options.hint_quality)
     if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
         raise UsageError("write 1/16 to 16/16", setting="shard", value="/".join(map(str, options.shard)))

@@ -125,6 +125,8 @@ def block(payload: bytes, recipes: list[dict[str, Any]]) -> list[dict[str, Any]]
             row["edges"] = ["".join(".#"[int(v)] for v in line) for line in edges]
             row["made"] = {"low": low, "high": high, "blur": blur / 100, "min_contour": contour}
             row["hint"] = base64.b64encode(hint).decode() if hint else None
+            if numbers[14][i]:
+                row["hint_codec"] = {1: "latent"}[numbers[14][i]]
         rows.append(row)
     assert at == len(payload)
     return rows

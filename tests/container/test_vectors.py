@@ -16,7 +16,7 @@ from escort_codec.container.verify import verify
 from tests.container import reference_reader
 
 SPEC = Path(__file__).parents[2] / "spec"
-VECTORS = sorted((SPEC / "vectors").glob("*.escx"))
+VECTORS = sorted([*(SPEC / "vectors").glob("*.escx"), *(SPEC / "vectors" / "latent").glob("*.escx")])
 
 
 def golden(path: Path) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def library(path: Path) -> dict[str, Any]:
         for e in reader:
             row: dict[str, Any] = {"kind": e.kind, "class": e.label, "name": e.name, "size": list(e.size)}
             row |= {"prompt": e.prompt, "seeds": list(e.seeds), "recipe": e.recipe.to_map()}
-            if e.kind == "real":
-                row["image"] = base64.b64encode(e.image).decode()
+            if e.kind != "prompt":
+                row["image" if e.kind == "real" else "latents"] = base64.b64encode(e.payload).decode()
             else:
                 assert e.edge_settings is not None
                 row["coding"] = codings.get(e.coding).number
@@ -38,6 +38,7 @@ def library(path: Path) -> dict[str, Any]:
                 row["edges"] = ["".join(".#"[int(v)] for v in line) for line in e.edges]
                 row["made"] = e.edge_settings.to_map()
                 row["hint"] = base64.b64encode(e.hint).decode() if e.hint else None
+                row |= {"hint_codec": e.hint_codec} if e.hint_codec != "vp8" else {}
             rows.append(row)
         return {"source": reader.source, "exemplars": rows}
 
@@ -55,7 +56,7 @@ def test_a_reader_written_from_the_spec_reads_the_same(path: Path) -> None:
 
 def test_the_golden_files_cover_the_format() -> None:
     rows = [row for path in VECTORS for row in golden(path)["exemplars"]]
-    assert {row["kind"] for row in rows} == {"prompt", "real"}
+    assert {row["kind"] for row in rows} == {"prompt", "real", "latent"}
     prompts = [row for row in rows if row["kind"] == "prompt"]
     assert {row["coding"] for row in prompts} == {coding.number for coding in codings}
     assert {bool(row["hint"]) for row in prompts} == {True, False}
