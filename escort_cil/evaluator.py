@@ -138,6 +138,7 @@ class TestSet:
         self._views = views
         self._synthetic = synthetic
         self._workers = workers
+        self._background = transform.background
         if cache_bytes is not None and views != "real":
             cache_bytes //= 2
         self._real = ImageStore.for_evaluation(transform, cache_bytes=cache_bytes, folder=folder)
@@ -159,7 +160,7 @@ class TestSet:
                     room.put(i, picture)
                     return encoder.derive(images[i], picture, needs)
 
-                encoder.keep(decode_all(sources, store, workers=self._workers))
+                encoder.keep(decode_all(sources, store, workers=self._workers, background=self._background))
             copies = [row[0] for row in self._synthetic.of_images(images)]
             self._copies.add(copies, names=names, workers=self._workers)
             encoder.forget()

@@ -28,6 +28,7 @@ from escort_cli.terminal import print_line
 from escort_cli.train import train
 from escort_cli.view import view
 from escort_codec.errors import DamagedError, EscortError, OutputError
+from escort_codec.processes import end_at_once
 from escort_codec.words import escaped
 from escort_codec.workers import EXIT_CODE
 
@@ -149,19 +150,17 @@ for _command in COMMANDS:
 def main() -> None:
     """The console script ``escort``."""
     _open_streams()
-    try:
-        app()
-    except OutputError as exc:  # --help and --version, which no command prints
-        print_line(f"escort: {exc}", error=True)
-        sys.exit(exc.exit_code)
-    finally:
+    with end_at_once():
         try:
-            sys.stdout.flush()
-        except (
-            OSError,
-            OutputError,
-        ):  # reported, or nobody reads it; once more at Python's end it would change the code
-            _drop_stdout()
+            app()
+        except OutputError as exc:  # --help and --version, which no command prints
+            print_line(f"escort: {exc}", error=True)
+            sys.exit(exc.exit_code)
+        finally:
+            try:
+                sys.stdout.flush()
+            except (OSError, OutputError):  # reported; once more at Python's end it would change the code
+                _drop_stdout()
 
 
 class _Stdout(io.FileIO):

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
+from escort_cli.terminal import print_line
 from escort_codec.errors import UsageError
 from escort_codec.words import counted
 
@@ -54,10 +55,10 @@ def view(
 
         exemplars = export_page(files, export, overwrite=overwrite)
         held = f"{counted(exemplars, 'exemplar')} of {counted(len(files), 'file')}"
-        print(f"{export}: {held}, {export.stat().st_size:,} bytes")
+        print_line(f"{export}: {held}, {export.stat().st_size:,} bytes")
         return
     with ViewServer(files, port) as server:
-        print(f"{server.address} (Ctrl-C ends it)", flush=True)
+        print_line(f"{server.address} (Ctrl-C ends it)")
         if browser:
             import webbrowser
 
@@ -66,7 +67,7 @@ def view(
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print()
+            print_line()
 
 
 class Resource(NamedTuple):

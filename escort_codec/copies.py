@@ -16,7 +16,7 @@ from escort_codec.latent.tables import QUALITIES
 from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE
 from escort_codec.recipe import EncodeOptions
 from escort_codec.registry import Registry
-from escort_codec.source import SourceImage, image_size, load_image, read_file
+from escort_codec.source import SourceImage, image_size, load_image, parse_colour, read_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,8 +77,13 @@ def copied(image: SourceImage, copy: Copy, options: EncodeOptions, data: bytes |
     The file is decoded in any case, so that no damaged one is kept.
     """
     data = read_file(image.path) if data is None else data
-    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path))
-    return EncodedImage(copy.make(image, picture, options.seeds), len(data))
+    return EncodedImage(copy.make(image, opened(image, options, data), options.seeds), len(data))
+
+
+def opened(image: SourceImage, options: EncodeOptions, data: bytes) -> Image.Image:
+    """The picture in the bytes of an image file (Pillow, mode RGB), as ``options`` say. Raises ImageError."""
+    background = parse_colour(options.background)
+    return load_image(data, max_pixels=options.max_pixels, name=str(image.path), background=background)
 
 
 @dataclass(frozen=True, slots=True)

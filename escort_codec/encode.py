@@ -15,14 +15,14 @@ import numpy as np
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.reader import Reader
-from escort_codec.copies import EncodedImage, copied, hint_of, parse_copy
+from escort_codec.copies import EncodedImage, copied, hint_of, opened, parse_copy
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, load_image, read_file, scan_folder
+from escort_codec.source import SourceImage, image_size, parse_colour, read_file, scan_folder
 from escort_codec.workers import in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class _Features:
 
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
-    picture = load_image(data, max_pixels=options.max_pixels, name=str(image.path))
-    return _extract(image, picture, options, len(data))
+    return _extract(image, opened(image, options, data), options, len(data))
 
 
 def _extract(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Features:
@@ -174,6 +173,7 @@ def encode_folder(
     check_options(options)
     codings.get(options.coding)
     copy = parse_copy(options.kind)
+    parse_colour(options.background)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)

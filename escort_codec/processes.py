@@ -6,8 +6,9 @@ The environment's RANK and WORLD_SIZE tell them apart. Small values go over torc
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -157,6 +158,30 @@ def leave() -> None:
 
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@contextmanager
+def end_at_once() -> Iterator[None]:
+    """Ends this process after the block, if it was launched together with others, without Python's own clean-up.
+
+    A thread of gloo that runs into Python's end aborts the process, whose work is done and saved by then. An error that
+    is not SystemExit is raised.
+    """
+    code: object = 0
+    try:
+        yield
+    except SystemExit as exc:
+        if launched_alone():
+            raise
+        code = exc.code
+    if launched_alone():
+        return
+    if not code:
+        leave()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _number(name: str, default: int) -> int:

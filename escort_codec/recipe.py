@@ -149,6 +149,7 @@ class EncodeOptions:
     hint_quality: int | None = setting(
         None, "Quality of the hint: for vp8 0 to 100, 20 if left out; for latent 0 to 63, 32.", least=0, most=100
     )
+    background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
     workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
     on_error: Literal["raise", "skip"] = setting(

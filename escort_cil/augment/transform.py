@@ -15,6 +15,7 @@ from escort_cil.augment import cpu
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
 from escort_codec.registry import Registry
+from escort_codec.source import WHITE, Colour
 
 ATTEMPTS: Final = 10
 """torchvision's: boxes that are tried before the centre is taken."""
@@ -31,7 +32,8 @@ class Transform:
     if ``auto_augment`` is set, and (x / 255 - mean) / std by channel.
 
     ``stored_side`` is the side of the squares in the training store. ``short_side`` is the shorter side before the
-    centre crop in evaluation; None squashes the whole image to ``size``.
+    centre crop in evaluation; None squashes the whole image to ``size``. ``background`` is the colour under transparent
+    pixels of an image file.
     """
 
     preset: str
@@ -47,6 +49,7 @@ class Transform:
     flip: float = 0.5
     brightness: float = 63 / 255
     auto_augment: bool = False
+    background: Colour = WHITE
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.stored_side < 1:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from PIL import Image
 from escort_codec.errors import ImageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import decode_latent
-from escort_codec.source import load_image, read_file
+from escort_codec.source import WHITE, Colour, load_image, read_file
 from escort_codec.workers import single_threaded_opencv, usable_cores
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
@@ -32,6 +32,8 @@ def stored_source(exemplar: Exemplar) -> bytes:
 
 
 T = TypeVar("T")
+
+LONGEST: Final = 16  # times its shorter side: a longer picture is cropped before it is resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,19 @@ class Square:
             return _planar(_resized(picture, (self.side, self.side))), width / height
         short = min(width, height)
         size = (self.short_side * width // short, self.short_side * height // short)
+        if max(size) > LONGEST * self.short_side:  # a strip: the resized picture would take gigabytes
+            return self.strip(picture), 1.0
         left, top = (round((extent - self.side) / 2) for extent in size)
         pixels = np.asarray(_resized(picture, size))[top : top + self.side, left : left + self.side]
         return _planar(pixels), 1.0
+
+    def strip(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """The centre square of a long picture: cropped first, then resized."""
+        assert self.short_side is not None
+        half = min(picture.size) * self.side / self.short_side / 2
+        x, y = picture.width / 2, picture.height / 2
+        box = (x - half, y - half, x + half, y + half)
+        return _planar(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
 
 
 def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -80,11 +92,13 @@ def decode_all(
     names: Sequence[str] | None = None,
     workers: int | None = None,
     read: Callable[[int, bytes], None] = lambda i, data: None,
+    background: Colour = WHITE,
 ) -> list[T]:
     """Decodes images in ``workers`` threads (None: one per core); returns what ``derive`` makes of each.
 
     ``derive`` gets the index of a source and its picture (Pillow, mode RGB), in one of these threads; ``read`` gets the
-    bytes of a file. ``names`` are for messages about images that are not files. If an image is bad, raises the
+    bytes of a file. ``background`` is the colour under transparent pixels. ``names`` are for messages about images that
+    are not files. If an image is bad, raises the
     ImageError of the first one when all threads have ended; what ``derive`` raises is raised as well.
     """
 
@@ -96,7 +110,9 @@ def decode_all(
             read(i, source)
         if isinstance(source, LearnedPicture):
             source = decode_latent(source)
-        return derive(i, load_image(source, name=name) if isinstance(source, bytes) else _picture(source, name))
+        if isinstance(source, bytes):
+            return derive(i, load_image(source, name=name, background=background))
+        return derive(i, _picture(source, name))
 
     with (
         single_threaded_opencv(),

@@ -52,6 +52,7 @@ class DecodedImages:
         if apart:
             self._apart = ImageStore.for_evaluation(transform, cache_bytes=share, folder=folder)
         self._workers = workers
+        self._background = transform.background
         self._ids: dict[_Key, int] = {}
         self._evaluated: dict[int, int] = {}  # id in ``training`` -> id in ``_apart``
 
@@ -151,7 +152,12 @@ class DecodedImages:
                 digests[n] = _digest(data)
 
             derived = decode_all(
-                [sources[i] for i in places], store, names=[names[i] for i in places], workers=self._workers, read=read
+                [sources[i] for i in places],
+                store,
+                names=[names[i] for i in places],
+                workers=self._workers,
+                read=read,
+                background=self._background,
             )
         ids = training.ids.tolist()
         self._ids |= zip(first, ids, strict=True)

@@ -27,6 +27,7 @@ from torch import Tensor
 from escort_cil.augment import Transform
 from escort_cil.data.decoding import Source, Square, decode_all
 from escort_codec.errors import OutputError
+from escort_codec.source import WHITE, Colour
 
 
 class ImageStore:
@@ -37,6 +38,7 @@ class ImageStore:
         cache_bytes: bytes of pixels kept in memory; None keeps all of them there.
         folder: where the file with the rest is made; None means the system's temporary folder. The file has no name
             once it is open (POSIX), so that a killed process leaves nothing behind.
+        background: the colour under transparent pixels.
 
     All methods may be called from several threads. Ids count up from 0 and are never used twice.
     """
@@ -48,8 +50,10 @@ class ImageStore:
         short_side: int | None = None,
         cache_bytes: int | None = None,
         folder: Path | None = None,
+        background: Colour = WHITE,
     ) -> None:
         self._square = Square(side, short_side)
+        self._background = background
         if cache_bytes is not None and cache_bytes < 0:
             raise ValueError(f"cache_bytes is {cache_bytes}; it must not be negative")
         self.side = side
@@ -70,14 +74,20 @@ class ImageStore:
         cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
     ) -> ImageStore:
         """An empty store for images that ``augment`` will read."""
-        return cls(transform.stored_side, cache_bytes=cache_bytes, folder=folder)
+        return cls(transform.stored_side, cache_bytes=cache_bytes, folder=folder, background=transform.background)
 
     @classmethod
     def for_evaluation(
         cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
     ) -> ImageStore:
         """An empty store for images that ``normalise`` will read: they are as the network sees them."""
-        return cls(transform.size, short_side=transform.short_side, cache_bytes=cache_bytes, folder=folder)
+        return cls(
+            transform.size,
+            short_side=transform.short_side,
+            cache_bytes=cache_bytes,
+            folder=folder,
+            background=transform.background,
+        )
 
     def __len__(self) -> int:
         """Images held now."""
@@ -107,7 +117,7 @@ class ImageStore:
         ImageError naming the first, and OutputError if the file cannot take them.
         """
         with self.room(len(images)) as room:
-            decode_all(images, room.put, names=names, workers=workers)
+            decode_all(images, room.put, names=names, workers=workers, background=self._background)
         return room.ids
 
     @contextmanager

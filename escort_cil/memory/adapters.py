@@ -68,8 +68,9 @@ class MemoryDataset(Dataset[tuple[Any, int]]):
     """A memory file as pairs of image and class number, one per exemplar, in the file's order.
 
     A prompt gives a random one of its images each time (from torch's generator: seed it, or let the ``DataLoader`` seed
-    its workers). ``class_order`` gives the class numbers; without it classes are numbered as they appear in the file.
-    An image is RGB uint8 (H, W, 3), or what ``transform`` makes of it. The other parameters are those of ``unpack``.
+    its workers). ``class_order`` gives the class numbers; without it the sorted labels are numbered, as torchvision's
+    ``ImageFolder`` does. An image is RGB uint8 (H, W, 3), or what ``transform`` makes of it. The other parameters are
+    those of ``unpack``.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ def _targets(
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The labels by class number, and each exemplar's class number. Raises UsageError if the order lacks a class."""
     with Reader(memory) as reader:
-        labels = tuple(reader.labels) if class_order is None else tuple(class_order)
+        labels = tuple(sorted(reader.labels)) if class_order is None else tuple(class_order)
         missing = [label for label in reader.labels if label not in labels]
         if missing:
             raise UsageError(f"{memory} has the class {missing[0]!r}, which the class order lacks")

@@ -11,7 +11,7 @@ from escort_cil.data.decoding import decode_all, stored_source
 from escort_cil.memory.kinds import ExemplarKind
 from escort_cil.memory.prompts import Prompts
 from escort_codec.exemplar import Exemplar
-from escort_codec.source import SourceImage
+from escort_codec.source import SourceImage, parse_colour
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,6 +75,7 @@ class ExemplarEncoder:
                 [image.path for image in missing],
                 lambda i, picture: self.derive(missing[i], picture, Needs((kind,))),
                 workers=self._workers,
+                background=parse_colour(self._prompts.options.background),
             )
         )
         return [e or self._made[kind, image.path] for image, e in zip(images, found, strict=True)]
@@ -88,6 +89,7 @@ class ExemplarEncoder:
                 lambda i, picture: self.derive_from_real(missing[i], picture, kind),
                 names=[exemplar.key for exemplar in missing],
                 workers=self._workers,
+                background=parse_colour(self._prompts.options.background),
             )
         )
         return [self._made[kind, exemplar.key] for exemplar in exemplars]

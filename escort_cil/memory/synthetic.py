@@ -28,6 +28,7 @@ from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
+from escort_codec.export.options import LONGEST
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
@@ -85,17 +86,17 @@ class SyntheticCache:
         Raises RegenerationError if one cannot be made, OutputError if it cannot be written.
         """
         places: list[list[Path]] = []
-        missing: list[Job] = []
+        missing: dict[Path, Job] = {}  # images with equal bytes have one copy
         for exemplar in exemplars:
             places.append([])
             for seed in seeds:
                 place = self.find(exemplar, seed)
                 if place is None:
                     place = self._place(exemplar, seed)
-                    missing.append(Job(exemplar, seed, place))
+                    missing[place] = Job(exemplar, seed, place)
                 places[-1].append(place)
         if missing:
-            self._make(missing, progress or Progress())
+            self._make(list(missing.values()), progress or Progress())
         return places
 
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
@@ -178,8 +179,9 @@ def _save(result: JobResult) -> None:
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY)
+    file, picture = io.BytesIO(), Image.fromarray(rgb)
+    picture.thumbnail((LONGEST["jpg"], LONGEST["jpg"]))  # changes nothing but what is too long for a JPEG file
+    picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.augment import transforms
 from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
 from escort_cil.data.split import Splits
 from escort_cil.learners import Learner, learners
@@ -126,7 +125,7 @@ def _check_hint(side: int, prompts_file: Reader) -> None:
         )
 
 
-INHERITED: Final = ("method", "backbone", "image_size", "transform", "eval_views")
+INHERITED: Final = ("method", "backbone", "image_size", "transform", "eval_views", "background")
 """Settings that a continued run must share with the run before: its network and its figures depend on them."""
 
 
@@ -157,7 +156,7 @@ class RunPlan:
             self.sizes = earlier + split_phases(len(labels), self.config.init_cls, self.config.increment)
             self.first = len(earlier)
             self.hyperparameters = self.config.hyperparameters()
-            self.transform = transforms.get(self.config.transform)(self.config.image_size)
+            self.transform = self.config.make_transform()
             self.select = selections.get(self.config.selection)
             self.budget = self.config.memory
             backbones.get(self.config.backbone)

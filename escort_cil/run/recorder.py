@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from escort_cil.augment import Transform, transforms
+from escort_cil.augment import Transform
 from escort_cil.learners import Learner, learners
 from escort_cil.memory.budget import Budget
 from escort_cil.memory.contents import Contents, packed, read_contents
@@ -221,7 +221,7 @@ def load_model(run: Path) -> SavedModel:
         config.class_order[: sum(groups)],
         groups,
         learner.net.eval(),
-        transforms.get(config.transform_name)(config.image_size),
+        config.make_transform(),
     )
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, check, setting, settings_of
+from escort_codec.source import parse_colour
 
 if TYPE_CHECKING:
+    from escort_cil.augment import Transform
     from escort_cil.learners import Hyperparameters
     from escort_cil.memory.budget import Budget
     from escort_cil.memory.keep import Keep
@@ -62,6 +64,7 @@ class TrainConfig:
         "", "Folder for synthetic images; cache/ in the run folder if left out.", group=_DATA, metavar="DIR"
     )
     continued: str = setting("", "Folder of the finished run that this one continues.", group=_DATA)
+    background: str = _as_in(EncodeOptions, "background", group=_DATA)
     holdout: float = setting(
         0.2, "Share of each class's images that is held out if there is no test folder.", group=_DATA, least=0, most=1
     )
@@ -187,6 +190,7 @@ class TrainConfig:
         check(self, ConfigError)
         if not 0 < self.holdout < 1:
             raise ConfigError("give a share between 0 and 1", setting="holdout", value=self.holdout)
+        parse_colour(self.background)
         _ = self.memory  # raises ConfigError if budget and keep do not go together
 
     def to_map(self) -> dict[str, Any]:
@@ -234,6 +238,13 @@ class TrainConfig:
         """The name of the transform."""
         return self.transform or ("small" if self.image_size < SMALL_SIDE else "large")
 
+    def make_transform(self) -> Transform:
+        """The transform. Raises ConfigError."""
+        from escort_cil.augment import transforms
+
+        made = transforms.get(self.transform_name)(self.image_size)
+        return replace(made, background=parse_colour(self.background))
+
     def hyperparameters(self) -> Hyperparameters:
         """The method's settings, with what this configuration overrides. Raises ConfigError."""
         from escort_cil.learners import learners
@@ -258,6 +269,7 @@ class TrainConfig:
             hint=default.hint if self.hint is None else self.hint,
             hint_codec=self.hint_codec,
             hint_quality=self.hint_quality,
+            background=self.background,
             coding=self.coding,
             workers=self.workers,
         )

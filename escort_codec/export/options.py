@@ -11,6 +11,9 @@ from escort_codec.settings import check, setting
 QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
 """Each format's default quality; PNG is lossless and has none."""
 
+LONGEST: Final = {"jpg": 65_500, "png": 65_535, "webp": 16_383}
+"""The most pixels that a side of an image has in each format, as its library writes it."""
+
 MOST_FILES: Final = 200_000
 MOST_PIXELS: Final = 50 * 10**9
 """What is written without a further word (``yes``). A file of a kilobyte may ask for four million large images."""

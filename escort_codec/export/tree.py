@@ -28,7 +28,7 @@ from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.options import QUALITIES, ExportOptions
+from escort_codec.export.options import LONGEST, QUALITIES, ExportOptions
 from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
 from escort_codec.export.real import check_real
 from escort_codec.names import make_folder
@@ -257,7 +257,12 @@ def _memory_of(task: Task) -> int:
 
 
 def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
-    """An image file of uint8 RGB (H, W, 3); raises OSError or ValueError if the format does not support its size."""
+    """An image file of uint8 RGB (H, W, 3). Raises OutputError if it is too long for the format."""
+    longest = LONGEST[options.format]
+    if max(image.shape) > longest:
+        raise OutputError(
+            f"has {max(image.shape):,} pixels a side, and {options.format} takes {longest:,}: set `format` to png"
+        )
     file = io.BytesIO()
     quality = QUALITIES[options.format] if options.quality is None else options.quality
     more = {} if quality is None else {"quality": quality}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import escort_codec
 from escort_cil.memory import MemoryDataset, pycil_memory, unpack
 from escort_codec.container import Reader, Writer
 from escort_codec.encode import encode_image
@@ -64,7 +66,7 @@ def test_one_folder_for_the_memories_of_all_phases(memory: Path, folder: Path, t
     assert [{path.name[:3] for path in group} for group in paths] == [{e.name[:3]} for e in kept]
     assert [{path.parent.name for path in group} for group in paths] == [{e.label} for e in kept]
     data, targets = pycil_memory(tmp_path / "later.escx", folder)
-    labels = list(dict.fromkeys(exemplar.label for exemplar in kept))
+    labels = sorted({exemplar.label for exemplar in kept})
     assert [Path(path).parent.name for path in data] == [labels[target] for target in targets]
 
 
@@ -94,7 +96,7 @@ def test_dataset(memory: Path, folder: Path) -> None:
     assert len({data[1][0].tobytes() for _ in range(20)}) == 2
     assert len({data[0][0].tobytes() for _ in range(5)}) == 1
     plain = MemoryDataset(memory, folder)
-    assert plain.labels == tuple(unpack_labels(memory))
+    assert plain.labels == tuple(sorted(unpack_labels(memory)))
     assert plain[0][0].dtype == np.uint8
 
 
@@ -102,10 +104,31 @@ def test_pycils_pair(memory: Path, folder: Path) -> None:
     data, targets = pycil_memory(memory, folder)
     assert len(data) == len(targets) == 5 * (1 + 2 + 2)
     assert targets.dtype == np.int64
-    labels = unpack_labels(memory)
+    labels = sorted(unpack_labels(memory))
     assert all(Path(path).parent.name == labels[target] for path, target in zip(data, targets, strict=True))
     with pytest.raises(UsageError, match="which the class order lacks"):
         pycil_memory(memory, folder, class_order=labels[:-1])
+
+
+def test_labels_are_numbered_sorted_and_not_as_the_file_has_them(tmp_path: Path) -> None:
+    """The file is sorted by ``label/name``, where a blank and a hyphen come before the slash."""
+    memory = tmp_path / "memory.escx"
+    labels = ["cat", "cat big", "cat-big"]
+    exemplars = [make_real(label) for label in labels]
+    memory.write_bytes(escort_codec.pack(sorted(exemplars, key=lambda e: e.key)))
+    assert unpack_labels(memory) == ["cat big", "cat-big", "cat"]
+    assert MemoryDataset(memory, tmp_path / "one").labels == tuple(labels)
+    assert MemoryDataset(memory, tmp_path / "one").targets.tolist() == [1, 2, 0]
+    data, targets = pycil_memory(memory, tmp_path / "two")
+    assert [Path(path).parent.name for path in data] == ["cat big", "cat-big", "cat"]
+    assert targets.tolist() == [1, 2, 0]
+
+
+def make_real(label: str) -> Exemplar:
+    """A real exemplar: a black PNG file."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    return Exemplar.from_image(file.getvalue(), label=label, name="1.png", size=(4, 4))
 
 
 def unpack_labels(memory: Path) -> list[str]:

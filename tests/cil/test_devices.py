@@ -19,6 +19,7 @@ from escort_cil.devices import BatchNormAcross, Devices, normalise_across
 from escort_cil.run.tracking import WandB, check_trackers
 from escort_cil.trainer import train
 from escort_codec.errors import ConfigError, UnknownNameError
+from escort_codec.processes import end_at_once
 from tests.cil.small_runs import quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +45,9 @@ def test_what_stops_the_first_process_stops_all_with_its_line(small_data: Path, 
         program=("-m", "escort_cli"),
         code=1,
     )
-    assert said.count("holds a run already: --resume it") == 2
+    # The launcher ends the other process once one has failed, perhaps before it has said the same.
+    assert said.count("holds a run already: --resume it") in (1, 2)
+    assert "Traceback" not in said.partition("torch/distributed")[0]
     assert "[rank1]" not in said
 
 
@@ -190,4 +193,5 @@ def main(data: str, runs: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with end_at_once():
+        main(*sys.argv[1:])

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import escort_codec
+from escort_cil.evaluation import evaluate_run
 from escort_cil.trainer import train
 from escort_codec.encode import encode_folder
-from escort_codec.errors import ConfigError, EscortError, ImageError, OutputError, SourceError
+from escort_codec.errors import ConfigError, EscortError, ImageError, OutputError, SourceError, UsageError
 from escort_codec.recipe import EncodeOptions
 from tests.cil.small_runs import logged, quick
 
@@ -177,3 +179,32 @@ def test_an_existing_run_is_named_before_the_check(data: Path, tmp_path: Path) -
     damage_test(data)
     with pytest.raises(OutputError, match="holds a run already"):
         train(quick(data, method="finetune", epochs=1), out=tmp_path / "run")
+
+
+def test_transparent_pixels_have_the_background_everywhere(small_data: Path, tmp_path: Path) -> None:
+    """The same drawing, transparent outside, or opaque on the background: the same runs, byte for byte."""
+    results = {}
+    for name, background in (("clear", "#204060"), ("opaque", "white")):
+        data = tmp_path / name
+        for path in sorted(small_data.rglob("*.jpg")):
+            picture = Image.open(path).convert("RGBA")
+            mask = Image.new("L", picture.size, 0)
+            mask.paste(255, (8, 8, 40, 40))
+            picture.putalpha(mask)
+            if name == "opaque":
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0x20, 0x40, 0x60, 255)), picture)
+            place = (data / path.relative_to(small_data)).with_suffix(".png")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(place)
+        config = quick(data, background=background, epochs=1, eval_views="both", keep="50% webp:16:30 + 50% prompt")
+        results[name] = train(config, out=tmp_path / f"run-{name}").records
+        figures = evaluate_run(tmp_path / f"run-{name}", data).to_record()
+        assert figures["top1"] == results[name][-1]["top1"]
+    assert results["clear"] == results["opaque"]
+    memories = [(tmp_path / f"run-{name}" / "memory.escx").read_bytes() for name in results]
+    assert memories[0] == memories[1]
+
+
+def test_a_background_that_is_no_colour(small_data: Path) -> None:
+    with pytest.raises(UsageError, match="write white, black or #rrggbb"):
+        quick(small_data, background="grey-ish")

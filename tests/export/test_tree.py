@@ -745,3 +745,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EscortError):
         prepare_tree(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(("file_format", "longest"), [("jpg", 65_500), ("webp", 16_383), ("png", 65_535)])
+def test_an_image_that_is_too_long_for_its_format(file_format: str, longest: int) -> None:
+    options = ExportOptions(format=file_format)
+    fits = np.zeros((1, longest, 3), np.uint8)
+    assert Image.open(io.BytesIO(encode_image(fits, options))).size == (longest, 1)
+    if file_format != "png":  # which takes the longest side that an exemplar may have
+        with pytest.raises(OutputError, match=f"{file_format} takes {longest:,}: set `format` to png"):
+            encode_image(np.zeros((longest + 1, 1, 3), np.uint8), options)

@@ -296,3 +296,22 @@ def test_a_run_says_who_made_the_copies_that_it_was_given(small_data: Path, tmp_
     assert f"images in {tmp_path / 'tree'} are used; they were made by harmonic" in lines
     assert not [line for line in lines if "images regenerated" in line]
     assert not list((tmp_path / "run").rglob("cache/*/*.jpg"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 65_520), (65_520, 1), (2, 4_000), (1, 1), (3, 300)])
+def test_strips_of_pixels_become_squares_in_little_memory(width: int, height: int) -> None:
+    rng = np.random.default_rng(1)
+    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+    for square in (Square(24), Square(24, 28)):
+        pixels, aspect = square.of(picture)
+        assert pixels.shape == (3, 24, 24)
+        assert aspect == (1 if square.short_side else width / height)
+
+
+def test_a_strip_is_cropped_as_other_pictures_are() -> None:
+    """Either way of the centre square: the picture resized and then cropped, or cropped and then resized."""
+    pixels = np.zeros((40, 40 * 15, 3), np.uint8)
+    pixels[:, :, 0] = np.linspace(0, 255, 600).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    square = Square(24, 28)
+    assert np.abs(square.of(picture)[0].astype(int) - square.strip(picture).astype(int)).max() <= 1

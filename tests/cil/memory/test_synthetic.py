@@ -65,6 +65,16 @@ def test_copies_are_made_once_and_are_the_regenerators(images: list[SourceImage]
     assert cache_in(tmp_path).paths(bare, (0,))[0] != paths[0][:1]
 
 
+def test_images_with_equal_bytes_have_one_copy(images: list[SourceImage], tmp_path: Path) -> None:
+    prompts = prompts_of(images[:1])
+    twins = [replace(prompts[0], name=f"copy {n}.jpg") for n in range(40)]
+    cache = cache_in(tmp_path)
+    paths = cache.paths(twins, (0, 2))
+    assert cache.made == 2
+    assert {tuple(row) for row in paths} == {tuple(paths[0])}
+    assert all(path.is_file() for path in paths[0])
+
+
 def test_empty_copies_and_links_are_made_anew(images: list[SourceImage], tmp_path: Path) -> None:
     prompts = prompts_of(images)
     ((first, second, _),) = zip(*cache_in(tmp_path).paths(prompts, (0,)), strict=True)
