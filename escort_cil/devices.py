@@ -45,7 +45,7 @@ class BatchNormAcross(nn.BatchNorm2d):
 
     @classmethod
     def of(cls, plain: nn.BatchNorm2d) -> BatchNormAcross:
-        """One with the weights and the statistics of ``plain``, shared and not copied."""
+        """One that shares the weights and statistics of ``plain``."""
         across = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
         across.weight, across.bias = plain.weight, plain.bias
         across.running_mean, across.running_var = plain.running_mean, plain.running_var
@@ -53,7 +53,7 @@ class BatchNormAcross(nn.BatchNorm2d):
         return across.train(plain.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) of this process, normalised."""
+        """Normalises this process's images (B, C, H, W)."""
         if not self.training:
             return super().forward(images)
         x = images.float()
@@ -76,9 +76,9 @@ class BatchNormAcross(nn.BatchNorm2d):
 
 
 def normalise_across(network: nn.Module, *, gpu: bool) -> None:
-    """Makes every ``BatchNorm2d`` inside a network one over all processes, with the same weights and statistics.
+    """Replaces every ``BatchNorm2d`` in a network by one over all processes, with the same weights and statistics.
 
-    On GPUs it becomes torch's ``SyncBatchNorm``, on CPUs ``BatchNormAcross``. Those that are converted already stay.
+    On GPUs that is torch's ``SyncBatchNorm``, on CPUs ``BatchNormAcross``. What was replaced before stays.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -132,9 +132,9 @@ class Devices:
         return str(self.device) if self._chosen else None
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, its convolutions' weights in the order that is fastest there.
+        """Moves a network to the device, its weights in the memory order that is fastest there.
 
-        With several processes its batch normalisation is over all of them.
+        With several processes, batch normalisation is over the images of all of them.
         """
         if self.world > 1:
             normalise_across(network, gpu=self.device.type == "cuda")
@@ -159,18 +159,18 @@ class Devices:
         optimizer.zero_grad()
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision inside."""
+        """Mixed precision while it is open."""
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
 
     def unsynced(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Gradients are averaged over the processes after the ``last`` part of a batch alone."""
+        """While it is open, gradients are not averaged over the processes, unless this is a batch's ``last`` part."""
         if last or not isinstance(network, DistributedDataParallel):
             return nullcontext()
         context: AbstractContextManager[None] = network.no_sync()
         return context
 
     def part(self, count: int) -> slice:
-        """This process's part of ``count`` things."""
+        """This process's share of ``count`` items."""
         return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
     def joined(self, mine: Tensor) -> Tensor:

@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """What the loop needs beside the learner and the items. ``accumulation`` is the parts that a batch is computed in;
-    ``track`` gets figures by name and the epochs done in this phase."""
+    """What the loop needs beside the learner and the items.
+
+    A batch is computed in ``accumulation`` parts. ``track`` gets figures by name, and how many epochs of the phase are
+    done.
+    """
 
     devices: Devices
     transform: Transform
@@ -86,7 +89,8 @@ def train_epochs(
             targets = targets[mine].to(devices.device, non_blocking=True)
             images = augment(pixels, aspects, loop.transform, generator, part=mine)
             images = images.contiguous(memory_format=torch.channels_last)
-            parts = list(zip(images.chunk(loop.accumulation), targets.chunk(loop.accumulation), strict=True))
+            count = min(loop.accumulation, len(images))
+            parts = list(zip(images.chunk(count), targets.chunk(count), strict=True))
             for i, (inputs, truth) in enumerate(parts):
                 with devices.unsynced(model, last=i == len(parts) - 1):
                     with devices.autocast():

@@ -29,6 +29,7 @@ from escort_cil.session import Session, open_session
 from escort_codec.container import Reader
 from escort_codec.errors import RegenerationError, SourceError, TrainingError
 from escort_codec.foreign import check_file
+from escort_codec.names import refuse_link
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, find_layout, scan
 from escort_codec.words import counted, listed
@@ -140,6 +141,7 @@ def evaluate_run(
     devices = Devices(options.device, precision)
     devices.place(model.network)
     class_to_idx = {label: number for number, label in enumerate(model.labels)}
+    refuse_link(model.folder / names.CACHE)
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="escort-")))
         session = stack.enter_context(

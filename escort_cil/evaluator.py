@@ -57,7 +57,7 @@ class Evaluator:
         )
 
     def features(self, network: GrowingNet, sources: Sequence[Source], names: Sequence[str]) -> Tensor:
-        """Features (N, D) of images that are decoded for this alone."""
+        """Features (N, D) of images, which are decoded for this and not kept."""
         found = [torch.empty(0, network.feature_dim)]
         store = ImageStore.for_evaluation(self._transform)
         chunk = max(1, CHUNK_BYTES // store.image_bytes)
@@ -89,7 +89,7 @@ def distances(features: Tensor, means: Tensor) -> Tensor:
 def predictions(
     true: Tensor, outputs: Mapping[str, tuple[Tensor, Tensor]], means: Tensor | None
 ) -> dict[str, Predictions]:
-    """What was predicted in each view of N images: ``outputs`` maps a view to its logits and features.
+    """The predictions in each view of N images; ``outputs`` maps a view to its logits and features.
 
     With the views ``real`` and ``regenerated`` there is a third, ``both``: the mean of the two softmax outputs, and
     of the two squared distances to the class means.
@@ -107,13 +107,13 @@ def predictions(
 
 
 def _ranking(scores: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The best TOP classes (N, k), best first; of equals the lower number."""
+    """The best TOP classes (N, k), best first; a tie goes to the lower number."""
     order = torch.argsort(scores, dim=1, descending=True, stable=True)
     return np.ascontiguousarray(order[:, :TOP].numpy())
 
 
 class TestSet:
-    """Test images, decoded once when their class comes.
+    """Test images, decoded once, when their class is added.
 
     The view "real" needs only the images. For "regenerated" and "both" each image's first copy is stored as well, and
     all three views are evaluated, the chosen one first. ``synthetic`` is for these images alone: their names may be

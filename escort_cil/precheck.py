@@ -20,7 +20,7 @@ from escort_codec.processes import Processes
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, load_image
 from escort_codec.words import counted
-from escort_codec.workers import in_order
+from escort_codec.workers import DECODED, in_order
 
 AMPLE: Final = 8  # a budget of so many times one sampled exemplar per class is not looked at more closely
 SAMPLED: Final = 32  # images per class that are encoded for a closer look
@@ -31,9 +31,33 @@ def check_run(plan: RunPlan, processes: Processes, done: int | None, progress: P
 
     Bad images that need not end it are left out of the plan. Raises ImageError, SourceError, ConfigError.
     """
+    if done is None:
+        check_batches(plan)
     plan.leave_out(processes.from_first(lambda: check_images(plan, done or 0, progress)))
     if plan.remembers and done is None:
         processes.from_first(lambda: check_budget(plan))
+
+
+def check_batches(plan: RunPlan) -> None:
+    """Raises ConfigError if a part of a batch would have one image: batch normalisation needs two.
+
+    Of phases with a memory, which adds images, only the first is looked at.
+    """
+    if plan.config.memory_only:
+        return
+    parts, size = plan.config.gradient_accumulation, plan.hyperparameters.batch_size
+    if size < 2 * parts:
+        raise ConfigError(
+            f"at least {2 * parts}: batch normalisation needs two images", setting="batch_size", value=size
+        )
+    for phase in range(plan.first, 1 if plan.remembers else len(plan.sizes)):
+        images = sum(map(len, plan.train_images(phase).values()))
+        if images < 2 * parts:
+            raise ConfigError(
+                f"phase {phase + 1} has {counted(images, 'image')} and needs {2 * parts}, as batch normalisation needs "
+                "two in each part of a batch: give more classes per phase (`init_cls`, `increment`), or fewer parts "
+                "(`gradient_accumulation`)"
+            )
 
 
 def check_images(plan: RunPlan, done: int, progress: Progress) -> dict[SourceImage, str]:
@@ -49,7 +73,8 @@ def check_images(plan: RunPlan, done: int, progress: Progress) -> dict[SourceIma
         if image.path in remembered and (fault := image_fault(image)):
             return fault
         try:
-            load_image(image.path)
+            with DECODED.holding() as reserve:
+                load_image(image.path, reserve=reserve)
         except ImageError as exc:
             return str(exc)
         return None

@@ -22,8 +22,7 @@ from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
 from escort_cil.precheck import check_run
 from escort_cil.run import folder as names
-from escort_cil.run.checkpoint import CheckpointState
-from escort_cil.run.figures import load_figures
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.plan import RunPlan, plan_of
 from escort_cil.run.recorder import Recorder, phase_line, phase_values
@@ -63,7 +62,7 @@ def train(
     """Trains phase by phase and leaves a run folder ``out`` (``runs/<name>`` if left out).
 
     An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it, which gives the same
-    metrics as if it had never stopped. ``command`` is recorded. What happens is logged, and in the folder's log.txt.
+    metrics as if it had never stopped. ``command`` is recorded. The run is logged, also to log.txt in its folder.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
     with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
@@ -75,21 +74,21 @@ def train(
             folder.check_config(plan.values())
             if (records := folder.finished(plan.sizes)) is not None:
                 log.info("%s: is finished", folder.path)
-                figures = load_figures(folder / names.CONFUSION)
-                return RunResult(folder.path, plan.config, plan.order, tuple(records), figures)
+                return RunResult(folder.path, plan.config, plan.order, tuple(records), folder.read_figures())
         elif not force:
             folder.check_free()
         check_trackers(plan.config.track)
         devices = Devices(plan.config.device, plan.config.mixed_precision)
         if plan.config.check:
-            check_run(plan, devices.processes, len(folder.read_metrics()) if resume else None, progress or Progress())
+            done = len(Checkpoints(folder.path).records()) if resume else None
+            check_run(plan, devices.processes, done, progress or Progress())
 
         def begin() -> None:
             remove_leftovers(folder.path)
-            if not resume:
+            if resume:
+                folder.refuse_links()
+            else:
                 folder.begin(force=force)
-            folder.refuse_links()
-            if not resume:
                 folder.write_config(plan.values(), sys.argv if command is None else command)
                 if plan.data.splits is not None:
                     folder.write_split(plan.data.splits)
@@ -273,7 +272,7 @@ class Trainer:
         return self.devices.processes.from_first(choose)
 
     def _evaluate(self, phase: int, contents: Contents | None) -> None:
-        """Computes the phase's figures and makes its end count."""
+        """Evaluates the phase and ends it."""
         plan = self.plan
         memory = MemoryFigures()
         if contents is not None:

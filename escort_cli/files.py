@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
 OptionalFile = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[FILE]", help="An .escx file; the only one of this folder if left out.", show_default=False
-    ),
+    typer.Argument(metavar="FILE", help="An .escx file; the only one of this folder if left out.", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
@@ -122,6 +120,8 @@ def verify(file: OptionalFile = None) -> None:
         raise error
     held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
     print_line(f"{file}: {held}, {verdict.size:,} bytes, no faults")
+    if verdict.note:
+        print_line(f"{file}: {verdict.note}")
 
 
 def recover(

@@ -12,12 +12,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import typer
 
 from escort_cli.terminal import print_line
-from escort_codec.errors import UsageError
+from escort_codec.errors import EscortError, UsageError
+from escort_codec.foreign import open_file
 from escort_codec.words import counted
 
 _LOG: Final = logging.getLogger(__name__)
@@ -63,10 +64,10 @@ def view(
             import webbrowser
 
             if not webbrowser.open(server.address):
-                _LOG.warning("no browser was found: open the address in one")
+                print_line("no browser was found: open the address in one", error=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # the usual end
             print_line()
 
 
@@ -94,9 +95,9 @@ class ViewServer(ThreadingHTTPServer):
         self.resources: dict[str, Resource] = {}
         entries = []
         for number, path in enumerate(files):
-            url = f"files/{number}/{path.name}"
+            url = f"files/{number}.escx"
             self.resources[url] = Resource("application/octet-stream", path.resolve())
-            entries.append({"name": path.name, "url": quote(url)})
+            entries.append({"name": path.name, "url": url})
         for name, body in served_files(entries).items():
             self.resources[name] = Resource(_TYPES[Path(name).suffix], body)
         self.policy = POLICY
@@ -161,8 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(resource.body)
             return
         try:
-            file = resource.body.open("rb")
-        except OSError:
+            file = open_file(resource.body, EscortError, follow=True)
+        except EscortError:
             self._refuse(HTTPStatus.NOT_FOUND)
             return
         with file:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from escort_codec.atomic import write_file
 from escort_codec.errors import EscortError, LimitError, OutputError
+from escort_codec.foreign import read_file
 
 MOST_EXEMPLARS: Final = 5000
 MOST_BYTES: Final = 64 << 20
@@ -28,8 +29,8 @@ POLICY: Final = (
 )
 """What the served page may do: nothing from elsewhere but a file whose address was typed in."""
 
-PRIOR: Final = "prior-1.gz"
-"""The tables of coding ``context``, which the codec keeps as an xz file: browsers unpack gzip alone."""
+PRIOR: Final = "prior-1.bin.gz"
+"""The tables of coding ``context`` as browsers can unpack them; beside the spec in a checkout."""
 
 _TEXTS: Final = (".js", ".css", ".html")
 _IMPORT: Final = re.compile(r"^import \{([^}]*)\} from '([^']+)';$", re.MULTILINE)
@@ -38,10 +39,14 @@ _EXPORTED: Final = re.compile(r"^export \{([^}]*)\};$", re.MULTILINE)
 
 
 def viewer_files() -> dict[str, bytes]:
-    """The files of the viewer by their path in it."""
+    """The files of the viewer by their path in it, and the prior."""
     folder = _folder()
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in (*_TEXTS, ".gz"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in _TEXTS)
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    prior = next((path for path in (folder / PRIOR, folder.parent / "spec" / PRIOR) if path.is_file()), None)
+    if prior is None:
+        raise EscortError("the viewer's files are missing: install escort again")
+    return found | {PRIOR: prior.read_bytes()}
 
 
 def served_files(files: Sequence[dict[str, str]]) -> dict[str, bytes]:
@@ -51,7 +56,7 @@ def served_files(files: Sequence[dict[str, str]]) -> dict[str, bytes]:
     """
     parts = viewer_files()
     page = parts.pop("index.html").decode()
-    page = _replace(page, _SERVED, _data("served", {"files": list(files)}))
+    page = _replace(page, _SERVED, _data("served", {"files": list(files), "prior": PRIOR}))
     page = _replace(page, _PRELOAD, "")
     page = _replace(page, _SCRIPT, '<script defer id="bundle" src="bundle.js"></script>')
     script = bundle({name: body.decode() for name, body in parts.items() if name.endswith(".js")})
@@ -79,7 +84,8 @@ def export_page(files: Sequence[Path], out: Path, *, overwrite: bool = False) ->
             f"{held} are too many for one page: it holds {MOST_EXEMPLARS:,} in {MOST_BYTES:,} bytes. "
             "Take some of them with `escort extract` or `escort split`, or serve them without --export"
         )
-    write_file(out, _whole_page([(path.name, path.read_bytes()) for path in files]).encode())
+    contents = [(path.name, read_file(path, EscortError, most=MOST_BYTES, follow=True)) for path in files]
+    write_file(out, _whole_page(contents).encode())
     return exemplars
 
 

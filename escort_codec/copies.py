@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -17,6 +18,7 @@ from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE
 from escort_codec.recipe import EncodeOptions
 from escort_codec.registry import Registry
 from escort_codec.source import SourceImage, image_size, load_image, parse_colour, read_file
+from escort_codec.workers import DECODED
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,13 +79,17 @@ def copied(image: SourceImage, copy: Copy, options: EncodeOptions, data: bytes |
     The file is decoded in any case, so that no damaged one is kept.
     """
     data = read_file(image.path) if data is None else data
-    return EncodedImage(copy.make(image, opened(image, options, data), options.seeds), len(data))
+    with DECODED.holding() as reserve:
+        return EncodedImage(copy.make(image, opened(image, options, data, reserve), options.seeds), len(data))
 
 
-def opened(image: SourceImage, options: EncodeOptions, data: bytes) -> Image.Image:
-    """The picture in the bytes of an image file (Pillow, mode RGB), as ``options`` say. Raises ImageError."""
-    background = parse_colour(options.background)
-    return load_image(data, max_pixels=options.max_pixels, name=str(image.path), background=background)
+def opened(image: SourceImage, options: EncodeOptions, data: bytes, reserve: Callable[[int], None]) -> Image.Image:
+    """The picture in the bytes of an image file (Pillow, mode RGB), as ``options`` say. Raises ImageError.
+
+    ``reserve`` waits for the memory: see ``workers.DECODED``.
+    """
+    name, background = str(image.path), parse_colour(options.background)
+    return load_image(data, max_pixels=options.max_pixels, name=name, background=background, reserve=reserve)
 
 
 @dataclass(frozen=True, slots=True)

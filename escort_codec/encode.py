@@ -23,7 +23,7 @@ from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fau
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
 from escort_codec.source import SourceImage, image_size, parse_colour, read_file, scan_folder
-from escort_codec.workers import in_groups, in_order, single_threaded_opencv
+from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,8 +38,7 @@ _BATCH_PIXELS: Final = 1 << 22  # pixels of edge maps that are coded in one go, 
 class EncodeReport:
     """The result of ``encode_folder``. ``skipped`` has a line for each skipped file: path and reason.
 
-    ``source_bytes`` and ``pixel_bytes`` (24 bits per pixel) count the images encoded by this call, without the
-    ``resumed`` exemplars of an earlier one.
+    ``source_bytes`` and ``pixel_bytes`` (24 bits per pixel) leave out the ``resumed`` exemplars of an earlier call.
     """
 
     exemplars: int = 0
@@ -95,7 +94,8 @@ class _Features:
 
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
-    return _extract(image, opened(image, options, data), options, len(data))
+    with DECODED.holding() as reserve:
+        return _extract(image, opened(image, options, data, reserve), options, len(data))
 
 
 def _extract(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Features:

@@ -8,7 +8,9 @@ the value is right: the writer raises it as LimitError, the reader as DamagedErr
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
 MAX_LABEL: Final = 255  # a class name is one folder name
@@ -18,6 +20,7 @@ MAX_SOURCE: Final = 4096  # the data folder as the user typed it
 MAX_RECIPE: Final = 16 * 1024  # one recipe's msgpack
 MAX_RECIPES: Final = 65_536  # recipes in one file
 MAX_RECIPE_BYTES: Final = 4 << 20  # all recipes of one file together
+MAX_RECIPE_NUMBER: Final = (1 << 32) - 1  # integers in a recipe
 MAX_HEAD: Final = 64 * 1024  # bytes of the HEAD chunk's payload
 
 MAX_SIDE: Final = 65_535  # pixels
@@ -85,6 +88,16 @@ def size_fault(what: str, height: int, width: int) -> str | None:
         return f"{what} of {width} x {height} pixels has a side above {MAX_SIDE}"
     if height * width > MAX_PIXELS:
         return f"{what} of {width} x {height} pixels is above the cap of {MAX_PIXELS} pixels"
+    return None
+
+
+def recipe_fault(values: Mapping[str, object]) -> str | None:
+    """Why the numbers among a recipe's values cannot be stored."""
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"a recipe's {key!r} cannot be {value!r}"
+        if type(value) is int and not 0 <= value <= MAX_RECIPE_NUMBER:
+            return f"a recipe's {key!r} of {value} is outside 0 to {MAX_RECIPE_NUMBER}"
     return None
 
 

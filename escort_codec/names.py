@@ -53,6 +53,8 @@ _IGNORED: Final = re.compile(
     "[\u200c\u200d\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """What file systems ignore in names beside the characters that ``escaped`` hides, which no safe name has."""
+_LEADING: Final = re.compile(f"^(?:{_IGNORED.pattern}+|[.\u2025\u2026\ufe19\ufe30\uff0d\ufe63-])")
+"""What no name begins with; an invisible letter before a dot hides the dot from us, but not from macOS."""
 _LIKE_A_FILE: Final = re.compile(
     rf"\.(?=({'|'.join(suffix[1:] for each in SUFFIXES.values() for suffix in each)}|jsonl)$|\{{)", re.IGNORECASE
 )
@@ -165,7 +167,7 @@ def safe_part(part: str) -> str:
     safe = "".join(char if escaped(char) == char else "_" for char in part) if escaped(part) != part else part
     safe = _FORBIDDEN.sub("_", safe)
     safe = re.sub(r"[ .]+$", lambda end: "_" * len(end[0]), safe)
-    safe = re.sub(r"^[.-]", "_", safe)
+    safe = _LEADING.sub("_", safe)
     safe = _DEVICE.sub(r"\1_", safe, count=1) if _DEVICE.match(safe) else safe
     raw = safe.encode()
     if len(raw) > LONGEST:

@@ -152,8 +152,15 @@ def convert(declared: Setting, value: Any, error: type[UsageError] = UsageError,
         raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value)) from exc
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         low, high = declared.least, declared.most
-        if not math.isfinite(found) or (low is not None and found < low) or (high is not None and found > high):
+        if (
+            not math.isfinite(found)
+            or (isinstance(found, int) and abs(found) >= 1 << 63)
+            or (low is not None and found < low)
+            or (high is not None and found > high)
+        ):
             raise error(f"give {declared.kind}", setting=declared.name, value=_plain(value))
+    if any(_is_undecodable(text) for text in (found if isinstance(found, tuple) else (found,))):
+        raise error("is not valid UTF-8: give it another name", setting=declared.name, value=_plain(value))
     if declared.choices and found is not None and found not in declared.choices:
         near = difflib.get_close_matches(str(found), declared.choices, n=1)
         hint = f"did you mean {near[0]}?" if near else f"write {declared.kind}"
@@ -225,6 +232,16 @@ def _checked(kind: Any, value: Any, *, strict: bool = False) -> Any:
     if not isinstance(value, origin or kind):
         raise TypeError
     return value
+
+
+def _is_undecodable(text: Any) -> bool:
+    """Whether it is a text without a form in UTF-8: a file name in another encoding, half of a surrogate pair."""
+    try:
+        if isinstance(text, str):
+            text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _takes_text(kind: Any) -> bool:

@@ -169,13 +169,25 @@ class ByteGate:
             self._change.notify_all()
 
     @contextmanager
-    def hold(self, count: int) -> Iterator[None]:
-        """A block that holds ``count`` bytes. A thread must not enter another one inside."""
-        self.take(count)
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """A block that holds what it asks for in the call that it gets, until it ends; the last call counts."""
+        held = 0
+
+        def ask(count: int) -> None:
+            nonlocal held
+            self.give(held)
+            held = 0  # ``take`` may be interrupted
+            self.take(count)
+            held = count
+
         try:
-            yield
+            yield ask
         finally:
-            self.give(count)
+            self.give(held)
+
+
+DECODED: Final = ByteGate(1 << 30)
+"""Pixels of image files that are decoded at once in this process: a few large images, or many small ones."""
 
 
 @contextmanager

@@ -99,6 +99,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     for path in ROOT.glob("viewer/**/*"):
         if path.is_file():
             assert f"escort_cli/{path.relative_to(ROOT).as_posix()}" in names
+    assert "escort_cli/viewer/prior-1.bin.gz" in names
+    assert not any(name.endswith((".escx", ".md")) for name in names)
 
 
 def test_no_module_called_cli_is_installed(scripts: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ from escort_codec.errors import ImageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import decode_latent
 from escort_codec.source import WHITE, Colour, load_image, read_file
-from escort_codec.workers import single_threaded_opencv, usable_cores
+from escort_codec.workers import DECODED, single_threaded_opencv, usable_cores
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 """An image file, an image file's bytes, or RGB uint8 (H, W, 3)."""
@@ -98,8 +98,9 @@ def decode_all(
 
     ``derive`` gets the index of a source and its picture (Pillow, mode RGB), in one of these threads; ``read`` gets the
     bytes of a file. ``background`` is the colour under transparent pixels. ``names`` are for messages about images that
-    are not files. If an image is bad, raises the
-    ImageError of the first one when all threads have ended; what ``derive`` raises is raised as well.
+    are not files. If an image is bad, raises the ImageError of the first one when all threads have ended; what
+    ``derive`` raises is raised as well. However many threads there are, the pixels that they hold at once are bounded
+    in bytes.
     """
 
     def work(i: int) -> T:
@@ -110,9 +111,10 @@ def decode_all(
             read(i, source)
         if isinstance(source, LearnedPicture):
             source = decode_latent(source)
-        if isinstance(source, bytes):
-            return derive(i, load_image(source, name=name, background=background))
-        return derive(i, _picture(source, name))
+        if not isinstance(source, bytes):
+            return derive(i, _picture(source, name))
+        with DECODED.holding() as reserve:
+            return derive(i, load_image(source, name=name, background=background, reserve=reserve))
 
     with (
         single_threaded_opencv(),

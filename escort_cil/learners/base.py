@@ -23,16 +23,16 @@ class Hyperparameters:
     """The hyperparameters of every method, with the paper's defaults; ``init_...`` is for the first phase."""
 
     init_epochs: int = setting(200, "Epochs of the first phase.", least=1)
-    init_lr: float = setting(0.1, "Learning rate of the first phase.", least=0)
+    init_lr: float = setting(0.1, "Learning rate of the first phase.", least=0, most=1e30)
     init_milestones: tuple[int, ...] = setting((60, 120, 170), "Epochs at which the first phase's learning rate drops.")
-    init_lr_decay: float = setting(0.1, "Factor at each milestone of the first phase.", least=0)
-    init_weight_decay: float = setting(5e-4, "Weight decay of the first phase.", least=0)
+    init_lr_decay: float = setting(0.1, "Factor at each milestone of the first phase.", least=0, most=1e30)
+    init_weight_decay: float = setting(5e-4, "Weight decay of the first phase.", least=0, most=1e30)
     epochs: int = setting(170, "Epochs of each later phase.", least=1)
-    lr: float = setting(0.1, "Learning rate of later phases.", least=0)
+    lr: float = setting(0.1, "Learning rate of later phases.", least=0, most=1e30)
     milestones: tuple[int, ...] = setting((80, 120), "Epochs at which a later phase's learning rate drops.")
-    lr_decay: float = setting(0.1, "Factor at each milestone of later phases.", least=0)
-    weight_decay: float = setting(2e-4, "Weight decay of later phases.", least=0)
-    momentum: float = setting(0.9, "Momentum of SGD.", least=0)
+    lr_decay: float = setting(0.1, "Factor at each milestone of later phases.", least=0, most=1e30)
+    weight_decay: float = setting(2e-4, "Weight decay of later phases.", least=0, most=1e30)
+    momentum: float = setting(0.9, "Momentum of SGD.", least=0, most=1)
     batch_size: int = setting(128, "Images per optimiser step, over all devices.", least=1)
 
     def schedule(self, phase: int) -> Schedule:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from escort_codec.container import Reader
+from escort_codec.container.table import spread
 from escort_codec.errors import OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
@@ -129,4 +130,8 @@ def _targets(
         if missing:
             raise UsageError(f"{memory} has the class {missing[0]!r}, which the class order lacks")
         class_to_idx = {label: number for number, label in enumerate(labels)}
-        return labels, np.array([class_to_idx[exemplar.label] for exemplar in reader], np.int64)
+        numbers = [  # from the tables, without an exemplar
+            np.array([class_to_idx[label] for label in rows.labels], np.int64)[spread(rows.label, len(rows))]
+            for rows in reader.tables()
+        ]
+        return labels, np.concatenate([np.zeros(0, np.int64), *numbers])

@@ -12,6 +12,7 @@ from escort_cil.memory.kinds import ExemplarKind, kinds
 from escort_cil.metrics import DECIMALS
 from escort_codec.container import Reader, pack
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.real import check_real
 from escort_codec.words import counted, listed
 
 
@@ -45,10 +46,15 @@ def exemplars_of(contents: Sequence[ClassMemory]) -> list[Exemplar]:
 
 
 def read_contents(path: Path, labels: Sequence[str]) -> Contents:
-    """The memory in a file, with an entry for each of ``labels`` (class order); further classes follow as they come."""
+    """The memory in a file, with an entry for each of ``labels`` (class order); further classes follow as they come.
+
+    Raises EscortError for a real exemplar that is no image, or not of the size that it declares.
+    """
     found: dict[str, list[Exemplar]] = {label: [] for label in labels}
     with Reader(path) as reader:
         for exemplar in reader:
+            if exemplar.kind == "real":
+                check_real(exemplar)
             found.setdefault(exemplar.label, []).append(exemplar)
     return tuple(
         ClassMemory(label, {stored: tuple(e for e in group if e.kind == stored) for stored in STORED})

@@ -5,7 +5,6 @@ Regenerated ones are kept in a cache. It is not memory: they can be made again f
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import stat
@@ -31,7 +30,7 @@ from escort_codec.export.manifest import read_manifest
 from escort_codec.export.options import LONGEST
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
-from escort_codec.regenerate.base import Job, JobResult, Regenerator
+from escort_codec.regenerate.base import Job, JobResult, Regenerator, image_digest
 from escort_codec.source import SourceImage
 from escort_codec.source.layout import CACHE_SIGNATURE, CACHE_TAG
 from escort_codec.workers import usable_cores
@@ -57,19 +56,36 @@ class ExportedImages:
             raise SourceError(f"{folder}: has no manifest.jsonl: give a folder that `escort decode` wrote")
         self.folder = folder
         self.regenerators = tuple(sorted({entry.regenerator for entry in entries.values() if entry.regenerator}))
-        self._places = {(entry.exemplar, entry.seed): folder / entry.image for entry in entries.values()}
+        self._entries = {(each.exemplar, each.seed): each for each in entries.values() if each.kind == "image"}
+        self._other = False
 
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
-        """The image of an exemplar (by ``label/name``) and a seed, or None."""
-        path = self._places.get((exemplar.key, seed))
-        return path if path is not None and path.is_file() else None
+        """The image of an exemplar and a seed, or None.
+
+        It is found by ``label/name``, and was made of this very exemplar: the first that was made of another one of
+        that name is logged as a warning.
+        """
+        entry = self._entries.get((exemplar.key, seed))
+        if entry is None or not (path := self.folder / entry.image).is_file():
+            return None
+        if entry.digest == image_digest(exemplar, seed, entry.regenerator or "", entry.recipe):
+            return path
+        if not self._other:
+            self._other = True
+            log.warning(
+                "%s: the images of %s are of another exemplar of that name (other data, or other settings of encode): "
+                "such images are not used but made anew",
+                self.folder,
+                exemplar.key,
+            )
+        return None
 
 
 class SyntheticCache:
     """Regenerated images as files in ``folder``, found by what they were made of; missing ones are made.
 
-    A file's name is a hash of the prompt, the seed, the regenerator and its whole recipe, so that one folder can serve
-    many runs. ``elsewhere`` finds an image that exists in another place.
+    A file's name is the digest of the prompt, the seed and the regenerator's recipe, so that one folder can serve many
+    runs. ``elsewhere`` finds an image that exists in another place.
     """
 
     def __init__(self, folder: Path, regenerator: Regenerator, elsewhere: Find | None = None) -> None:
@@ -107,20 +123,11 @@ class SyntheticCache:
         return place if _is_there(place) else None
 
     def _place(self, exemplar: Exemplar, seed: int) -> Path:
-        digest = hashlib.sha256()
-        for part in (
-            self.regenerator.name,
-            self.regenerator.recipe(exemplar).digest,
-            exemplar.coding,
-            repr((exemplar.map_shape, exemplar.size, seed)),
-            exemplar.prompt,
-        ):
-            digest.update(part.encode() + b"\0")
-        digest.update(hashlib.sha256(exemplar.payload).digest() + hashlib.sha256(exemplar.hint or b"").digest())
-        name = digest.hexdigest()[:32]
+        name = image_digest(exemplar, seed, self.regenerator.name, self.regenerator.recipe(exemplar).to_map())
         return self.folder / name[:2] / f"{name}.jpg"
 
     def _make(self, jobs: list[Job], progress: Progress) -> None:
+        self.regenerator.check({job.exemplar.recipe for job in jobs})
         _mark(self.folder)
         progress.begin("synthetic images", len(jobs))
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="synthetic") as pool:

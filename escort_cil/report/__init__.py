@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any, Final
+from urllib.parse import quote
 
 from escort_cil.report import plots, tables
 from escort_cil.report.drawing import MARKERS, Plot, clean, percent_text, size_text, styles
 from escort_cil.report.gallery import ClassBytes, GalleryEntry, gallery, memory_by_class
-from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, number, read_run
+from escort_cil.report.runs import Run, RunGroup, find_runs, flat, group_runs, read_run
 from escort_cil.report.tables import SortableTable
+from escort_cil.run.folder import MEMORY, VIEW
 from escort_codec.atomic import write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, TrainingError, UsageError
@@ -39,7 +42,7 @@ PARTS: Final = (
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A group's line as the page draws it in front of its name."""
+    """A group in the legend: its name, and how its line is drawn."""
 
     name: str
     colour: str
@@ -63,14 +66,18 @@ class RunSection:
     parts: tuple[tuple[str, str], ...]
     gallery: tuple[GalleryEntry, ...]
     gallery_note: str
+    view: str
+    """The command that shows all of the memory, or ""."""
+    view_page: str
+    """The address of a page with all of the memory in the run's folder, from the report's page, or ""."""
     config: SortableTable | None
 
 
 def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenerator: str = DEFAULT) -> list[RunGroup]:
     """Writes the page of the run folders at or below ``runs`` to ``out``; the same runs give the same page.
 
-    Shows ``pictures`` exemplars of the first run of each configuration, prompts as the regenerator of that name makes
-    images of them. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
+    Shows ``pictures`` exemplars of the first run of each configuration; ``regenerator`` names what makes images of the
+    prompts. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
     run or one cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
     """
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
@@ -84,7 +91,7 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
         for notice in run.notices:
             log.warning("%s: %s", run.path, notice)
     with make_regenerator(regenerator) as maker:
-        write_file(out, render(groups, pictures, maker).encode())
+        write_file(out, render(groups, pictures, maker, out.parent).encode())
     return groups
 
 
@@ -96,12 +103,12 @@ def _folder_name(path: Path, folders: Sequence[Path]) -> str:
     return path.name
 
 
-def render(groups: Sequence[RunGroup], pictures: int, regenerator: Regenerator) -> str:
-    """The page as text."""
+def render(groups: Sequence[RunGroup], pictures: int, regenerator: Regenerator, folder: Path) -> str:
+    """The page as text, for a file in ``folder``."""
     from jinja2 import Environment, StrictUndefined
 
     sections = [
-        _section(run, group.name, f"g{n}r{m}", pictures if m == 0 else 0, regenerator)
+        _section(run, group.name, f"g{n}r{m}", pictures if m == 0 else 0, regenerator, folder)
         for n, group in enumerate(groups)
         for m, run in enumerate(group.runs)
     ]
@@ -134,7 +141,7 @@ def _asset(name: str) -> str:
 
 def _headline(groups: Sequence[RunGroup]) -> str:
     runs = [run for group in groups for run in group.runs]
-    classes = sorted({int(number(run.records[-1], "classes")) for run in runs})
+    classes = sorted({int(run.value("classes")) for run in runs})
     phases = sorted({len(run.records) for run in runs})
     return (
         f"{counted(len(runs), 'run')} of {counted(len(groups), 'configuration')}, "
@@ -170,7 +177,7 @@ def _comparison_plots(groups: Sequence[RunGroup]) -> list[Plot]:
     return [plot for plot in found if plot is not None]
 
 
-def _section(run: Run, group: str, key: str, pictures: int, regenerator: Regenerator) -> RunSection:
+def _section(run: Run, group: str, key: str, pictures: int, regenerator: Regenerator, folder: Path) -> RunSection:
     """The section of a run, with ``pictures`` exemplars in its gallery. Files that cannot be read become notices."""
     notices = list(run.notices)
     memory: dict[str, ClassBytes] | None = None
@@ -201,6 +208,8 @@ def _section(run: Run, group: str, key: str, pictures: int, regenerator: Regener
         parts=PARTS if memory else PARTS[:2] if by_phase else (),
         gallery=tuple(entries),
         gallery_note=_gallery_note(run, regenerator, entries),
+        view=clean(shlex.join(["escort", "view", f"{run.name}/{MEMORY}"])) if run.memory is not None else "",
+        view_page=_view_page(run, folder),
         config=tables.configuration_table(run),
     )
 
@@ -223,6 +232,17 @@ def _memory_text(memory: Mapping[str, ClassBytes], file_bytes: int) -> str:
         f"{len(memory)} classes. {size_text(payload)} are images, edge maps and hints, "
         f"{size_text(file_bytes - payload)} names, prompts, sizes, checksums and the index."
     )
+
+
+def _view_page(run: Run, folder: Path) -> str:
+    """The relative address, from a page in ``folder``, of the page that `escort view --export` wrote into the run."""
+    page = run.path / VIEW
+    if not page.is_file() or page.is_symlink():
+        return ""
+    try:
+        return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
+    except ValueError:  # another drive
+        return ""
 
 
 def _gallery_note(run: Run, regenerator: Regenerator, entries: Sequence[GalleryEntry]) -> str:

@@ -1,4 +1,4 @@
-"""How the page shows things: numbers as text, colours and line styles, and matplotlib figures as SVG elements.
+"""How the page looks: numbers as text, colours and line styles, and matplotlib figures as SVG elements.
 
 Plots are drawn in stand-in colours that become CSS variables of the page, so that one plot is legible in light, dark
 and print. Names from files never pass through matplotlib (which would read ``$`` as mathematics and warn of glyphs that
@@ -98,7 +98,7 @@ def size_text(value: float, *, short: bool = False) -> str:
 
 
 def percent_text(value: float) -> str:
-    """``61.2 %``, or a dash for a figure that there is not."""
+    """``61.2 %``, or a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.1f} %"
 
 

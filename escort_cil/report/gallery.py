@@ -16,12 +16,14 @@ from escort_codec.coding.base import EdgeMap
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.real import check_real
 from escort_codec.regenerate.base import Job, Regenerator
 from escort_codec.source import load_rgb
 
 THUMBNAIL: Final = 224  # pixels of a photograph's longer side
 MAX_MAP_SIDE: Final = 512  # pixels of an edge map's longer side
 SEEDS: Final = 3  # shown of each prompt
+MAX_REGENERATED: Final = 1 << 25  # pixels of an image that is regenerated: a file may ask for more than a page is worth
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def _choose(reader: Reader, count: int) -> list[int]:
 def _real(exemplar: Exemplar) -> GalleryEntry:
     learned = exemplar.kind == "latent"
     try:
+        if not learned:
+            check_real(exemplar)
         pixels = exemplar.picture() if learned else load_rgb(exemplar.image)
         image = _photograph(pixels, "image kept", f"{exemplar.label}: the image that is kept")
     except EscortError as exc:
@@ -133,7 +137,11 @@ def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
             images.append(_image(hint, caption, f"{label}: the colour hint", "PNG", pixelated=True))
         except EscortError as exc:
             images.append(GalleryImage("", "hint", f"not shown: {exc}"))
+    height, width = exemplar.size
     seeds = exemplar.seeds[:SEEDS] or tuple(range(SEEDS))
+    if height * width > MAX_REGENERATED:
+        images.append(GalleryImage("", "image", f"not regenerated: {width} × {height} pixels are too many for a page"))
+        seeds = ()
     results = list(regenerator.regenerate([Job(exemplar, seed, key=seed) for seed in seeds]))
     for result in sorted(results, key=lambda result: seeds.index(result.job.seed)):
         caption = f"seed {result.job.seed}"

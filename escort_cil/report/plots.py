@@ -26,7 +26,7 @@ from escort_cil.report.drawing import (
     styles,
 )
 from escort_cil.report.gallery import ClassBytes
-from escort_cil.report.runs import Run, RunGroup, number
+from escort_cil.report.runs import Run, RunGroup
 from escort_cil.report.tables import confusions
 
 if TYPE_CHECKING:
@@ -220,17 +220,17 @@ def confusion(run: Run, key: str) -> Plot | None:
 
 def memory_by_phase(run: Run, key: str) -> Plot | None:
     """Exemplars in memory after each phase, real ones and prompts stacked; None if there never were any."""
-    real = [0 if math.isnan(n) else n for n in (number(record, "memory_real") for record in run.records)]
-    prompt = [0 if math.isnan(n) else n for n in (number(record, "memory_prompt") for record in run.records)]
+    phases = range(len(run.records))
+    real, prompt = ([run.value(f"memory_{kind}", p) for p in phases] for kind in ("real", "prompt"))
     if not any(real + prompt):
         return None
 
     def paint(axes: Axes) -> None:
-        phases = np.arange(1, len(real) + 1)
-        axes.bar(phases, real, width=0.6, color=REAL)
-        axes.bar(phases, prompt, width=0.6, bottom=real, color=PROMPT)
-        if len(phases) <= 20:
-            axes.set_xticks(phases)
+        numbers = np.arange(1, len(real) + 1)
+        axes.bar(numbers, real, width=0.6, color=REAL)
+        axes.bar(numbers, prompt, width=0.6, bottom=real, color=PROMPT)
+        if len(numbers) <= 20:
+            axes.set_xticks(numbers)
         axes.set_xlabel("phase")
         axes.set_ylabel("exemplars")
         axes.grid(visible=False, axis="x")
@@ -239,7 +239,6 @@ def memory_by_phase(run: Run, key: str) -> Plot | None:
     words = "; ".join(
         f"phase {p + 1}: {r:.0f} real, {q:.0f} prompts, {size_text(run.value('memory_bytes', p))}"
         for p, (r, q) in enumerate(zip(real, prompt, strict=True))
-        if not math.isnan(run.value("memory_bytes", p))
     )
     return Plot(key, title, draw(key, title, f"Stacked bars. {words}.", paint, height=2.9))
 

@@ -42,31 +42,28 @@ class Run:
     @property
     def views(self) -> tuple[str, ...]:
         """The evaluation views, the main one first."""
-        views = self.records[-1].get("views")
-        return tuple(views) if isinstance(views, Mapping) and views else ("real",)
+        return tuple(self.records[-1]["views"])
 
     @property
     def main_view(self) -> str:
         """The view of the figures outside ``views``."""
-        view = self.records[-1].get("view", "real")
-        return view if isinstance(view, str) else "real"
+        return str(self.records[-1]["view"])
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The class names in class order; numbers if the configuration lists no names."""
-        count = int(number(self.records[-1], "classes"))
+        count = int(self.records[-1]["classes"])
         order = self.config.get("class_order")
         if isinstance(order, list) and len(order) >= count and all(isinstance(name, str) for name in order):
             return tuple(order[:count])
         return tuple(f"class {c}" for c in range(count))
 
     def value(self, key: str, phase: int = -1, view: str | None = None) -> float:
-        """A figure of a phase, NaN if it is null or missing; ``view`` None is the main view."""
+        """A figure of a phase, NaN if it is null or its view was not evaluated; ``view`` None is the main view."""
         record = self.records[phase]
-        views = record.get("views")
-        if view is not None and isinstance(views, Mapping):
-            record = views.get(view) or {}
-        return number(record, key)
+        figures = record if view is None else record["views"].get(view, {})
+        value = figures.get(key)
+        return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -101,14 +98,8 @@ class RunGroup:
         for phase in range(max(len(run.records) for run in self.runs)):
             reached = [run for run in self.runs if len(run.records) > phase]
             mean, deviation = _mean(run.value(key, phase, view) for run in reached)
-            points.append((number(reached[0].records[phase], "classes"), mean, deviation))
+            points.append((reached[0].value("classes", phase), mean, deviation))
         return points
-
-
-def number(record: Mapping[str, Any], key: str) -> float:
-    """A number of a record; NaN if it is missing, null or not a number."""
-    value = record.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def _mean(values: Iterable[float]) -> tuple[float, float]:

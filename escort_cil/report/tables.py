@@ -181,12 +181,10 @@ def run_tables(run: Run, labels: Sequence[str], memory: Mapping[str, ClassBytes]
     return [table for table in tables if table is not None]
 
 
-def _accuracy_matrix(run: Run) -> SortableTable | None:
+def _accuracy_matrix(run: Run) -> SortableTable:
     rows = []
     for p, record in enumerate(run.records):
-        values = record.get("accuracy_by_phase")
-        if not isinstance(values, list):
-            return None
+        values = record["accuracy_by_phase"]
         cells = [number_cell(math.nan if value is None else float(value), shade=True) for value in values]
         rows.append((number_cell(p + 1, 0), *cells, *[Cell("")] * (len(run.records) - len(cells))))
     columns = (Column("After"), *(Column(f"Phase {q + 1}") for q in range(len(run.records))))
@@ -223,12 +221,10 @@ def _classes(run: Run, labels: Sequence[str], memory: Mapping[str, ClassBytes] |
 
 
 def _composition(run: Run) -> SortableTable | None:
-    """Exemplars by class and phase, "3 + 12" for 3 real ones and 12 prompts, or None if they were not counted."""
+    """Exemplars by class and phase, "3 + 12" for 3 real ones and 12 prompts, or None if there is no memory."""
     counts = []
     for record in run.records:
-        real, prompt = record.get("memory_real_by_class"), record.get("memory_prompt_by_class")
-        if not isinstance(real, list) or not isinstance(prompt, list) or len(real) != len(prompt):
-            return None
+        real, prompt = record["memory_real_by_class"], record["memory_prompt_by_class"]
         counts.append([Cell(f"{r} + {p}", r + p) for r, p in zip(real, prompt, strict=True)])
     if not any(counts):
         return None

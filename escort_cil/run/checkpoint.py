@@ -13,7 +13,7 @@ epoch: every epoch's numbers are drawn from these alone (``escort_cil.epochs``).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from escort_cil.run.figures import record_fault
-from escort_cil.run.folder import CHECKPOINT, PENDING, STATE, WEIGHTS
+from escort_cil.run.folder import CHECKPOINT, PENDING, STATE, WEIGHTS, RunFolder
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, TrainingError
 from escort_codec.foreign import check_file, parse_json, read_file
@@ -74,6 +74,11 @@ class Checkpoints:
         return CheckpointState(
             values["phase"], values["epoch"], values["tensors"], tuple(values["records"]), values["random"]
         )
+
+    def records(self) -> Sequence[Mapping[str, Any]]:
+        """The figures of the finished phases: the checkpoint's, or those of metrics.jsonl if there is none."""
+        state = self.load()
+        return RunFolder(self._run).read_metrics() if state is None else state.records
 
     def tensors(self, state: CheckpointState) -> dict[str, Tensor]:
         """The tensors of a checkpoint, on the CPU."""

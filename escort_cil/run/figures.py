@@ -93,6 +93,8 @@ def record_fault(record: Any, before: Sequence[Mapping[str, Any]]) -> str:
         counts = record.get(key)
         if not isinstance(counts, list) or len(counts) not in (0, classes) or not all(map(_is_count, counts)):
             return f"{key} does not count the exemplars of {classes} classes"
+    if len(record[_BY_CLASS[0]]) != len(record[_BY_CLASS[1]]):
+        return "the exemplars of both kinds are not of the same classes"
     return ""
 
 

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import escort_codec
 from escort_cil.data.split import Splits, splits_from_map, splits_to_map
-from escort_cil.run.figures import read_records
+from escort_cil.metrics import RunFigures
+from escort_cil.run.figures import load_figures, read_records
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import ConfigError, OutputError, TrainingError, UsageError
@@ -35,12 +36,14 @@ CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
 MODEL: Final = "model.safetensors"
 LOG: Final = "log.txt"
+VIEW: Final = "memory.html"
+"""The page of the memory that `escort view --export` may have written there; the report links to it."""
 CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
 STATE: Final = "state.json"
 
 FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG)
-FOLDERS: Final = (CHECKPOINT, CACHE, "tensorboard", "wandb")
+FOLDERS: Final = (CACHE, "tensorboard", "wandb")
 
 WEIGHTS: Final = re.compile(r"phase[0-9]{3,}-epoch[0-9]{5,}\.safetensors")
 PENDING: Final = re.compile(rf"after([0-9]{{3,}})-({re.escape(MEMORY)}|{re.escape(CONFUSION)})")
@@ -76,7 +79,7 @@ class RunFolder:
 
     def refuse_links(self) -> None:
         """Raises OutputError if a file or folder that the run would write to is a link."""
-        for name in (*FILES, *FOLDERS):
+        for name in (*FILES, CHECKPOINT, *FOLDERS):
             refuse_link(self / name)
 
     def check_free(self) -> None:
@@ -92,6 +95,8 @@ class RunFolder:
             self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for name in FOLDERS:
+                refuse_link(self / name)
             for name in FILES:
                 (self / name).unlink(missing_ok=True)
             self.remove_checkpoint()
@@ -114,7 +119,8 @@ class RunFolder:
 
     def write_config(self, values: Mapping[str, Any], command: Sequence[str]) -> None:
         """Writes config.json: the resolved configuration, the version, and the command line."""
-        whole = {"version": escort_codec.__version__, "command": list(command), **values}
+        shown = [part.encode(errors="backslashreplace").decode() for part in command]
+        whole = {"version": escort_codec.__version__, "command": shown, **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
     def write_split(self, splits: Splits) -> None:
@@ -177,6 +183,10 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; none if there is no such file. Raises TrainingError if it is not such a file."""
         return read_records(self / METRICS) if self.has(METRICS) else []
+
+    def read_figures(self) -> RunFigures:
+        """The counts in confusion.npz. Raises TrainingError."""
+        return load_figures(self / CONFUSION)
 
     def finished(self, groups: Sequence[int]) -> list[dict[str, Any]] | None:
         """The lines of metrics.jsonl if the run is finished, None if it can be resumed.

@@ -1,4 +1,4 @@
-"""A run before it begins: the data, the class order, the phases, and the configuration with nothing left open."""
+"""A run before it begins: its data, class order and phases, and its configuration with all defaults filled in."""
 
 from __future__ import annotations
 
@@ -229,7 +229,9 @@ class RunPlan:
         bound = f"at most {limit:,} bytes in the end" if limit is not None else "bytes are reported, not limited"
         per_class = " per class" if budget.keep.counts else " of the budget" if len(budget.keep.parts) > 1 else ""
         yield f"memory: {budget.keep}{per_class}; {bound}"
-        yield f"synthetic images: by {config.regenerator}, shown with probability {config.probability:g}"
+        options = ", ".join(f"{name} {value}" for name, value in config.regenerator_options.items())
+        maker = f"{config.regenerator} ({options})" if options else config.regenerator
+        yield f"synthetic images: by {maker}, shown with probability {config.probability:g}"
 
 
 def _same(folder: str, other: str) -> bool:
@@ -251,8 +253,7 @@ def learnt_by(run: RunFolder) -> tuple[str, ...]:
     """
     if not run.exists:
         return ()
-    config, state = run.train_config(), Checkpoints(run.path).load()
-    records = run.read_metrics() if state is None else state.records
+    config, records = run.train_config(), Checkpoints(run.path).records()
     learnt = config.class_order[: sum(records[-1]["groups"])] if records else ()
     data = Path(config.data)
     apart = data.is_dir() and find_layout(data, config.layout).held_apart and not learners.get(config.method).sees_all

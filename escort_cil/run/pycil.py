@@ -62,7 +62,7 @@ class FileConfig:
 
 
 def read_config_file(path: Path) -> FileConfig:
-    """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key (the nearest is named)."""
+    """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key; names the nearest one."""
     try:
         values = parse_json(read_file(path, ConfigError, most=MAX_CONFIG, follow=True))
     except ValueError as exc:
@@ -80,7 +80,7 @@ def read_config_file(path: Path) -> FileConfig:
 
 
 def _from_pycil(values: Mapping[str, Any], own: AbstractSet[str], path: Path) -> FileConfig:
-    """PyCIL's keys; beside them those of ``own`` that PyCIL has no key of the same name for."""
+    """Translates PyCIL's keys. Of our ``own`` keys those may stand beside them whose names PyCIL does not use."""
     pycils = {*KEYS, *TRANSLATED, *NAMES_ONLY, *ONE_VALUE}
     found: dict[str, Any] = {key: value for key, value in values.items() if key in own - pycils}
     options: dict[str, Any] = dict(values.get("method_options", {}))

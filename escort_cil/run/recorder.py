@@ -19,7 +19,7 @@ from escort_cil.metrics import RunFigures
 from escort_cil.networks import GrowingNet, backbones
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
-from escort_cil.run.figures import load_figures, save_figures
+from escort_cil.run.figures import save_figures
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
@@ -28,9 +28,9 @@ from escort_codec.foreign import check_file, open_file, parse_json
 
 
 class Recorder:
-    """Writes a run's folder; only the main process of several writes (``writes``).
+    """Writes a run's folder; of several processes only the main one does (``writes``).
 
-    A phase ends in one step: nothing of its end counts before ``state.json`` is replaced, and everything does after.
+    A phase ends in one step: until ``state.json`` is replaced nothing of its end counts, from then on all of it does.
     """
 
     def __init__(self, folder: RunFolder, model_seed: int, *, writes: bool, every: int) -> None:
@@ -80,7 +80,7 @@ class Recorder:
         return len(data)
 
     def end_phase(self, phase: int, record: Mapping[str, Any], learner: Learner) -> None:
-        """Makes the end of a phase count, and publishes it."""
+        """Ends a phase: saves the checkpoint that makes it count, and publishes its files."""
         self.records.append(record)
         if self._writes:
             save_figures(self.figures, self._checkpoints.pending(names.CONFUSION, phase))
@@ -88,7 +88,7 @@ class Recorder:
             self._publish(phase, learner)
 
     def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
-        """Makes a checkpoint every N epochs of a phase, and after the last one."""
+        """Saves a checkpoint if it is time for one: every N epochs of a phase, and after its last."""
         if not self._writes or (done % self._every and done < epochs):
             return
         more = dict(optimizer)
@@ -126,7 +126,7 @@ class Recorder:
     def load_figures(self) -> None:
         """Reads the counts of the phases so far."""
         if self.records:
-            self.figures = load_figures(self.folder / names.CONFUSION)
+            self.figures = self.folder.read_figures()
 
     def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
         """The weights of a checkpoint inside a phase; returns the optimizer's tensors, or None at its beginning."""
@@ -141,7 +141,7 @@ class Recorder:
     def begin_from(self, base: RunFolder, learner: Learner) -> None:
         """Copies what a finished run has learnt and remembers: weights, memory, metrics, counts."""
         self.records = list(base.read_metrics())
-        self.figures = load_figures(base / names.CONFUSION)
+        self.figures = base.read_figures()
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
         learner.end_phase()
         if self._writes and base.has(names.MEMORY):
@@ -171,7 +171,7 @@ def phase_line(record: Mapping[str, Any]) -> str:
 
 
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics.jsonl for trackers: those of every view, and the memory's."""
+    """The numbers of a line of metrics.jsonl by the names that trackers show: every view's, and the memory's."""
     found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
     for view, figures in record["views"].items():
         found |= {f"{view}/{key}": value for key, value in figures.items()}

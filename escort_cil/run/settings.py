@@ -101,14 +101,16 @@ class TrainConfig:
         shown=True,
         metavar="NAME",
     )
-    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8)
+    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8, most=4096)
     transform: str = setting(
         "", "large (the paper's) or small (PyCIL's for CIFAR); small below 128 pixels if left out.", group=_NETWORK
     )
     epochs: int | None = setting(
         None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
     )
-    lr: float | None = setting(None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0)
+    lr: float | None = setting(
+        None, "Learning rate; the method's if left out.", group=_NETWORK, shown=True, least=0, most=1e30
+    )
     batch_size: int | None = setting(
         None, "Images per optimiser step; the method's if left out.", group=_NETWORK, shown=True, least=1
     )

@@ -25,8 +25,7 @@ from escort_codec.container.layout import (
 from escort_codec.errors import EscortError, LimitError
 from escort_codec.exemplar import KINDS, Exemplar
 from escort_codec.hint import hint_size
-from escort_codec.latent.picture import latent_head
-from escort_codec.latent.tables import MODEL
+from escort_codec.latent.picture import latent_fault
 from escort_codec.limits import (
     MAX_EXEMPLARS,
     MAX_HINT,
@@ -41,6 +40,7 @@ from escort_codec.limits import (
     MAX_SOURCE,
     label_fault,
     name_fault,
+    recipe_fault,
     seeds_fault,
     size_fault,
     text_fault,
@@ -169,6 +169,8 @@ def pack_recipe(number: int, recipe: Recipe) -> bytes:
     """The payload of a RECP chunk. Raises LimitError if it would be read back differently."""
     try:
         values = recipe.to_map()
+        if fault := recipe_fault(values):
+            raise LimitError(fault)
         body: bytes = msgpack.packb([number, values])
         if Recipe.from_map(msgpack.unpackb(body)[1]) == recipe:
             return body
@@ -230,7 +232,7 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
         if not exemplar.payload:
             faults.append(f"a {exemplar.kind} exemplar's payload is empty")
         elif exemplar.kind == "latent":
-            faults.append(_latent_fault(exemplar.payload))
+            faults.append(latent_fault(exemplar.payload))
     fault = next((f for f in faults if f), None)
     key = exemplar.key if exemplar.key.isprintable() else repr(exemplar.key)
     return f"{key:.300}: {fault}" if fault else None
@@ -276,20 +278,10 @@ def _hint_fault(hint: bytes, codec: str) -> str | None:
             hint_size(hint)
     except EscortError as exc:
         return str(exc)
-    if codec == HINT_CODECS[1] and (fault := _latent_fault(hint)):
+    if codec == HINT_CODECS[1] and (fault := latent_fault(hint)):
         return fault
     if not 0 < len(hint) <= MAX_HINT:
         return f"a hint of {len(hint)} bytes is empty or above the cap of {MAX_HINT}"
-    return None
-
-
-def _latent_fault(data: bytes) -> str | None:
-    """Why a learned picture cannot be stored, or None; one of another model is copied as it is."""
-    try:
-        if data[:1] == bytes([MODEL]):
-            latent_head(data)
-    except EscortError as exc:
-        return str(exc)
     return None
 
 

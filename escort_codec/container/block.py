@@ -103,7 +103,7 @@ def read_rows(data: bytes, head: ChunkHead, recipes: Sequence[Recipe] | None) ->
             raise ValueError(f"its payloads should have {rows.payload_bytes} bytes, but have {payloads}")
     except TABLE_ERRORS as exc:
         raise DamagedError(f"a block's table is wrong: {exc}", chunk=head.name, offset=head.offset) from exc
-    rows.table_bytes = table
+    rows.table_bytes, rows.table_sum = table, zlib.crc32(memoryview(data)[: _LENGTHS.size + table])
     return rows
 
 
@@ -120,7 +120,9 @@ class Block(Sequence[Exemplar]):
 
         ``rows``: the table if it was read before. Raises DamagedError.
         """
-        self.rows = read_rows(payload, head, recipes) if rows is None else rows
+        if rows is None or zlib.crc32(memoryview(payload)[: _LENGTHS.size + rows.table_bytes]) != rows.table_sum:
+            rows = read_rows(payload, head, recipes)  # the file may have been replaced since ``rows`` was read
+        self.rows = rows
         self.recipes = recipes or ()
         self.payload = payload
         self._hints = FRONT + self.rows.table_bytes

@@ -32,8 +32,8 @@ from escort_codec.container.layout import (
     read_tail,
     unpack_msgpack,
 )
-from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, NotEscxError
-from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE, text_fault
+from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, LimitError, NotEscxError
+from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE, recipe_fault, text_fault
 from escort_codec.recipe import Recipe
 
 # Opening a FIFO must not block.
@@ -186,9 +186,11 @@ def read_head(payload: bytes, head: ChunkHead) -> tuple[str, str]:
     if len(payload) > MAX_HEAD:
         raise DamagedError(f"the head is above the cap of {MAX_HEAD} bytes", chunk=head.name, offset=head.offset)
     values = unpack_msgpack(payload, head)
-    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
-        raise DamagedError("the head is not a map of texts", chunk=head.name, offset=head.offset)
+    if not isinstance(values, dict):
+        raise DamagedError("the head is not a map", chunk=head.name, offset=head.offset)
     source, writer = values.get("source", ""), values.get("writer", "")
+    if not isinstance(source, str) or not isinstance(writer, str):
+        raise DamagedError("the source or writer in the head is not a text", chunk=head.name, offset=head.offset)
     if fault := text_fault("source", source, MAX_SOURCE) or text_fault("writer", writer, MAX_SOURCE):
         raise DamagedError(fault, chunk=head.name, offset=head.offset)
     return source, writer
@@ -209,6 +211,8 @@ def read_recipe(payload: bytes, head: ChunkHead) -> tuple[int, Recipe]:
         raise DamagedError("a recipe is not a number and a map", chunk=head.name, offset=head.offset)
     try:
         known = {k: v for k, v in value[1].items() if k in Recipe.__dataclass_fields__}
+        if fault := recipe_fault(known):
+            raise LimitError(fault)
         return value[0], Recipe.from_map(known)
     except EscortError as exc:
         raise DamagedError(f"a recipe is wrong: {exc}", chunk=head.name, offset=head.offset) from exc

@@ -77,7 +77,7 @@ class Index:
 
         Raises DamagedError, and adds nothing, if the seeds of all blocks are above their cap.
         """
-        seeds = self.seeds.union(*map(unpack_runs, rows.seedsets))
+        seeds = self.seeds.union(*map(unpack_runs, rows.seedsets()))
         if len(seeds) > MAX_INDEX_SEEDS:
             raise DamagedError(f"more than {MAX_INDEX_SEEDS} different seeds", chunk=BLOCK.decode(), offset=offset)
         self.seeds, self._runs = seeds, None
@@ -198,7 +198,7 @@ class Index:
             or (rows.table_bytes, rows.hint_bytes) != (self.tables[number], self.hints[number])
             or _flat(zip(numbers, rows.class_counts(), strict=True)) != self.members[number]
             or rows.key_range() != (self.low[number], self.high[number])
-            or not all(self._has(runs) for runs in rows.seedsets)
+            or not all(self._has(runs) for runs in rows.seedsets())
         ):
             raise DamagedError("the block is not what the index says", chunk=head.name, offset=head.offset)
         if recipe >= head.offset:

@@ -152,10 +152,21 @@ def read_tail(chunk: bytes, offset: int) -> tuple[int, int]:
 def unpack_msgpack(raw: bytes, head: ChunkHead) -> Any:
     """One msgpack value and nothing after it. Raises DamagedError."""
     try:
-        return msgpack.unpackb(raw, raw=False, strict_map_key=True, ext_hook=_no_extension, timestamp=0)
+        return msgpack.unpackb(
+            raw, raw=False, strict_map_key=False, ext_hook=_no_extension, timestamp=0, object_pairs_hook=_map
+        )
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as exc:
         why = str(exc) or type(exc).__name__  # the error for too deep a nesting has no text
         raise DamagedError(f"is not msgpack: {why}", chunk=head.name, offset=head.offset) from exc
+
+
+def _map(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    if not all(isinstance(key, str) for key, _ in pairs):
+        raise ValueError("the key of a map is not a text")
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a map has a key twice")
+    return values
 
 
 def _no_extension(code: int, data: bytes) -> Any:

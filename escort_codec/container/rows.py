@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from array import array
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -40,7 +42,6 @@ from escort_codec.recipe import HINT_CODECS, EdgeSettings
 
 COLUMNS: Final = 18
 PROMPT, REAL, LATENT = range(len(KINDS))
-TEXT_COLUMNS: Final = (1, 3, 5)
 _MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to here
 _SEPARATOR: Final = "\n"  # no name has it
 
@@ -49,16 +50,16 @@ class Rows:
     """What the table of a block says. A column is an int or an array (``table.Column``); ``cell`` reads one row.
 
     Names are one text until they are asked for. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, and
-    ``memory`` is roughly the bytes that this object takes, ``table_bytes`` the length of the table in the file.
+    ``memory``: roughly the bytes of this object; ``table_bytes`` and ``table_sum``: length and CRC of the table.
     """
 
-    table_bytes = 0
+    table_bytes, table_sum = 0, 0
 
     def __init__(self, raw: bytes, top_recipe: int) -> None:
         """``raw``: the table, decompressed. ``top_recipe``: the largest recipe number. Raises ``TABLE_ERRORS``."""
         self._read(TableReader(raw, text_cap=MAX_PROMPT, bytes_cap=4 * MAX_BLOCK_EXEMPLARS), top_recipe)
         self._check()
-        held = (*self.labels, *self.texts, *self.seedsets, *self._settings, *vars(self).values())
+        held = (*self.labels, *self.texts, *self._seedsets, *self._settings, *vars(self).values())
         self.memory = 2048 + sum(map(sys.getsizeof, held))
 
     def _read(self, table: TableReader, top_recipe: int) -> None:
@@ -83,11 +84,11 @@ class Rows:
         self.hint_length = column("hint length", MAX_HINT)
         self.hint_codec = column("hint codec", 0xFF)
         table.array("seeds", 2, 2)
-        self.seedsets = [
-            check_runs(table.numbers("seeds", 2 * MAX_SEEDS, MAX_SEED), MAX_SEEDS)
+        self._seedsets = [
+            array("I", check_runs(table.numbers("seeds", 2 * MAX_SEEDS, MAX_SEED), MAX_SEEDS)).tobytes()
             for _ in range(table.array("seeds", n, 1))
         ]
-        self.seeds = column("seeds", len(self.seedsets) - 1)
+        self.seeds = column("seeds", len(self._seedsets) - 1)
         table.array("settings", 2, 2)
         self._settings = [tuple(table.numbers("settings", 4, 0xFFFF, 4)) for _ in range(table.array("settings", n))]
         self.setting = column("settings", len(self._settings))
@@ -115,14 +116,14 @@ class Rows:
         for what, values in (
             ("class names", self.labels),
             ("prompts", self.texts),
-            ("seeds", self.seedsets),
+            ("seeds", self._seedsets),
             ("settings", self._settings),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"the {what} hold a value twice")
         check_first_use("class names", self.label, len(self.labels))
         check_first_use("prompts", self.text, len(self.texts), none=True)
-        check_first_use("seeds", self.seeds, len(self.seedsets))
+        check_first_use("seeds", self.seeds, len(self._seedsets))
         check_first_use("settings", self.setting, len(self._settings), none=True)
         if any(self.text_of(i) == self.label_of(i) for i in self._rows_with_class_as_prompt()):
             raise ValueError("a prompt repeats the class name of its row")
@@ -131,7 +132,8 @@ class Rows:
 
     def _rows_with_class_as_prompt(self) -> list[int]:
         """The rows whose own prompt is the name of a class: few, and most often none."""
-        same = [number for number, text in enumerate(self.texts, 1) if text in self.labels]
+        labels = frozenset(self.labels)
+        same = [number for number, text in enumerate(self.texts, 1) if text in labels]
         return np.flatnonzero(np.isin(spread(self.text, self.count), same)).tolist() if same else []
 
     def _check_sizes(self) -> None:
@@ -225,7 +227,11 @@ class Rows:
 
     def seeds_of(self, row: int) -> tuple[int, ...]:
         """The seeds recorded for a row."""
-        return _unpacked(self.seedsets[cell(self.seeds, row)])
+        return _unpacked(self._seedsets[cell(self.seeds, row)])
+
+    def seedsets(self) -> Iterator[array[int]]:
+        """The seeds of the rows, each set of them once, as runs."""
+        return (array("I", packed) for packed in self._seedsets)
 
     def map_shape(self, row: int) -> tuple[int, int]:
         """(H, W) of a prompt's edge map."""
@@ -284,8 +290,8 @@ def name_of_coding(number: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _unpacked(runs: tuple[int, ...]) -> tuple[int, ...]:
-    return unpack_runs(runs)
+def _unpacked(packed: bytes) -> tuple[int, ...]:
+    return unpack_runs(array("I", packed))
 
 
 @lru_cache(maxsize=64)

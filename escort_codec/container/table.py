@@ -43,6 +43,8 @@ def decompress(data: bytes, cap: int, head: ChunkHead) -> bytes:
         size = params.content_size
         if size == zstandard.CONTENTSIZE_UNKNOWN or size > cap:
             raise DamagedError(f"a table declares {size} bytes: the cap is {cap}", chunk=head.name, offset=head.offset)
+        if params.has_checksum:
+            raise DamagedError("a table's zstd frame has a checksum of its own", chunk=head.name, offset=head.offset)
         if params.dict_id or params.window_size > max(cap, 1 << 10) or size > _MOST * len(data):
             raise DamagedError("a table's zstd frame asks for too much memory", chunk=head.name, offset=head.offset)
         raw = zstandard.ZstdDecompressor(max_window_size=1 << 28).decompress(

@@ -11,7 +11,7 @@ from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, MAJOR, MINOR, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Loss, walk
-from escort_codec.errors import DamagedError, EscortError, FormatError, VersionError
+from escort_codec.errors import DamagedError, EscortError, FormatError
 from escort_codec.exemplar import Exemplar
 
 
@@ -19,6 +19,7 @@ from escort_codec.exemplar import Exemplar
 class Verdict:
     """What was checked, and the first fault with its kind of error. ``fault`` is None if every byte is right.
 
+    ``note`` says what was not checked: what a later minor version adds.
     It keeps no exception: the traceback would keep alive what a hostile file made the reader load.
     """
 
@@ -28,6 +29,7 @@ class Verdict:
     fault: str | None = None
     kind: type[FormatError] = FormatError
     codings: set[str] = field(default_factory=set)
+    note: str = ""
 
 
 def verify(path: str | PathLike[str]) -> Verdict:
@@ -40,6 +42,8 @@ def verify(path: str | PathLike[str]) -> Verdict:
     try:
         with Reader(path) as reader:
             verdict.size = reader.size
+            if (minor := reader.file.minor) > MINOR:
+                verdict.note = f"version {MAJOR}.{minor} is newer than {MAJOR}.{MINOR}: what it adds was not checked"
             _Check(reader, verdict).run()
     except FormatError as exc:
         verdict.fault, verdict.kind = exc.fault, type(exc)
@@ -57,9 +61,6 @@ class _Check:
         self._keys: set[str] = set()
 
     def run(self) -> None:
-        minor = self._reader.file.minor
-        if minor > MINOR:
-            raise VersionError(f"version {MAJOR}.{minor} is newer: this escort cannot check all of it", offset=8)
         before: ChunkHead | None = None
         for item in walk(self._reader.file, resync=False):
             if isinstance(item, Loss):
@@ -107,9 +108,9 @@ class _Check:
         try:
             if exemplar.kind == "latent":
                 _ = exemplar.latents
-                return
-            _ = exemplar.edges, exemplar.hint_pixels
-            self._verdict.codings.add(exemplar.coding)
+            else:
+                _ = exemplar.edges, exemplar.hint_pixels
+                self._verdict.codings.add(exemplar.coding)
         except EscortError as exc:
             # Not DamagedError: the checksum is right, so `escort recover` would keep it.
             raise FormatError(f"{exemplar.key}: {exc}", chunk=head.name, offset=head.offset) from exc

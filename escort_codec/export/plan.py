@@ -25,11 +25,13 @@ from escort_codec.words import counted, format_pixels, listed
 
 Kind = Literal["image", "edges", "real", "latent"]
 
-SHARE: Final = 8
+SHARE: Final = 4
 """Consecutive tasks that one of several processes gets: an exemplar's seeds mostly stay together."""
 
 SHOWN_FAILURES: Final = 20
 """Failures that get a line each."""
+
+_UNREAD: Final = "exemplar "  # begins the line of an exemplar that cannot be read, whose name is unknown
 
 _BYTES: Final = {"jpg": 0.3, "png": 1.5, "webp": 0.1}
 """Bytes per pixel of a regenerated photograph in each format's default quality, to estimate by."""
@@ -102,12 +104,10 @@ class ExportPlan:
     new_folder: bool = False
 
     def fail(self, line: str) -> None:
-        """Records one failure; the line is shown if it says something new and few were shown before it."""
+        """Records one failure; the first ones are shown, of a damaged block one line and not one for each exemplar."""
         self.failed += 1
-        cause = line.partition(": ")[2]  # one line for a damaged block, not one for each of its exemplars
-        if len(self.failures) < SHOWN_FAILURES and cause not in {
-            each.partition(": ")[2] for each in self.failures[-1:]
-        }:
+        said = {each.partition(": ")[2] for each in self.failures[-1:] if line.startswith(_UNREAD)}
+        if len(self.failures) < SHOWN_FAILURES and line.partition(": ")[2] not in said:
             self.failures.append(line)
 
 
@@ -211,7 +211,7 @@ def _chosen(
         try:
             exemplar = reader[number]
         except EscortError as exc:
-            fail(f"exemplar {number}: {exc}")
+            fail(f"{_UNREAD}{number}: {exc}")
             continue
         if options.labels and exemplar.label not in options.labels:
             continue

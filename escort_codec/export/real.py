@@ -10,7 +10,7 @@ import io
 import re
 from typing import Final
 
-from escort_codec.errors import EscortError, ImageError
+from escort_codec.errors import EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.names import SUFFIXES
 from escort_codec.source import image_size
@@ -38,27 +38,22 @@ def suffixes_of(exemplar: Exemplar) -> tuple[str, ...]:
     for name, signature in _SIGNATURES:
         if signature.match(exemplar.image[:16]):
             return SUFFIXES[name]
-    raise EscortError(f"{exemplar.key}: is not written: it is no image ({listed(list(SUFFIXES), 9)})")
+    raise EscortError(f"{exemplar.key}: is no image of a format that is kept ({listed(list(SUFFIXES), 9)})")
 
 
 def check_real(exemplar: Exemplar) -> None:
     """Raises EscortError unless a real exemplar is an image of the format that it begins like, of its declared size.
 
-    Only the image's head is read.
+    Only the image's head is read, so that nothing is decoded that is larger than was declared.
     """
     from PIL import Image
 
     suffixes = suffixes_of(exemplar)
-    try:
-        size = image_size(exemplar.image, name=exemplar.key)
-    except ImageError as exc:
-        raise EscortError(f"{exc}: is not written") from exc
+    height, width = image_size(exemplar.image, name=exemplar.key)
     with Image.open(io.BytesIO(exemplar.image), formats=tuple(SUFFIXES)) as image:
         found = SUFFIXES["JPEG" if image.format == "MPO" else str(image.format)]
     if found != suffixes:
-        raise EscortError(f"{exemplar.key}: is not written: it begins like {suffixes[0]}, but is {found[0]}")
-    if size != exemplar.size:
+        raise EscortError(f"{exemplar.key}: begins like a {suffixes[0]} file, but is a {found[0]} file")
+    if (height, width) != exemplar.size:
         declared = f"{exemplar.size[1]} x {exemplar.size[0]}"
-        raise EscortError(
-            f"{exemplar.key}: is not written: {declared} pixels are declared, it has {size[1]} x {size[0]}"
-        )
+        raise EscortError(f"{exemplar.key}: declares {declared} pixels, but its file has {width} x {height}")

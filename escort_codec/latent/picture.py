@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.errors import DamagedError, LimitError, UsageError
+from escort_codec.errors import DamagedError, EscortError, LimitError, UsageError
 from escort_codec.hint import thumbnail_shape
 from escort_codec.latent.tables import BLOCK, CHANNELS, MODEL, QUALITIES, load_costs, load_tables
 from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE
@@ -156,6 +156,16 @@ def latent_head(data: bytes) -> LatentHead:
     if max(sides) > MAX_LATENT_SIDE:
         raise LimitError(f"a learned picture of {width} x {height} pixels is above the cap of {MAX_LATENT_SIDE} a side")
     return LatentHead(MODEL, data[1], (height, width), at)
+
+
+def latent_fault(data: bytes) -> str | None:
+    """Why a learned picture cannot be stored, or None; one of another model is copied as it is."""
+    try:
+        if data[:1] == bytes([MODEL]):
+            latent_head(data)
+    except EscortError as exc:
+        return str(exc)
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -123,7 +123,7 @@ def image_digest(exemplar: Exemplar, seed: int | None = None, regenerator: str =
     version = extra.get(regenerator) if isinstance(extra, dict) else None
     made_by = json.dumps([regenerator, version, values], sort_keys=True)
     numbers = [*map(int, (*exemplar.map_shape, *exemplar.size)), None if seed is None else int(seed)]
-    shapes = (exemplar.kind, exemplar.coding, numbers)
+    shapes = (exemplar.kind, exemplar.coding, exemplar.hint_codec, numbers)
     digest = hashlib.sha256()
     for part in (
         made_by.encode(),

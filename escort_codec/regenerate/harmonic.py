@@ -42,6 +42,9 @@ MAX_SOLVED: Final = 1 << 22
 MAX_TOGETHER: Final = 8
 """Most seeds of one exemplar per task; they share its links."""
 
+IN_FLIGHT: Final = 512 << 20
+"""Bytes of finished images that wait for the caller, and those in the making: a larger one is alone."""
+
 Plane = NDArray[np.float32]
 
 
@@ -96,16 +99,17 @@ class Harmonic(Regenerator):
         """One result for each job, in the jobs' order; reads at most a few jobs per thread ahead."""
         _kernels()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="harmonic")
-        ahead: deque[Future[list[JobResult]]] = deque()
+        ahead: deque[tuple[int, Future[list[JobResult]]]] = deque()
         try:
             for group in _grouped(jobs):
                 if self.stopping:
                     break
-                ahead.append(pool.submit(self._make, group))
-                if len(ahead) > 2 * self.workers:
-                    yield from ahead.popleft().result()
+                size = len(group) * _bytes_of(group[0].exemplar)
+                while ahead and (len(ahead) > 2 * self.workers or size + sum(each for each, _ in ahead) > IN_FLIGHT):
+                    yield from ahead.popleft()[1].result()
+                ahead.append((size, pool.submit(self._make, group)))
             while ahead:
-                yield from ahead.popleft().result()
+                yield from ahead.popleft()[1].result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -199,15 +203,21 @@ def _kernels() -> ModuleType:
 
 
 def _grouped(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    """Jobs that follow each other and have the same exemplar, at most ``MAX_TOGETHER`` a list."""
+    """Jobs that follow each other and have the same exemplar, ``MAX_TOGETHER`` a list, fewer of large images."""
     group: list[Job] = []
     for job in jobs:
-        if group and (job.exemplar is not group[0].exemplar or len(group) >= MAX_TOGETHER):
+        most = min(MAX_TOGETHER, IN_FLIGHT // 4 // _bytes_of(job.exemplar))
+        if group and (job.exemplar is not group[0].exemplar or len(group) >= most):
             yield group
             group = []
         group.append(job)
     if group:
         yield group
+
+
+def _bytes_of(exemplar: Exemplar) -> int:
+    """Bytes of one image of an exemplar."""
+    return max(1, 3 * exemplar.size[0] * exemplar.size[1])
 
 
 def _levels(edges: EdgeMap, coarsest: tuple[int, int], weak: float) -> list[tuple[Plane, Plane]]:

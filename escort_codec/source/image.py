@@ -11,7 +11,7 @@ import io
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
@@ -75,23 +75,29 @@ def read_file(path: Path) -> bytes:
 
 
 def load_image(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "", background: Colour = WHITE
+    source: Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str = "",
+    background: Colour = WHITE,
+    reserve: Callable[[int], None] = lambda count: None,
 ) -> Image.Image:
     """The first frame of an image file (a path or its bytes) as a Pillow image of mode RGB, by this module's rules.
 
     Raises ImageError, whose message begins with the path (or ``name``), for a file that is not an image of a format in
     ``FORMATS``, is damaged, or has more than ``max_pixels`` pixels: the last is checked before pixels are decoded.
+    ``reserve`` gets the bytes that they will take, before that (``workers.DECODED``).
     """
     data = read_file(source) if isinstance(source, Path) else source
     name = name or _name(source)
     try:
-        return _load(data, max_pixels, name, background)
+        return _load(data, max_pixels, name, background, reserve)
     except ImageError as exc:
         shorter = _without_comments(io.BytesIO(data))
         if shorter is None:
             raise
         try:
-            return _load(shorter, max_pixels, name, background)
+            return _load(shorter, max_pixels, name, background, reserve)
         except ImageError:
             raise exc from None
 
@@ -122,8 +128,10 @@ def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
             raise exc from None
 
 
-def _load(data: bytes, max_pixels: int, name: str, background: Colour) -> Image.Image:
+def _load(data: bytes, max_pixels: int, name: str, background: Colour, reserve: Callable[[int], None]) -> Image.Image:
     with _opened(io.BytesIO(data), max_pixels, name) as image:
+        # Beside the pixels there are those of another mode while they are converted.
+        reserve(image.width * image.height * (8 if image.mode in ("RGB", "L", "1") else 16))
         try:
             image.load()
             return _to_rgb(_upright(image), background)
@@ -285,7 +293,7 @@ def _is_other_format(file: BinaryIO, name: str) -> bool:
     if head[4:8] == b"ftyp" or head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         return True
     for kind, (_, accept) in Image.OPEN.items():
-        if kind not in FORMATS and accept is not None and accept(head) is True:
+        if kind not in FORMATS and accept is not None and accept(head.ljust(16, b"\0")) is True:
             return True
     suffix = Path(name).suffix.lower()
     other = Image.registered_extensions().get(suffix)

@@ -81,7 +81,7 @@ class Layout:
             there = ", ".join(f"{each}/" for each in SPLITS if self.split and getattr(self, each) is not None)
             raise SourceError(
                 f"{self.folder}: has no folder {split!r} with class folders in it"
-                + (f" (there are {there})" if there else "")
+                + (f" (there are {there}): rename the one to use" if there else "")
             )
         return Path(found)
 

@@ -1,8 +1,9 @@
 """Writes the golden files and what they decode to. Run once for each version of the format, never by the tests.
 
-    python spec/vectors/make.py FOLDER
+    PYTHONPATH=. python spec/vectors/make.py FOLDER
 
-Everything is drawn here from fixed numbers; no photograph is used. A file that is there is not written again.
+Everything is drawn here from fixed numbers; no photograph is used. A file that is there is not written again. The files
+that must be refused, FOLDER/refuse, come from the list in `tests/container/cases.py`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ import base64
 import hashlib
 import io
 import json
+import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
+import zstandard
 from PIL import Image
 
 import escort_codec
 from escort_codec import EdgeSettings, Exemplar, Recipe, Writer
 from escort_codec.coding import EdgeMap, codings
+from escort_codec.container.block import number_of_coding, number_of_hint_codec
 from escort_codec.hint import encode_hint
 from escort_codec.latent.picture import decode_latent, encode_latent, read_latents
+from tests.container import cases
+from tests.container.reference_reader import chunks
 
 
 def rings(height: int, width: int) -> EdgeMap:
@@ -179,7 +187,76 @@ def files() -> dict[str, list[list[Exemplar]]]:
     ]
     found["latent/pictures"] = [learned()]
     found["empty"] = [[]]
+    found["wide"] = [wide()]
+    found["unknown"] = [unknown()]
     return found
+
+
+def wide() -> list[Exemplar]:
+    """Columns of two and four bytes, and keys whose order by code point is not that of UTF-16."""
+    large = Image.new("RGB", (300, 80), (7, 90, 200))
+    return [
+        Exemplar.from_image(file_of(large, "BMP"), label="wide", name="\U0001f408.bmp", size=(80, 300)),
+        Exemplar.from_edges(rings(20, 20), label="\uff5e", name="b.png", size=(400, 65_000)),
+        Exemplar.from_edges(rings(20, 20), label="\U0001f415", name="a.png", seeds=(0, 70_000, 4_294_967_295)),
+    ]
+
+
+def unknown() -> list[Exemplar]:
+    """A coding, a hint codec and models that no version has, between exemplars that every reader reads."""
+    usual = Exemplar.from_edges(rings(16, 16), label="usual", name="a.png", hint=encode_hint(picture(16, 16, 8), 8))
+    odd = replace(usual, label="odd", prompt="odd")
+    return [
+        usual,
+        replace(odd, name="coding.png", coding="65000", payload=b"no version has it"),
+        replace(odd, name="codec.png", hint=b"nor this", hint_codec="200"),
+        replace(odd, name="model.png", hint=b"\0 nor this", hint_codec="latent"),
+        Exemplar.from_latents(b"\0 nor this", label="odd", name="latents.png", size=(20, 30), seeds=(1, 2)),
+        real("usual", "b.png", "PNG", 6),
+    ]
+
+
+def later(data: bytes) -> bytes:
+    """A file as a later minor version may write it: what a reader skips is added everywhere."""
+    compress = zstandard.ZstdCompressor(level=19).compress
+    unpack = zstandard.ZstdDecompressor().decompress
+    nested: Any = {"a": [1.5, None, {7: b"bytes"}]}
+    for _ in range(32 - 3):
+        nested = [nested]
+    added = [nested, msgpack.ExtType(5, b"later"), "text", (1 << 64) - 1]
+    out = cases.SIGNATURE + struct.pack("<HH", 1, 1)
+    places: dict[int, int] = {}
+    lengths: dict[int, tuple[int, int, int]] = {}
+    for at, kind, payload in chunks(data):
+        if kind == "HEAD":
+            payload = msgpack.packb(msgpack.unpackb(payload) | {"later": [1, {"x": None}]})
+        elif kind == "RECP":
+            number, values = msgpack.unpackb(payload)
+            payload = msgpack.packb([number, values | {"later": {"x": 1.5}}])
+        elif kind == "BLCK":
+            table, hints = struct.unpack("<II", payload[:8])
+            rows = [*msgpack.unpackb(unpack(payload[8 : 8 + table])), *added]
+            packed, end = compress(msgpack.packb(rows)), 12 + table + hints
+            payload = cases.block(packed, payload[12 + table : end], payload[end + 4 :])
+            lengths[at] = len(payload), len(packed), hints
+        elif kind == "INDX":
+            index = msgpack.unpackb(unpack(payload))
+            index[1:3] = [places[p] for p in index[1]], [recipe_length(out, places[p]) for p in index[1]]
+            index[4:7] = ([lengths[p][i] for p in index[3]] for i in range(3))
+            index[3] = [places[p] for p in index[3]]
+            payload, index_at = compress(msgpack.packb([*index, *added])), len(out)
+        if kind == "TAIL":
+            return out + cases.tail(index_at, len(out) + 28)
+        places[at] = len(out)
+        out += cases.chunk(kind.encode(), payload)
+        if kind != "INDX":
+            out += cases.chunk(b"abcD", b"a later version says more here")
+    raise ValueError("no trailer")
+
+
+def recipe_length(data: bytes, at: int) -> int:
+    """The length of the payload of the chunk at ``at``."""
+    return int.from_bytes(data[at + 4 : at + 8], "little")
 
 
 def to_json(path: Path) -> str:
@@ -196,16 +273,18 @@ def to_json(path: Path) -> str:
                 "seeds": list(e.seeds),
                 "recipe": e.recipe.to_map(),
             }
+            payload = base64.b64encode(e.payload).decode()
             if e.kind != "prompt":
-                row["image" if e.kind == "real" else "latents"] = base64.b64encode(e.payload).decode()
+                row["image" if e.kind == "real" else "latents"] = payload
             else:
-                row["coding"] = codings.get(e.coding).number
+                row["coding"] = number_of_coding(e.coding)
                 row["map_size"] = list(e.map_shape)
-                row["edges"] = ["".join(".#"[int(v)] for v in line) for line in e.edges]
+                known = e.coding in codings
+                row["edges"] = ["".join(".#"[int(v)] for v in line) for line in e.edges] if known else None
+                row |= {} if known else {"bits": payload}
                 row["made"] = e.edge_settings.to_map() if e.edge_settings else None
                 row["hint"] = base64.b64encode(e.hint).decode() if e.hint else None
-                if e.hint_codec != "vp8":
-                    row["hint_codec"] = e.hint_codec
+                row |= {"hint_codec": number_of_hint_codec(e.hint_codec)} if e.hint else {}
             exemplars.append(row)
         return json.dumps({"source": reader.source, "exemplars": exemplars}, ensure_ascii=False, indent=1) + "\n"
 
@@ -228,6 +307,24 @@ def main() -> None:
                     writer.add(exemplar)
         path.with_suffix(".json").write_text(to_json(path), "utf-8")
         print(f"{path}: {path.stat().st_size} bytes")
+    path = folder / "later.escx"
+    if not path.exists():
+        path.write_bytes(later((folder / "prompts.escx").read_bytes()))
+        path.with_suffix(".json").write_text(to_json(path), "utf-8")
+    write_refused(folder / "refuse")
+
+
+def write_refused(folder: Path) -> None:
+    """The small files that must be refused, and the rule of each."""
+    folder.mkdir(exist_ok=True)
+    rules = {}
+    for case in cases.CASES:
+        if case.rule and len(case.data) < 4096:
+            path = folder / f"{case.rule}-{case.name}.escx"
+            rules[path.name] = {"rule": case.rule, "level": case.level, "what": case.what}
+            if not path.exists():
+                path.write_bytes(case.data)
+    (folder / "rules.json").write_text(json.dumps(rules, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

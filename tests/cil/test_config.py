@@ -255,7 +255,7 @@ def test_files_that_are_not_json(tmp_path: Path) -> None:
         ({"mixed_precision": "fp8"}, "no, bf16 or fp16"),
         ({"epochs": 0}, "epochs = 0: give a whole number of at least 1"),
         ({"seed": -1}, "seed = -1: give a whole number from 0 to 4294967295"),
-        ({"image_size": 4}, "at least 8"),
+        ({"image_size": 4}, "from 8 to 4096"),
     ],
 )
 def test_values_that_are_not_valid(values: dict[str, Any], message: str) -> None:
@@ -310,11 +310,21 @@ def test_settings_are_read_from_texts() -> None:
         ({"seeds": [0, "a"]}, "give seeds"),
         ({"blur": True}, "blur = True: give a number"),
         ({"method_options": {"epochs": True}}, "epochs = True: give a whole number"),
+        ({"method_options": {"batch_size": 1e300}}, "batch_size = .*: give a whole number"),
+        ({"image_size": 4097}, "image_size = 4097: give a whole number from 8 to 4096"),
     ],
 )
 def test_json_values_of_a_wrong_kind(values: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         configure({}, file=write(tmp_path, values))
+
+
+@pytest.mark.parametrize("values", [{"data": "caf\udce9"}, {"class_order": ("a", "b\ud800")}])
+def test_names_in_another_encoding_are_refused_before_they_are_recorded(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is not valid UTF-8: give it another name"):
+        TrainConfig(**values)
+    with pytest.raises(ConfigError, match="is not valid UTF-8: give it another name"):
+        configure(values)
 
 
 def test_settings_name_the_nearest_key() -> None:

@@ -481,6 +481,14 @@ def test_gallery_shows_what_the_file_holds(tmp_path: Path) -> None:
     assert decoded(shown[3].pictures[0].uri).size == (80, 60)
 
 
+def test_gallery_regenerates_no_image_of_a_size_that_a_file_made_up(tmp_path: Path) -> None:
+    edges = np.zeros((8, 8), np.bool_)
+    with Writer(tmp_path / "memory.escx") as writer:
+        writer.add(Exemplar.from_edges(edges, label="ant", name="a.png", size=(8192, 8192), coding="rle"))
+    (entry,) = gallery(tmp_path / "memory.escx", 1, Failing())
+    assert entry.pictures[-1].alt == "not regenerated: 8192 × 8192 pixels are too many for a page"
+
+
 def test_gallery_has_no_more_than_there_is(tmp_path: Path) -> None:
     path = tmp_path / "memory.escx"
     with Writer(path) as writer:

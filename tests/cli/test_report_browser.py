@@ -1,14 +1,8 @@
-"""The report in a real browser: headless Chromium opens the page from disk.
-
-Needs Chromium and its driver (Debian: chromium and chromium-driver) on the PATH; without them the tests are skipped
-and say so.
-"""
+"""The report in a real browser: headless Chromium opens the page from disk. Without one the tests are skipped."""
 
 from __future__ import annotations
 
 import base64
-import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,26 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.browser import contrast, luminance, needs_browser, requested, set_screen, start_browser
 from tests.cil.run_folders import write_run
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason=f"NOT TESTED in a browser: {'chromium' if not BROWSER else 'chromedriver'} is not installed "
-    "(Debian: apt-get install chromium chromium-driver)",
-)
+pytestmark = needs_browser
 LABELS = (
     "<script>document.title='owned'<",
     "a class whose name is much too long for a phone's screen",
     "猫",
     "ox",
     "yak",
-)
-# A sandbox and a GPU are not there in a container; the rest keeps Chromium from calling home.
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-quic"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
 
 
@@ -60,25 +44,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = str(BROWSER)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
+    with start_browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 def show(browser: Any, page: Path, *, width: int = 1280, dark: bool = False) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": scheme})
+    set_screen(browser, width=width, dark=dark)
     browser.get(page.as_uri())
 
 
@@ -102,8 +73,7 @@ def test_it_loads_without_errors_and_without_a_request(browser: Any, page: Path)
     browser.get_log("browser")
     show(browser, page)
     open_all(browser)
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    asked = requested(browser)
     assert page.as_uri() in asked
     assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
     assert browser.get_log("browser") == []
@@ -177,18 +147,6 @@ def test_a_phone_scrolls_tables_not_the_page(browser: Any, page: Path) -> None:
         ".map((text) => text.getBoundingClientRect().height))"
     )
     assert smallest >= 8
-
-
-def luminance(colour: str) -> float:
-    """WCAG's relative luminance of ``rgb(r, g, b)``."""
-    parts = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -18,11 +18,13 @@ from escort_codec.coding import EdgeMap
 
 
 class RefusedError(Exception):
-    """Bytes that the spec does not let an encoder write."""
+    """Bytes that the spec does not let an encoder write; the argument is the number of the rule."""
 
 
 def decode(data: bytes, shape: tuple[int, int], coding: int) -> EdgeMap:
     """The edge map, bool (H, W), that ``data`` holds under the coding of that number."""
+    if coding > 2:
+        raise RefusedError("M31")
     readers: dict[int, Callable[[bytes, int, int], list[int]]] = {0: _packed, 1: _run_lengths, 2: _context}
     pixels = readers[coding](data, shape[0], shape[1])
     return np.array(pixels, np.bool_).reshape(shape)
@@ -35,8 +37,10 @@ def _bits(data: bytes) -> list[int]:
 def _packed(data: bytes, height: int, width: int) -> list[int]:
     size = height * width
     bits = _bits(data)
-    if len(data) != -(-size // 8) or any(bits[size:]):
-        raise RefusedError
+    if len(data) != -(-size // 8):
+        raise RefusedError("M32")
+    if any(bits[size:]):
+        raise RefusedError("M33")
     return bits[:size]
 
 
@@ -61,12 +65,12 @@ def _run_lengths(data: bytes, height: int, width: int) -> list[int]:
         else:
             start, length = at + ones + 1, k
         if start + length > len(bits):
-            raise RefusedError
+            raise RefusedError("M35")
         number = int("0" + "".join(map(str, bits[start : start + length])), 2)
         at = start + length
         value = ones * 2**k + number
         if len(pixels) + value + (1 if pixels or colour else 0) >= size:
-            raise RefusedError
+            raise RefusedError("M34")
         pixels += [colour] * (value + (1 if pixels or colour else 0))
         sums[colour] += value
         counts[colour] += 1
@@ -113,7 +117,7 @@ class _Number:
         self.low = 0  # all of it, not only its last 32 bits
         self.value = int.from_bytes((data + bytes(4))[:4], "big")
         if self.value - self.low >= self.range:
-            raise RefusedError
+            raise RefusedError("M36")
 
     def fill(self) -> None:
         while self.range < 2**24:
@@ -146,19 +150,19 @@ class _Number:
     def check_end(self) -> None:
         """Refuses bytes that are not the encoder's: it takes the value with the most trailing zero bits."""
         if len(self.data) > self.taken or self.data[-1:] == b"\0":
-            raise RefusedError
+            raise RefusedError("M36")
         for zeros in range(32, -1, -1):
             value = -(-self.low // 2**zeros) * 2**zeros
             if value < self.low + self.range:
                 if value != self.value:
-                    raise RefusedError
+                    raise RefusedError("M36")
                 return
 
 
 def _context(data: bytes, height: int, width: int) -> list[int]:
     if not height * width:
         if data:
-            raise RefusedError
+            raise RefusedError("M36")
         return []
     tables, number = _prior(), _Number(data)
     rows: list[list[int]] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import re
 from pathlib import Path
 
@@ -78,11 +80,19 @@ def test_an_extra_zero_byte_is_refused() -> None:
 
 
 def test_the_prior_is_the_one_that_the_spec_names() -> None:
+    """Each file has the SHA-256 of its row, and all of a prior unpack to the tables of the first row."""
     text = (ROOT / "spec" / "prior.md").read_text("utf-8")
-    for number, digest in re.findall(r"^\| (\d+) \|.*`([0-9a-f]{64})`", text, re.MULTILINE):
-        data = (ROOT / "escort_codec" / "coding" / f"prior-{number}.xz").read_bytes()
-        assert hashlib.sha256(data).hexdigest() == digest
-        assert len(data) <= 200_000
-        break
-    else:
-        pytest.fail("spec/prior.md names no prior")
+    rows = re.findall(r"^\| .*\| ([^|]+) \| ([\d,]+) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE)
+    (_, size, tables), *files = rows
+    assert [name for name, _, _ in files] == ["`escort_codec/coding/prior-1.xz`", "`spec/prior-1.bin.gz`"]
+    for name, length, digest in files:
+        data = (ROOT / name.strip("`")).read_bytes()
+        assert (f"{len(data):,}", hashlib.sha256(data).hexdigest()) == (length, digest)
+        unpacked = (gzip if name.endswith("gz`") else lzma).decompress(data)
+        assert (f"{len(unpacked):,}", hashlib.sha256(unpacked).hexdigest()) == (size, tables)
+
+
+def test_no_other_copy_of_the_prior_differs() -> None:
+    copies = [path for name in ("spec", "viewer") for path in (ROOT / name).glob("prior-1*.gz")]
+    assert ROOT / "spec" / "prior-1.bin.gz" in copies
+    assert len({gzip.decompress(path.read_bytes()) for path in copies}) == 1

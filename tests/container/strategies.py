@@ -39,7 +39,7 @@ seeds = st.one_of(
     st.just((5, 6, 7, 9, MAX_SEED - 1, MAX_SEED)),
 )
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
-numbers = st.one_of(st.none(), st.floats(allow_nan=False))
+numbers = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
 recipes = st.one_of(
     st.just(Recipe()),
     st.builds(
@@ -47,7 +47,7 @@ recipes = st.one_of(
         preset=st.sampled_from(["hires", "lowres"]),
         prompt_suffix=st.none() | texts,
         negative_prompt=st.none() | texts,
-        steps=st.none() | st.integers(0, 2**63),
+        steps=st.none() | st.integers(0, 2**32 - 1),
         guidance=numbers,
         control_strength=numbers,
         resolution=st.none() | st.integers(0, 4096),

@@ -18,6 +18,7 @@ import escort_codec
 from escort_codec import EdgeSettings, EscortError, Exemplar, Writer
 from escort_codec.container.verify import verify
 from escort_codec.errors import DamagedError, FormatError, IncompleteError, LimitError, NotEscxError, VersionError
+from escort_codec.names import safe_part
 
 SIGNATURE = bytes.fromhex("89 45 53 58 0D 0A 1A 0A")
 Tables = dict[str, Any]
@@ -285,6 +286,13 @@ def test_a_reader_refuses_a_bad_class_name(label: str, tmp_path: Path) -> None:
         index[8] = [label]
 
     refuse(build(block(table(classes=[label])), key=f"{label}/x.png", index=rename), tmp_path)
+
+
+@pytest.mark.must("M48")
+@pytest.mark.parametrize("part", ["CON", "nul.txt", "a ", "a.", "a:b", "a<b", "x" * 300])
+def test_names_that_a_system_cannot_have_are_made_safe_before_files_are_written(part: str) -> None:
+    assert safe_part(part) != part
+    assert safe_part(safe_part(part)) == safe_part(part)
 
 
 @pytest.mark.must("M20")

@@ -23,9 +23,10 @@ from escort_codec.container.layout import BLOCK, FRAME, TAIL_SIZE, ChunkHead, ma
 from escort_codec.container.measure import table_without_texts
 from escort_codec.container.parts import recover
 from escort_codec.errors import IncompleteError
-from escort_codec.limits import MAX_CHUNK
+from escort_codec.limits import MAX_CHUNK, MAX_HINT, MAX_INDEX, MAX_TABLE
+from tests.container import reference_reader
 from tests.fuzz.targets import block_of
-from tests.helpers import draw_edges, make_exemplars, quick_folder, read_all
+from tests.helpers import HINTS, draw_edges, make_exemplars, quick_folder, read_all
 
 ROWS, BLOCKS_OF_CLASS, CLASSES = 250, 4, 1000
 OF_CLASS = ROWS * BLOCKS_OF_CLASS
@@ -170,6 +171,51 @@ def test_a_name_among_a_million_is_found_by_reading_one_block(million: Path, rea
             with pytest.raises(KeyError):
                 reader.find(missing)
         assert len(reads) <= 1
+
+
+def first_screen(data: bytes) -> tuple[list[tuple[int, int]], list[str], list[bytes]]:
+    """What a reader over a network does, by the spec: (its requests, the first keys, their hints)."""
+    requests: list[tuple[int, int]] = []
+
+    def get(start: int, length: int) -> bytes:
+        requests.append((start, length))
+        return data[start : start + length]
+
+    start = max(len(data) - (1 << 18), 0)
+    end = get(start, 1 << 18)
+    index_at = int.from_bytes(end[-20:-12], "little")
+    assert index_at >= start
+    index = reference_reader.table(end[index_at - start + 8 : -32], MAX_INDEX, 12)
+    first = min(index[3])
+    last_recipe = max(at + 12 + length for at, length in zip(index[1], index[2], strict=True) if at < first)
+    beginning = get(0, last_recipe)
+    assert reference_reader.chunk(beginning, 12)[1] == "HEAD"
+    assert [reference_reader.chunk(beginning, at)[1] for at in index[1] if at < first] == ["RECP"]
+    table, hints = index[5][0], index[6][0]
+    front = get(first, 24 + table + hints)[8:]
+    assert reference_reader.crc(front[: 8 + table]) == front[8 + table : 12 + table]
+    assert reference_reader.crc(front[12 + table : -4]) == front[-4:]
+    rows = reference_reader.table(front[8 : 8 + table], MAX_TABLE, 18)
+    n, at, found = rows[0], 12 + table, []
+    for length in reference_reader.column(rows[13], n, MAX_HINT):
+        found.append(front[at : at + length])
+        at += length
+    label = reference_reader.column(rows[2], n, n)
+    return requests, [f"{rows[1][k]}/{name}" for k, name in zip(label, rows[3], strict=True)], found
+
+
+def test_the_first_screen_of_a_remote_file_takes_three_requests_and_little(million: Path) -> None:
+    requests, keys, _ = first_screen(million.read_bytes())
+    assert keys == [exemplar_of(i).key for i in range(ROWS)]
+    assert len(requests) == 3
+    assert sum(length for _, length in requests) < 300_000
+    stored = [
+        Exemplar.from_edges(draw_edges(120, 90, i), label="a", name=str(i), hint=HINTS[i % 4]) for i in range(600)
+    ]
+    requests, keys, hints = first_screen(pack(stored))
+    assert keys == [e.key for e in stored[:256]]
+    assert hints == [e.hint for e in stored[:256]]
+    assert [length for _, length in requests[1:]] < [1000, 60_000]
 
 
 def test_a_class_among_a_thousand_is_read_from_its_own_blocks(million: Path, reads: list[tuple[int, int]]) -> None:

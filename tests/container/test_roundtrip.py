@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,33 @@ def test_a_block_is_closed_at_half_a_mebibyte_of_payloads(tmp_path: Path) -> Non
     with Reader(write(tmp_path / "f.escx", stored)) as reader:
         assert reader.state.index.counts == [4, 4, 2]
         assert list(reader) == stored
+
+
+@pytest.mark.parametrize(("named", "most"), [(True, 16), (False, 8)])
+def test_an_exemplar_costs_few_bytes_beside_its_payloads(named: bool, most: int) -> None:
+    """Sizes, lengths and names as various as those of photographs; everything in the file is counted."""
+    draw = random.Random(1)
+    stored: list[Exemplar] = []
+    for i in range(1024):
+        size = draw.randrange(180, 320), draw.randrange(200, 400)
+        stored.append(
+            Exemplar(
+                kind="prompt",
+                label=f"class-{i // 64:02}",
+                name=f"n0{i // 64:07}_{draw.randrange(10**5)}.JPEG" if named else "",
+                size=size,
+                prompt=f"class-{i // 64:02}",
+                seeds=(0, 1, 2, 3, 4),
+                payload=draw.randbytes(draw.randrange(700, 1500)),
+                coding="context",
+                map_shape=size,
+                hint=HINTS[i % len(HINTS)],
+                edge_settings=EdgeSettings(),
+            )
+        )
+    stored = list({exemplar.key if named else id(exemplar): exemplar for exemplar in stored}.values())
+    payloads = sum(len(e.payload) + len(e.hint or b"") for e in stored)
+    assert len(pack(stored)) - payloads <= most * len(stored)
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from escort_codec import Recipe, pack
 from escort_codec.coding import codings
 from escort_codec.latent.picture import encode_latent
 from tests.container.reference_reader import chunks
+from tests.fuzz import run_targets
 from tests.fuzz.targets import SHAPES, TARGETS, coding, head_or_recipe, hint, index, latent, table
 from tests.helpers import HINTS, draw_edges, make_exemplars
 
@@ -49,6 +50,8 @@ def inputs() -> Iterator[bytes]:
         y, x = np.mgrid[0:height, 0:width]
         rgb = np.stack([5 * x, 9 * y, 3 * (x + y)], axis=2).astype(np.uint8)
         yield number[latent] + encode_latent(rgb, quality=quality)
+    for place, data in run_targets.inputs():
+        yield number[run_targets.TARGETS[place]] + data
 
 
 def write(folder: Path) -> int:

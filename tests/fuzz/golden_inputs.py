@@ -19,7 +19,7 @@ def make_corpus(folder: Path) -> None:
     for path in sorted(VECTORS.glob("*.escx")):
         (folder / "container" / path.name).write_bytes(path.read_bytes())
         with Reader(path) as reader:
-            prompts = [e for e in reader if e.kind == "prompt"]
+            prompts = [e for e in reader if e.coding in codings]
         for exemplar in prompts:
             if exemplar.hint:
                 _write(folder / "codings", b"\x03" + exemplar.hint)

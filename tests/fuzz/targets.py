@@ -32,6 +32,8 @@ from escort_codec.latent import kernels
 from escort_codec.latent.picture import decode_latent, latent_head, read_latents
 from escort_codec.latent.tables import load_costs, load_tables
 from escort_codec.recipe import HINT_CODECS, Recipe
+from tests.fuzz import run_targets
+from tests.fuzz.run_targets import check_message
 
 MOST_PIXELS = 1 << 14  # larger maps are sound, and would only make the fuzzer slow
 SHAPES = 64
@@ -112,15 +114,10 @@ def _read(path: Path) -> list[Exemplar] | None:
             found = list(reader)
             _ = reader.labels, reader.seeds, reader.recipes
     except FormatError as exc:
-        _check_message(exc)
+        check_message(exc)
         return None
     _check(found)
     return found
-
-
-def _check_message(error: EscortError) -> None:
-    """The message is one line for any bytes."""
-    assert "\n" not in str(error)
 
 
 def _check(found: Sequence[Exemplar]) -> None:
@@ -191,7 +188,7 @@ def coding(data: bytes) -> None:
     try:
         edges = member.decode(data[3:], shape)
     except CodingError as exc:
-        _check_message(exc)
+        check_message(exc)
         return
     assert edges.shape == shape
     assert member.encode(edges) == data[3:]
@@ -202,7 +199,7 @@ def hint(data: bytes) -> None:
     try:
         pixels = decode_hint(data)
     except EscortError as exc:
-        _check_message(exc)
+        check_message(exc)
         return
     assert pixels.shape == (*hint_size(data), 3)
 
@@ -215,7 +212,7 @@ def latent(data: bytes) -> None:
             return
         found = read_latents(data)
     except EscortError as exc:
-        _check_message(exc)
+        check_message(exc)
         return
     out, again = np.empty(found.values.size + 16384, np.uint8), np.empty_like(found.values)
     exact = found.values.astype(np.float32)
@@ -235,6 +232,7 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     coding,
     hint,
     latent,
+    *run_targets.TARGETS,
 )
 
 

@@ -10,18 +10,21 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from escort_cli.app import app
-from escort_codec.container import Writer
+from escort_codec.container import Reader, Writer
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
+from escort_codec.regenerate import image_digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +79,9 @@ def test_what_is_there_is_skipped_before_anything_is_loaded(tiny_sd: Path, tmp_p
     lines = manifest(out)
     assert [line["regenerator"] for line in lines] == ["controlnet"] * 3
     assert {line["recipe"]["scheduler"] for line in lines} == {"ddim"}
-    assert all(line["digest"] == Recipe.from_map(line["recipe"]).digest for line in lines)
+    with Reader(file) as reader:
+        for line in lines:
+            assert line["digest"] == image_digest(reader[line["number"]], line["seed"], "controlnet", line["recipe"])
 
 
 def test_a_missing_model_is_one_line_and_nothing_is_written(tiny_sd: Path, tmp_path: Path) -> None:
@@ -89,7 +94,80 @@ def test_a_missing_model_is_one_line_and_nothing_is_written(tiny_sd: Path, tmp_p
     assert line.startswith("escort decode: the model nobody/nothing was not found")
     assert "hf download nobody/nothing" in line
     assert "huggingface-cli" in line
-    assert not list(out.rglob("*.jpg"))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--device", "cuda:9"], 2, "--device cuda:9: no such device: PyTorch sees "),
+        (["--steps", "700"], 2, "--steps 700: ddim makes 1 to 500 steps"),
+        (["--steps", "1000"], 2, "--steps 1000: give a whole number from 1 to 999"),
+        (["--scheduler", "unipc", "--steps", "1000"], 2, "--steps 1000: "),
+        (["--guidance", "0.5"], 2, "--guidance 0.5: give a number of at least 1"),
+    ],
+)
+def test_what_stops_every_image_is_one_line_before_the_first(
+    more: list[str], code: int, said: str, tiny_sd: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "a.escx", [exemplar(number) for number in range(3)])
+    models = ["--model", str(tiny_sd / "model"), "--controlnet", str(tiny_sd / "controlnet")]
+    result = decode(str(file), "--out", str(tmp_path / "out"), "--seeds", "0-9", *models, *more)
+    assert result[0] == code
+    assert result[2].startswith(f"escort decode: {said}")
+    assert result[2].count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+THEIRS = Recipe(model="evil/model")
+
+
+def test_a_files_model_is_refused_where_nobody_can_be_asked(tiny_sd: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.escx", [exemplar(number, THEIRS) for number in range(3)])
+    given = [str(file), "--out", str(tmp_path / "out"), "--seeds", "0", "--device", "cpu"]
+    code, _, said = decode(*given)
+    assert (code, said) == (
+        1,
+        "escort decode: the file's recipe names the model evil/model, which anybody may have made: agree with "
+        "--trust-recipe, or choose with --model and --controlnet\n",
+    )
+    assert not (tmp_path / "out").exists()
+    code, _, said = decode(*given, "--trust-recipe")
+    assert (code, said.splitlines()[-1].partition(":")[0]) == (1, "escort decode")
+    assert "the model evil/model was not found" in said
+    code, summary, _ = decode(*arguments(tiny_sd, file, tmp_path / "out", "--seeds", "0"))
+    assert (code, summary["images"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [("y\n", "the model evil/model was not found"), ("\n", "nothing was loaded")]
+)
+def test_at_a_terminal_a_files_model_is_asked_for(answer: str, said: str, tmp_path: Path) -> None:
+    """In a pseudo-terminal, as a user sits at one."""
+    pty = pytest.importorskip("pty")
+    file = write(tmp_path / "a.escx", [exemplar(0, THEIRS)])
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "escort_cli", "decode", str(file), "--regenerator", "controlnet", "--seeds", "0"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "400", "TERM": "dumb"}
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out"), "--device", "cpu"],
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        os.write(ours, answer.encode())
+        shown = b""
+        with suppress(OSError):  # Linux ends a pseudo-terminal with an error
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 1
+    assert "names the model evil/model, which anybody may have made. Load it? [y/N]" in shown.decode()
+    assert said in shown.decode()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_signal_ends_after_the_images_in_flight_and_the_same_command_goes_on(tiny_sd: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from escort_codec.errors import ModelError
@@ -81,6 +82,17 @@ def test_a_hub_id_comes_from_the_cache(cache: Path, expected: Any) -> None:
         assert (recipe.model, recipe.model_revision) == ("org/tiny", COMMIT)
         assert (recipe.controlnet, recipe.controlnet_revision) == ("org/tiny-canny", COMMIT)
     assert family_of("org/tiny") == "sd"
+
+
+def test_weights_that_may_hold_code_are_not_read_from_folders(cache: Path) -> None:
+    """A pickle is read only if the user names that file."""
+    for name, part, said in (("tiny", "unet", "the model"), ("tiny-canny", "", "the ControlNet")):
+        (weights,) = (cache / f"models--org--{name}" / "snapshots" / COMMIT / part).glob("*.safetensors")
+        whole = weights.read_bytes()
+        torch.save(safetensors.torch.load(whole), weights.with_suffix(".bin"))
+        weights.unlink()
+        assert refusal_of("org/tiny", "org/tiny-canny").startswith(said)
+        weights.write_bytes(whole)
 
 
 def test_what_is_not_in_the_cache_is_named_with_how_to_get_it(cache: Path) -> None:

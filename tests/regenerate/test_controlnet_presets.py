@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from escort_codec.edges import generation_size, short_side
-from escort_codec.errors import EscortError, RegenerationError, UsageError
+from escort_codec.errors import EscortError, ModelError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.controlnet import resolve as module
@@ -23,7 +25,9 @@ from escort_codec.regenerate.controlnet.presets import (
     presets,
     to_source_size,
 )
-from escort_codec.regenerate.controlnet.resolve import Request, resolve
+from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
+from escort_codec.regenerate.controlnet.resolve import Request, resolve, unasked
+from escort_codec.words import listed
 
 HIRES = [  # source (h, w), generated (H, W)
     ((512, 512), (512, 512)),
@@ -222,7 +226,7 @@ def test_fast_is_eight_steps_of_unipc_unless_told_otherwise() -> None:
 
 def test_a_revision_belongs_to_its_model() -> None:
     recipe = Recipe(model="a/b", model_revision="v1", controlnet="c/d", controlnet_revision="v2")
-    kept = settled(exemplar(recipe=recipe)).settings.choice
+    kept = settled(exemplar(recipe=recipe), trust_recipe=True).settings.choice
     assert (kept.model, kept.model_revision, kept.controlnet_revision) == ("a/b", "v1", "v2")
     other = settled(exemplar(recipe=recipe), model="e/f@v3", controlnet="g/h").settings.choice
     assert (other.model, other.model_revision) == ("e/f", "v3")
@@ -238,6 +242,85 @@ def test_the_hint_is_used_where_it_is_asked_for() -> None:
     assert settled(hinted, hint_strength=0.5).settings.hint_strength == 0.5
     with pytest.raises(RegenerationError, match="no colour hint"):
         settled(exemplar(), use_hint=True)
+
+
+@pytest.mark.parametrize(("scheduler", "most"), [("ddim", 500), ("unipc", 999), ("dpm++", 999)])
+def test_each_scheduler_has_its_most_steps(scheduler: str, most: int) -> None:
+    recipe = Recipe(scheduler=scheduler)
+    assert settled(exemplar(recipe=recipe), steps=most).settings.steps == most
+    for wrong in ({"recipe": replace(recipe, steps=most + 1)}, {"recipe": recipe, "steps": most + 1}):
+        with pytest.raises((RegenerationError, UsageError), match=f"steps = {most + 1}"):
+            settled(exemplar(recipe=wrong.pop("recipe")), **wrong)  # type: ignore[arg-type]
+
+
+THEIRS = [
+    (Recipe(model="evil/model"), ["the model evil/model"]),
+    (Recipe(model="evil/model", model_revision="v1"), ["the model evil/model at revision v1"]),
+    (Recipe(model_revision="refs/pr/5"), ["the model by default at revision refs/pr/5"]),
+    (Recipe(controlnet="evil/canny"), ["the ControlNet evil/canny"]),
+    (Recipe(model="./model"), ["the model ./model"]),
+    (Recipe(model="/tmp/model", controlnet="c/d"), ["the model /tmp/model", "the ControlNet c/d"]),
+]
+
+
+@pytest.mark.parametrize(("recipe", "named"), THEIRS)
+def test_a_recipes_model_is_not_loaded_without_consent(recipe: Recipe, named: list[str]) -> None:
+    options = ControlNetOptions(device="cpu")
+    assert unasked(recipe, options) == named
+    with ControlNetRegenerator(options) as one:
+        assert one.wanted([Recipe(), recipe, recipe]) == named
+        for ask in (lambda: one.check([Recipe(), recipe]), lambda: one.image(exemplar(recipe=recipe), 0)):
+            with pytest.raises(ModelError, match=f"names {re.escape(listed(named))}, which anybody may have made"):
+                ask()
+        assert one.session.seconds["load"] == 0
+    typed = ControlNetOptions(model="my/model", controlnet="my/canny")
+    assert unasked(recipe, typed) == []
+    assert unasked(recipe, ControlNetOptions(trust_recipe=True)) == []
+
+
+def test_the_defaults_and_what_was_recorded_of_a_folder_need_no_consent() -> None:
+    for recipe in (
+        Recipe(),
+        Recipe(model="stable-diffusion-v1-5/stable-diffusion-v1-5", model_revision="files-0123456789abcdef"),
+        Recipe(controlnet="lllyasviel/sd-controlnet-canny"),
+    ):
+        assert unasked(recipe, ControlNetOptions()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "./model", "../m/n", "/tmp/model", "a/../b", "a/b/c", ".a/b", "a\\b", "a/.b"]
+)
+def test_a_trusted_recipe_names_hub_models_only(name: str) -> None:
+    with pytest.raises(ModelError, match="is no Hub id"):
+        settled(exemplar(recipe=Recipe(model=name)), trust_recipe=True)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe(model="org/tiny"), Recipe(model="org/other", controlnet="org/tiny"), Recipe(controlnet="org/tiny")],
+)
+def test_a_folder_beside_the_file_is_never_taken_for_a_hub_model(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org/tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="there is a folder or file org/tiny here"):
+        settled(exemplar(recipe=recipe), trust_recipe=True)
+    assert settled(exemplar(recipe=Recipe()), model="org/tiny").settings.choice.model == "org/tiny"  # typed
+
+
+def test_the_default_model_is_no_folder_beside_the_file_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stable-diffusion-v1-5/stable-diffusion-v1-5").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="there is a folder or file stable-diffusion-v1-5/"):
+        settled(exemplar())
+
+
+def test_options_that_no_recipe_of_the_file_allows_stop_before_the_first_image() -> None:
+    with ControlNetRegenerator(ControlNetOptions(steps=700, device="cpu")) as one:
+        one.check([Recipe(), Recipe(scheduler="unipc")])
+        with pytest.raises(UsageError, match="ddim makes 1 to 500 steps"):
+            one.check([Recipe(), Recipe(scheduler="ddim")])
 
 
 @pytest.mark.parametrize(
@@ -261,7 +344,11 @@ def test_a_real_exemplar_is_an_image_already() -> None:
         {"batch_size": 0},
         {"dtype": "float"},
         {"steps": 0},
-        {"steps": 1001},
+        {"steps": 1000},
+        {"steps": 501, "scheduler": "ddim"},
+        {"steps": 1000, "scheduler": "unipc"},
+        {"steps": 1000, "scheduler": "dpm++"},
+        {"guidance": 0.5},
         {"guidance": -1.0},
         {"guidance": float("nan")},
         {"control_strength": -0.1},

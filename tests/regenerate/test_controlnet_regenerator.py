@@ -112,7 +112,8 @@ def test_the_recipe_says_what_was_used(regenerator: ControlNetRegenerator, tiny_
     assert again.digest == recipe.digest
     edges = exemplar(0).edges
     stored = Exemplar.from_edges(edges, label="cat", name="0.jpg", recipe=again, coding="packed")
-    with ControlNetRegenerator(ControlNetOptions(device="cpu")) as bare:
+    typed = ControlNetOptions(device="cpu", model=recipe.model, controlnet=recipe.controlnet)
+    with ControlNetRegenerator(typed) as bare:
         assert bare.recipe(stored) == recipe
 
 
@@ -283,17 +284,28 @@ def test_stopping_ends_after_the_images_in_flight(tiny_sd: Path) -> None:
     assert len(taken) <= 3
 
 
-def test_two_models_in_one_file_are_used_in_turn(tiny_sd: Path, tiny_sdxl: Path) -> None:
+def test_two_models_in_one_file_are_used_in_turn(
+    tiny_sd: Path, tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dataclasses import replace
 
-    def made_with(folder: Path) -> Exemplar:
-        recipe = Recipe(model=str(folder / "model"), controlnet=str(folder / "controlnet"))
-        return replace(exemplar(0), recipe=recipe)
+    import huggingface_hub.constants
 
-    given = ControlNetOptions(steps=1, resolution=64, device="cpu", batch_size=2)
+    for name, folder in (("sd", tiny_sd), ("sdxl", tiny_sdxl)):
+        for part in ("model", "controlnet"):
+            repository = tmp_path / f"models--{name}--{part}"
+            shutil.copytree(folder / part, repository / "snapshots" / ("0" * 40))
+            (repository / "refs").mkdir()
+            (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
+    def made_with(name: str) -> Exemplar:
+        return replace(exemplar(0), recipe=Recipe(model=f"{name}/model", controlnet=f"{name}/controlnet"))
+
+    given = ControlNetOptions(steps=1, resolution=64, device="cpu", batch_size=2, trust_recipe=True)
     with ControlNetRegenerator(given) as one:
-        results = list(one.regenerate([Job(made_with(folder), 0) for folder in (tiny_sd, tiny_sdxl)]))
-    assert [result.recipe.model for result in results] == [str(tiny_sd / "model"), str(tiny_sdxl / "model")]
+        results = list(one.regenerate([Job(made_with(name), 0) for name in ("sd", "sdxl")]))
+    assert [result.recipe.model for result in results] == ["sd/model", "sdxl/model"]
     assert all(result.image is not None for result in results)
 
 
@@ -303,7 +315,9 @@ def test_a_device_that_is_not_here(tiny_sd: Path) -> None:
             ControlNetRegenerator(options_of(tiny_sd, device=device)) as one,
             pytest.raises(UsageError, match=r"no such device|write auto, cpu"),
         ):
-            one.image(exemplar(0), 0)
+            one.check([])
+        with pytest.raises(UsageError):  # one error, not one for each image
+            list(one.regenerate([Job(exemplar(number), 0) for number in range(3)]))
 
 
 def test_a_model_that_is_missing_ends_the_run() -> None:

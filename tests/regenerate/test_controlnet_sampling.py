@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from escort_codec.errors import UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, encode_hint
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job
 from escort_codec.regenerate.controlnet.loading import DiffusionModel, load, quiet_libraries
 from escort_codec.regenerate.controlnet.models import ModelChoice
-from escort_codec.regenerate.controlnet.options import ControlNetOptions
+from escort_codec.regenerate.controlnet.options import MOST_STEPS, ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import enlarged_hint, guess_scales
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 from escort_codec.regenerate.controlnet.resolve import GenerationSettings, ModelInput, prepare, resolve
@@ -88,6 +89,11 @@ def test_ddim_timesteps_and_alphas() -> None:
     assert scheduler.timesteps.tolist() == list(range(951, 0, -50))
     scheduler.set_timesteps(50)
     assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
+    scheduler.set_timesteps(3)
+    assert scheduler.timesteps.tolist() == [667, 334, 1]
+    scheduler.set_timesteps(334)  # a step of 2: as ControlNet's own sampler, 500 steps
+    assert scheduler.timesteps.tolist() == list(range(999, 0, -2))
+
     alphas = scheduler.alphas_cumprod.numpy()
     assert np.allclose(alphas, alphas_cumprod(), rtol=1e-4)
     assert alphas[0] == pytest.approx(0.99915)
@@ -96,6 +102,24 @@ def test_ddim_timesteps_and_alphas() -> None:
     assert not scheduler.config.clip_sample
     assert (scheduler.config.steps_offset, scheduler.config.timestep_spacing) == (1, "leading")
     assert scheduler.init_noise_sigma == 1.0
+
+
+@pytest.mark.parametrize("name", sorted(MOST_STEPS))
+def test_every_number_of_steps_begins_at_pure_noise_and_stays_finite(name: str) -> None:
+    """With few steps DDIM's first one is as far below as a step is wide; diffusers' own begin at 667 for 334."""
+    for count in (1, 2, 20, 30, 251, 334, 400, MOST_STEPS[name] - 1, MOST_STEPS[name]):
+        scheduler = make_scheduler(name)
+        scheduler.set_timesteps(count)
+        steps = scheduler.timesteps.tolist()
+        assert len(set(steps)) == len(steps) >= count
+        assert 999 - 1000 // count <= steps[0] <= 999
+        if count < 100 or count == MOST_STEPS[name]:
+            x = torch.ones(1, 4, 2, 2)
+            for t in scheduler.timesteps:
+                x = scheduler.step(0.5 * x, t, x).prev_sample
+            assert torch.isfinite(x).all()
+    with pytest.raises(UsageError, match="steps"):
+        ControlNetOptions(scheduler=name, steps=MOST_STEPS[name] + 1)
 
 
 @pytest.mark.parametrize(("t", "before"), [(951, 901), (51, 1), (1, 0)])
@@ -180,7 +204,7 @@ def test_the_hires_call(tiny_sd: Path, calls: list[dict[str, Any]]) -> None:
         assert call["guess_mode"] is False
         assert call["eta"] == 0.0
         assert (call["height"], call["width"]) == (512, 704)  # 60 x 80: 682.7 / 64 = 10.67
-        assert type(call["scheduler"]).__name__ == "DDIMScheduler"
+        assert type(call["scheduler"]).__name__ == "ControlNetDDIM"
         for row, job in enumerate(jobs):
             prompt = f"{job.exemplar.prompt}, best quality, extremely detailed"
             assert torch.equal(call["prompt_embeds"][row : row + 1], embedded(loaded, prompt))

@@ -140,7 +140,7 @@ def test_layouts_that_people_have(tmp_path: Path, names: list[str], line: str, t
         (["wrap/cat/1.png", "wrap/dog/1.png"], r"two ways: wrap/ holds 2 classes \(give .*wrap\), or it is one class"),
         (
             ["val/cat/1.png", "test/cat/1.png"],
-            r"has no folder 'train' with class folders in it \(there are val/, test/\)",
+            r"has no folder 'train' with class folders in it \(there are val/, test/\): rename the one to use",
         ),
     ],
 )

@@ -1,8 +1,7 @@
 // What the viewer's reader makes of files and of coded maps, as JSON on standard output.
 //
-//     node dump.mjs files PRIOR.gz FILE...     by file: what it decodes to, or {error, rule}
+//     node dump.mjs files PRIOR.gz FILE...     by file {opened, read, verdict}: what is found, or {error, rule}
 //     node dump.mjs maps PRIOR.gz MAPS.json    [[coding, height, width, base64], ...]: rows of '.' and '#', or the rule
-//     node dump.mjs speed PRIOR.gz FILE        megapixels a second of the maps of a file, the best of five rounds
 
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
@@ -10,6 +9,7 @@ import process from 'node:process';
 import { decodeMap } from '../../viewer/escx/coding/codings.js';
 import { EscxError } from '../../viewer/escx/errors.js';
 import { EscxFile } from '../../viewer/escx/file.js';
+import { rebuildHint } from '../../viewer/escx/hint.js';
 import { unpackPrior } from '../../viewer/escx/prior.js';
 import { BytesSource } from '../../viewer/escx/source.js';
 import { verify } from '../../viewer/escx/verify.js';
@@ -23,8 +23,7 @@ function lines(map) {
   );
 }
 
-async function dump(path, tables) {
-  const file = await EscxFile.open(sourceOf(path));
+async function dump(file, tables) {
   const exemplars = [];
   for (let number = 0; number < file.index.offsets.length; number++) {
     const block = await file.block(number);
@@ -39,9 +38,11 @@ async function dump(path, tables) {
         Object.assign(out, { hint_codec: row.hintCodec });
         try {
           out.edges = lines(block.mapOf(i, payloads[i], tables));
+          if (hint && row.hintCodec === 0) rebuildHint(hint);
         } catch (error) {
           if (!(error instanceof EscxError)) throw error;
-          out.edges = { error: error.message, rule: error.rule };
+          out.edges ??= null;
+          out.fault = { error: error.message, rule: error.rule };
         }
       }
       exemplars.push(out);
@@ -64,34 +65,16 @@ const tables = await unpackPrior(new Uint8Array(readFileSync(prior)));
 const answer = {};
 if (what === 'files') {
   for (const path of paths) {
-    answer[path] = await refused(() => dump(path, tables));
-    answer[path].verdict = await refused(() => verify(sourceOf(path), { tables }));
+    const opened = await refused(() => EscxFile.open(sourceOf(path)));
+    const read = opened.error ? null : await refused(() => dump(opened, tables));
+    const verdict = await refused(() => verify(sourceOf(path), { tables }));
+    answer[path] = { opened: opened.error ? opened : { minor: opened.minor }, read, verdict };
   }
-} else if (what === 'maps') {
+} else {
   answer.maps = [];
   for (const [coding, height, width, bytes] of JSON.parse(readFileSync(paths[0], 'utf8'))) {
     const data = new Uint8Array(Buffer.from(bytes, 'base64'));
     answer.maps.push(await refused(() => lines(decodeMap(coding, data, height, width, tables))));
   }
-} else {
-  const file = await EscxFile.open(sourceOf(paths[0]));
-  const work = [];
-  for (let number = 0; number < file.index.offsets.length; number++) {
-    const block = await file.block(number);
-    const payloads = await file.payloads(number, [...Array(block.length).keys()]);
-    payloads.forEach((bytes, i) => block.coding[i] === 2 && work.push([2, bytes, ...block.mapSizeOf(i), tables]));
-  }
-  let best = 0;
-  for (let round = 0; round < 5; round++) {
-    const from = performance.now();
-    let pixels = 0;
-    for (const item of work) {
-      decodeMap(...item);
-      pixels += item[2] * item[3];
-    }
-    best = Math.max(best, pixels / (performance.now() - from) / 1000);
-  }
-  answer.megapixels = best;
-  answer.maps = work.length;
 }
 process.stdout.write(JSON.stringify(answer));

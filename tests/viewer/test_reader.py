@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from escort_cli.view import ViewServer
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.errors import CodingError
-from tests.viewer.node import needs_node, run_node
+from tests.viewer.files import write_many
+from tests.viewer.node import NODE, needs_node, run_node
 
-VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "spec" / "vectors"
 GOLDEN = sorted(VECTORS.glob("*.escx"))
 REFUSED = sorted((VECTORS / "refuse").glob("*.escx"))
+LEVELS = ("open", "read", "use", "check")
+"""How far a reader gets with a file that is to be refused (spec/FORMAT.md, "Golden files")."""
+
+NOT_HERE = {"M29-hint-cut.escx": "node decodes no WebP; tests/viewer/test_browser.py has it"}
+OTHER_RULE = {"M50-small-chunk-crc.escx": "M4"}
+"""Files that break two rules at once, and the one that this reader names."""
 
 pytestmark = needs_node
 
@@ -30,13 +42,39 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_it_reads_the_golden_files(path: Path, answers: dict[str, Any]) -> None:
     golden = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    answer = answers[str(path)]
+    answer = answers[str(path)]["read"]
     assert answer["source"] == golden["source"]
     assert len(answer["exemplars"]) == len(golden["exemplars"])
     for found, wanted in zip(answer["exemplars"], golden["exemplars"], strict=True):
-        if "image" in wanted:
-            wanted["payload"] = wanted.pop("image")
+        for key in ("image", "latents", "bits"):
+            if key in wanted:
+                wanted["payload"] = wanted.pop(key)
         assert {key: found.get(key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_it_finds_no_fault_but_what_it_does_not_know(path: Path, answers: dict[str, Any]) -> None:
+    verdict = answers[str(path)]["verdict"]
+    golden = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    if path.stem == "unknown":
+        assert "65000, which this viewer does not know" in verdict["error"]
+    else:
+        minor = answers[str(path)]["opened"]["minor"]
+        assert (verdict["exemplars"], verdict["later"]) == (len(golden["exemplars"]), minor)
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
+def test_it_refuses_what_breaks_a_rule_and_names_the_rule(path: Path, answers: dict[str, Any]) -> None:
+    if path.name in NOT_HERE:
+        pytest.skip(NOT_HERE[path.name])
+    rule = json.loads((path.parent / "rules.json").read_text("utf-8"))[path.name]
+    answer = answers[str(path)]
+    assert answer["verdict"].get("rule") == OTHER_RULE.get(path.name, rule["rule"]), answer["verdict"]
+    opened, read = "error" not in answer["opened"], answer["read"] and "error" not in answer["read"]
+    level = "open" if not opened else "read" if not read else "use"
+    if level == "use" and not any("fault" in exemplar for exemplar in answer["read"]["exemplars"]):
+        level = "check"
+    assert level == ("check" if rule["rule"] == "M38" else rule["level"])  # what is not drawn is not tried
 
 
 def random_maps() -> list[EdgeMap]:
@@ -63,6 +101,31 @@ def spoilt(data: bytes, rng: np.random.Generator) -> bytes:
     if kind == 1:
         return data[:at] + data[at + 1 :]
     return data[:at] if kind == 2 else data[:at] + byte + data[at:]
+
+
+def test_the_example_of_the_documentation_reads_over_a_network(tmp_path: Path) -> None:
+    """It runs as it stands, with the address of a server here."""
+    page = (ROOT / "docs" / "view.md").read_text("utf-8")
+    example = re.findall(r"```js\n(.*?)```", page, re.DOTALL)[0]
+    path = write_many(tmp_path / "many.escx", 1000)
+    with ViewServer([path]) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        example = example.replace("https://…/memory.escx", f"{server.address}files/0.escx")
+        example = example.replace("'./viewer/", f"'{ROOT.as_uri()}/viewer/")
+        (tmp_path / "example.mjs").write_text(
+            f"{example}console.log(JSON.stringify([file.source.requests, file.source.bytes]));\n"
+        )
+        done = subprocess.run([str(NODE), "example.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1000 {")
+    assert "name: '000000.png'" in done.stdout
+    assert "Uint8Array" in done.stdout
+    requests, size = json.loads(done.stdout.splitlines()[-1])
+    assert requests == 3
+    assert size < path.stat().st_size
 
 
 def test_it_decodes_maps_as_the_library_does_and_refuses_what_the_library_refuses(tmp_path: Path) -> None:

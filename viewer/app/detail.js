@@ -125,11 +125,11 @@ function paint(canvas, bitmap, paper = null) {
   context.drawImage(bitmap, 0, 0);
 }
 
-/** The edge map as a PNG file, black on white. */
+/** The edge map as a PNG file, white on black as `escort decode --edges` writes it. */
 async function savedMap(library, number) {
-  const { bitmap } = await library.picture(number, SAVED, [0, 0, 0]);
+  const { bitmap } = await library.picture(number, SAVED, [255, 255, 255]);
   const canvas = document.createElement('canvas');
-  paint(canvas, bitmap, '#ffffff');
+  paint(canvas, bitmap, '#000000');
   return new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
 }
 

@@ -46,8 +46,10 @@ export class Grid {
     this.rowHeight = this.tileWidth + CAPTION + GAP;
     const rows = Math.ceil(this.length / this.columns);
     if (first !== null) this.scroller.top = Math.floor(first / this.columns) * this.rowHeight;
-    this.#freeAll();
+    const focused = this.box.contains(document.activeElement);
+    for (const [item, tile] of this.tiles) this.#release(item, tile);
     this.scroller.resize(rows * this.rowHeight + GAP);
+    if (focused) this.tiles.get(this.focus)?.focus({ preventScroll: true });
   }
 
   /** Fills all visible tiles anew. */
@@ -80,10 +82,7 @@ export class Grid {
     const from = first * this.columns;
     const to = Math.min(this.length, last * this.columns);
     for (const [item, tile] of this.tiles) {
-      if (item >= from && item < to) continue;
-      this.tiles.delete(item);
-      this.free.push(tile);
-      tile.hidden = true;
+      if (item < from || item >= to) this.#release(item, tile);
     }
     for (let item = from; item < to; item++) {
       let tile = this.tiles.get(item);
@@ -108,10 +107,12 @@ export class Grid {
     return this.rowHeight ? Math.floor((this.scroller.top + this.rowHeight / 2) / this.rowHeight) * this.columns : null;
   }
 
-  #freeAll() {
-    for (const tile of this.tiles.values()) tile.hidden = true;
-    this.free.push(...this.tiles.values());
-    this.tiles.clear();
+  /** Frees a tile for other items; the keyboard stays with the grid. */
+  #release(item, tile) {
+    if (tile === document.activeElement) this.box.focus({ preventScroll: true });
+    this.tiles.delete(item);
+    this.free.push(tile);
+    tile.hidden = true;
   }
 
   #create() {

@@ -3,6 +3,7 @@
 import { Pool, Remote } from './remote.js';
 
 const KEPT_BLOCKS = 64;
+const KEPT_BYTES = 64 * 1024 * 1024; // of their tables and hints
 const KEPT_PIXELS = 24 * 1024 * 1024; // of thumbnails: about 100 MB
 const LARGEST_THUMBNAIL = 16 * 1024 * 1024; // pixels of a map or an image that become a thumbnail unasked
 
@@ -14,11 +15,12 @@ export function usePrior(load) {
   prior = () => (bytes ??= load());
 }
 
+/** Gives a new worker the prior, or the reason why there is none; it may be ended before. */
 function withPrior(remote) {
-  prior().then(
-    (bytes) => remote.call('prior', { bytes }),
-    () => {}, // maps of coding 2 then say that it is missing
-  );
+  prior()
+    .then((bytes) => ({ bytes }), ({ message }) => ({ message }))
+    .then((values) => remote.call('prior', values))
+    .catch(() => {});
 }
 
 const cores = navigator.hardwareConcurrency || 2;
@@ -71,7 +73,13 @@ export class Library {
     else promise = this.reader.call('rows', { block });
     this.blocks.set(block, promise);
     promise.then((rows) => (promise.value = rows), () => {});
-    if (this.blocks.size > KEPT_BLOCKS) this.blocks.delete(this.blocks.keys().next().value);
+    let bytes = 0;
+    for (const { value } of this.blocks.values()) bytes += value?.memory ?? 0;
+    for (const [each, { value }] of this.blocks) {
+      if (each === block || (this.blocks.size <= KEPT_BLOCKS && bytes <= KEPT_BYTES)) break;
+      this.blocks.delete(each);
+      bytes -= value?.memory ?? 0;
+    }
     return promise;
   }
 

@@ -13,7 +13,9 @@ import { checkImage } from './image_size.js';
 import { alphaOf, coverage, grow, spread } from './picture.js';
 
 let file = null;
-let tables = null; // a promise of the prior
+let givePrior = null;
+const tables = new Promise((resolve) => (givePrior = resolve)); // the prior of coding 2
+tables.catch(() => {}); // who needs it will be told
 
 /** A result, and what of it moves to the page instead of being copied. */
 const moving = (result, ...moved) => ({ result, moved });
@@ -34,7 +36,8 @@ const operations = {
     const block = await file.block(number);
     const rows = Array.from({ length: block.length }, (_, i) => block.row(i));
     const hints = block.hints.slice();
-    return moving({ rows, hints, hintAt: block.hintAt, tableBytes: block.tableBytes }, hints.buffer);
+    const { hintAt, tableBytes, memory } = block;
+    return moving({ rows, hints, hintAt, tableBytes, memory }, hints.buffer);
   },
 
   /** The payloads of some rows of a block. */
@@ -65,9 +68,10 @@ const operations = {
     return moving(await verify(opened, { tables: await tables, checkHint, onProgress }));
   },
 
-  /** Takes the prior's gzip file. */
-  prior({ bytes }) {
-    tables = unpackPrior(bytes);
+  /** Takes the prior's gzip file, or the message that it is not there. */
+  prior({ bytes, message }) {
+    const missing = () => Promise.reject(new EscxError('', `the prior of coding 2 cannot be loaded (${message})`));
+    givePrior(bytes ? unpackPrior(bytes) : missing());
     return moving(null);
   },
 

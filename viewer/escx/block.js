@@ -39,11 +39,13 @@ export class Block {
     need(front <= length && front <= bytes.length, 'M12', 'the table and the hints of a block are longer than the block');
     const end = LENGTHS + this.tableBytes;
     const hints = end + SUM;
-    need(crc32(bytes.subarray(0, end)) === u32(bytes, end), 'M4', 'the table of a block is damaged: its checksum is wrong');
+    need(crc32(bytes.subarray(0, end)) === u32(bytes, end), 'M37', 'the table of a block is damaged: its checksum is wrong');
     this.hints = bytes.subarray(hints, hints + this.hintBytes);
-    need(crc32(this.hints) === u32(bytes, front - SUM), 'M4', 'the hints of a block are damaged: their checksum is wrong');
+    need(crc32(this.hints) === u32(bytes, front - SUM), 'M37', 'the hints of a block are damaged: their checksum is wrong');
     this.payloadStart = front;
-    this.#read(unzstd(bytes.subarray(LENGTHS, end), CAPS.table, 'the table of a block'), recipes);
+    const content = unzstd(bytes.subarray(LENGTHS, end), CAPS.table, 'the table of a block');
+    this.memory = content.length + this.hintBytes; // roughly
+    this.#read(content, recipes);
     this.#check();
     this.#place(length);
   }
@@ -51,8 +53,9 @@ export class Block {
   #read(content, recipes) {
     const table = new Unpacker(content, 'the table of a block');
     const columns = table.array('the table', MOST_COLUMNS, COLUMNS);
-    const n = table.integer('the number of rows', CAPS.rows);
-    need(n > 0, 'M26', 'a block has no rows');
+    const n = table.integer('the number of rows', CAPS.exemplars);
+    need(n > 0, 'M53', 'a block has no rows');
+    need(n <= CAPS.rows, 'M26', `a block of ${n} rows is above the cap`);
     const column = (what, top) => readColumn(table, what, n, top);
     this.length = n;
     this.classes = table.texts('class names', n, 1);
@@ -83,8 +86,8 @@ export class Block {
 
   #check() {
     const n = this.length;
-    need(this.names.length === 0 || this.names.length === n, '', `${this.names.length} names for ${n} rows`);
-    need(!this.names.length || this.names.some((name) => name), '', 'a block lists names, but all are empty');
+    need(this.names.length === 0 || this.names.length === n, 'M53', `${this.names.length} names for ${n} rows`);
+    need(!this.names.length || this.names.some((name) => name), 'M41', 'a block lists names, but all are empty');
     this.classes.forEach(checkClassName);
     this.names.forEach(checkName);
     for (const text of this.prompts) checkLength('prompt', text, CAPS.prompt);
@@ -93,7 +96,7 @@ export class Block {
     checkDictionary('seeds', this.seedRuns, this.seeds, 0);
     checkDictionary('settings', this.allSettings, this.settings, 1);
     for (let i = 0; i < n; i++) {
-      need(!this.prompt[i] || this.promptOf(i) !== this.classOf(i), '', "a prompt repeats its row's class name");
+      need(!this.prompt[i] || this.promptOf(i) !== this.classOf(i), 'M41', "a prompt repeats its row's class name");
       this.#checkRow(i);
     }
   }
@@ -104,16 +107,16 @@ export class Block {
     const own = this.mapHeight[i] || this.mapWidth[i];
     const half = !this.mapHeight[i] || !this.mapWidth[i];
     const repeats = this.mapHeight[i] === this.height[i] && this.mapWidth[i] === this.width[i];
-    need(!own || !(half || repeats), '', "a map's size is incomplete, or repeats its image's");
+    need(!own || !(half || repeats), 'M46', "a map's size is incomplete, or repeats its image's");
     const made = this.settings[i];
     if (this.kind[i] === 0) {
-      need(made, 'M17', 'a prompt does not say how its map was made');
+      need(made, 'M47', 'a prompt does not say how its map was made');
     } else {
       const plain = !made && !this.hintLength[i] && !this.coding[i] && !own;
       need(plain, 'M17', "a real or latent exemplar has an edge map's fields");
       need(this.payloadLength[i], 'M17', 'a real or latent exemplar is empty');
     }
-    need(this.hintLength[i] || !this.hintCodec[i], '', 'a row without a hint names its codec');
+    need(this.hintLength[i] || !this.hintCodec[i], 'M17', 'a row without a hint names its codec');
     need(this.payloadLength[i] + this.hintLength[i] <= CAPS.payload, 'M26', 'an exemplar is above the cap');
   }
 
@@ -215,11 +218,11 @@ function range(texts) {
 /** Refuses a dictionary with a value twice, without use, or not in the order of first use; rows number it from `base`. */
 function checkDictionary(what, values, column, base) {
   const distinct = new Set(typeof values[0] === 'string' ? values : values.map(String));
-  if (distinct.size !== values.length) refuse('', `the ${what} hold a value twice`);
+  if (distinct.size !== values.length) refuse('M40', `the ${what} hold a value twice`);
   let next = base;
   for (const number of column) {
-    if (number > next) refuse('', `the ${what} are not in the order of their first use`);
+    if (number > next) refuse('M40', `the ${what} are not in the order of their first use`);
     if (number === next) next++;
   }
-  if (next !== values.length + base) refuse('', `the ${what} hold a value that no row uses`);
+  if (next !== values.length + base) refuse('M40', `the ${what} hold a value that no row uses`);
 }

@@ -10,11 +10,11 @@ export function readHead(payload) {
   const table = new Unpacker(payload, 'the head');
   const map = table.value();
   table.end();
-  need(map instanceof Map, '', 'the head is not a map');
+  need(map instanceof Map, 'M53', 'the head is not a map');
   const facts = {};
   for (const key of ['source', 'writer']) {
     const text = map.get(key) ?? '';
-    need(typeof text === 'string', '', `the head: ${key} is not a text`);
+    need(typeof text === 'string', 'M53', `the head: ${key} is not a text`);
     checkLength(key, text, CAPS.source);
     facts[key] = text;
   }
@@ -22,8 +22,8 @@ export function readHead(payload) {
 }
 
 const TEXT = (value) => typeof value === 'string';
-const INTEGER = (value) => Number.isInteger(value); // a float is an instance of Number
-const FLOAT = (value) => value instanceof Number || typeof value === 'number';
+const INTEGER = (value) => Number.isInteger(value) && value >= 0 && value <= 0xffffffff; // a float is an instance of Number
+const FLOAT = (value) => value instanceof Number ? Number.isFinite(value.valueOf()) : INTEGER(value);
 const TEXTS = (value) => value instanceof Map && [...value].flat().every(TEXT);
 
 const FIELDS = {
@@ -51,11 +51,11 @@ export function readRecipe(payload, number) {
   const value = table.value();
   table.end();
   const pair = Array.isArray(value) && value.length === 2 && value[1] instanceof Map;
-  need(pair && value[0] === number, '', `recipe ${number} is not where it should be`);
+  need(pair && value[0] === number, 'M45', `recipe ${number} is not where it should be`);
   const recipe = {};
   for (const [key, field] of value[1]) {
-    if (typeof key !== 'string' || !Object.hasOwn(FIELDS, key)) continue;
-    need(FIELDS[key](field), '', `recipe ${number}: ${key} is of the wrong type`);
+    if (!Object.hasOwn(FIELDS, key)) continue;
+    need(FIELDS[key](field), 'M45', `recipe ${number}: ${key} is of the wrong type or range`);
     recipe[key] = field instanceof Map ? Object.fromEntries(field) : field instanceof Number ? Number(field) : field;
   }
   return recipe;

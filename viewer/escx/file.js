@@ -11,20 +11,19 @@ import { CAPS } from './limits.js';
 const FRONT_BYTES = 65536;
 const END_BYTES = 262144;
 
-/** Payloads with gaps up to this between them are read at once. */
-const GAP = 32768;
-
 /** Bytes of neighbouring blocks that a search reads at once. */
 const TOGETHER = 4194304;
 
-const KEPT = 8; // blocks
+/** Blocks that are kept, and the most bytes of them beside the one that was used last. */
+const KEPT = 8;
+const KEPT_BYTES = 67108864;
 
 /**
  * Head, index and recipes of a file. Faults are EscxErrors.
  *
- * Blocks are read on demand and the last few are kept. From a source that is `whole` a block is read whole, and the
- * checksum of its chunk must be right for its payloads to be used; from others just the table and hints are read, whose
- * checksums are their own, and then single payloads.
+ * Blocks are read on demand and the last few are kept. From a source that is `whole` a block is read at once; from
+ * others first its table and hints, which have checksums of their own, and the rest when a payload is asked for, since
+ * the checksum of the chunk is needed for it.
  */
 export class EscxFile {
   /** Opens a file: two or three reads. */
@@ -84,7 +83,13 @@ export class EscxFile {
       promise.catch(() => this.kept.delete(number));
     }
     this.kept.set(number, promise);
-    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    const weight = (each) => this.index.lengths[each] + this.index.tables[each];
+    let bytes = [...this.kept.keys()].reduce((sum, each) => sum + weight(each), 0);
+    for (const each of this.kept.keys()) {
+      if (each === number || (this.kept.size <= KEPT && bytes <= KEPT_BYTES)) break;
+      this.kept.delete(each);
+      bytes -= weight(each);
+    }
     return promise;
   }
 
@@ -118,17 +123,10 @@ export class EscxFile {
     const { index, source } = this;
     const offset = index.offsets[number];
     const length = index.lengths[number];
-    if (!source.whole) {
-      const wanted = 8 + frontLength(index.tables[number], index.hints[number]);
-      return this.#front(number, await source.read(offset, wanted));
-    }
-    const bytes = await source.read(offset, length + FRAME);
+    const front = 8 + frontLength(index.tables[number], index.hints[number]);
+    const bytes = await source.read(offset, source.whole ? length + FRAME : front);
     const block = this.#front(number, bytes);
-    try {
-      block.bytes = chunkPayload(bytes, offset, 'BLCK', length);
-    } catch (error) {
-      block.fault = error; // table and hints have checksums of their own
-    }
+    block.chunk = bytes;
     return block;
   }
 
@@ -154,30 +152,23 @@ export class EscxFile {
     }
   }
 
-  /** The payloads of `rows` of block `number`, in their order: near ones come with one read. */
+  /** The payloads of `rows` of block `number`, in their order, once the checksum of its chunk is verified. */
   async payloads(number, rows) {
     const block = await this.block(number);
-    if (block.fault) throw block.fault;
-    const at = (row) => [block.payloadAt[row], block.payloadAt[row + 1]];
-    if (block.bytes) return rows.map((row) => block.bytes.subarray(...at(row)));
-    const spans = [];
-    for (const row of [...rows].sort((one, other) => one - other)) {
-      const [start, end] = at(row);
-      const last = spans.at(-1);
-      if (last && start - last.end <= GAP) last.end = Math.max(last.end, end);
-      else spans.push({ start, end });
-    }
-    const base = this.index.offsets[number] + 8;
-    await Promise.all(
-      spans.map(async (span) => {
-        span.bytes = await this.source.read(base + span.start, span.end - span.start);
-        need(span.bytes.length === span.end - span.start, 'M4', `the file ends inside the block at byte ${base - 8}`);
-      }),
-    );
-    return rows.map((row) => {
-      const [start, end] = at(row);
-      const span = spans.find((each) => each.start <= start && end <= each.end);
-      return span.bytes.slice(start - span.start, end - span.start);
-    });
+    block.verified ??= this.#complete(number, block.chunk);
+    const bytes = await block.verified;
+    return rows.map((row) => bytes.subarray(block.payloadAt[row], block.payloadAt[row + 1]));
+  }
+
+  /** The payload of the chunk of a block, of which `bytes` are there already. */
+  async #complete(number, bytes) {
+    const offset = this.index.offsets[number];
+    const length = this.index.lengths[number];
+    if (bytes.length === length + FRAME) return chunkPayload(bytes, offset, 'BLCK', length);
+    const rest = await this.source.read(offset + bytes.length, length + FRAME - bytes.length);
+    const chunk = new Uint8Array(bytes.length + rest.length);
+    chunk.set(bytes);
+    chunk.set(rest, bytes.length);
+    return chunkPayload(chunk, offset, 'BLCK', length);
   }
 }

@@ -43,7 +43,7 @@ export class Index {
     this.high = table.texts('largest keys', n, n);
     for (let i = 0; i < n; i++) {
       need(this.low[i].length <= MOST_KEY && this.high[i].length <= MOST_KEY, 'M26', 'the index has a key above the cap');
-      need(compareTexts(this.low[i], this.high[i]) <= 0, 'M23', "the index's smallest and largest keys are wrong");
+      need(compareTexts(this.low[i], this.high[i]) <= 0, 'M22', "the index's smallest and largest keys are wrong");
     }
     this.seeds = readRuns(table, CAPS.indexSeeds);
     table.end(columns - COLUMNS);
@@ -65,7 +65,7 @@ export class Index {
     need(at <= end, 'M21', 'a chunk reaches into the index');
     for (let i = 0; i < this.offsets.length; i++) {
       const front = frontLength(this.tables[i], this.hints[i]);
-      need(front <= this.lengths[i], 'M21', 'a table and its hints are longer than their block');
+      need(front <= this.lengths[i], 'M22', 'a table and its hints are longer than their block');
     }
   }
 
@@ -81,21 +81,22 @@ export class Index {
   #readMembers(table) {
     const names = this.classes.length;
     this.classes.forEach(checkClassName);
-    need(new Set(this.classes).size === names, 'M23', 'the index names a class twice');
+    need(new Set(this.classes).size === names, 'M49', 'the index names a class twice');
     this.classCounts = new Float64Array(names);
     this.members = [];
     let used = 0;
     const blocks = this.counts.length;
     table.array('classes of blocks', blocks, blocks);
     for (let i = 0; i < blocks; i++) {
-      const flat = table.integers('classes of a block', 2 * Math.min(this.counts[i], names), CAPS.classes, 2);
+      const most = 2 * Math.min(this.counts[i], names);
+      const flat = table.integers('classes of a block', most, CAPS.classes, 2, 'M22');
       const seen = new Set();
       let sum = 0;
       need(flat.length % 2 === 0, 'M22', 'the classes of a block do not add up');
       for (let j = 0; j < flat.length; j += 2) {
         const number = flat[j];
         need(number < names && flat[j + 1] && !seen.has(number), 'M22', 'the classes of a block do not add up');
-        need(number <= used, 'M23', 'the class names of the index are not in the order of their first use');
+        need(number <= used, 'M49', 'the class names of the index are not in the order of their first use');
         if (number === used) used++;
         seen.add(number);
         sum += flat[j + 1];
@@ -104,7 +105,7 @@ export class Index {
       need(sum === this.counts[i], 'M22', 'the classes of a block do not add up');
       this.members.push(flat);
     }
-    need(used === names, 'M23', 'the index names a class that no block holds');
+    need(used === names, 'M49', 'the index names a class that no block holds');
   }
 
   /** [block, row] of exemplar `number`. */

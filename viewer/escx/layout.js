@@ -36,10 +36,11 @@ export function chunkHead(bytes, offset) {
   return { type, length, offset, end: offset + length + FRAME };
 }
 
-/** Refuses a chunk of an unknown type that must not be passed over (M5, M6). */
+/** Refuses a chunk whose type is not four letters (M39), or that is unknown and must not be skipped (M6). */
 export function checkType({ type, offset }) {
-  if (KNOWN.includes(type) || /^[a-z]/.test(type)) return;
-  throw new EscxError('M5', `a chunk of the unknown type ${JSON.stringify(type)} (at byte ${offset})`, { offset });
+  const letters = /^[A-Za-z]{4}$/.test(type);
+  if (letters && (KNOWN.includes(type) || /^[a-z]/.test(type))) return;
+  throw new EscxError(letters ? 'M6' : 'M39', `a chunk of the unknown type ${JSON.stringify(type)} (at byte ${offset})`, { offset });
 }
 
 /** The payload of the whole chunk in `bytes`, its checksum verified; it must be of this type and length. */
@@ -61,10 +62,11 @@ export function chunkPayload(bytes, offset, type, length) {
 /** The offset of the index, from the last 28 bytes of a file of `size` bytes. */
 export function readTail(bytes, size) {
   const head = bytes.length === TAIL && String.fromCharCode(...bytes.subarray(0, 4)) === 'TAIL' && u32(bytes, 4) === 16;
-  if (!head || crc32(bytes.subarray(0, 24)) !== u32(bytes, 24)) {
+  if (!head) {
     const why = 'the file has no end: it is still being written, its writer was killed, or it was cut off';
     throw new EscxError('M10', why, { unfinished: true });
   }
+  need(crc32(bytes.subarray(0, 24)) === u32(bytes, 24), 'M4', 'the trailer is damaged: its checksum is wrong');
   const at = u64(bytes, 8);
   need(u64(bytes, 16) === size, 'M11', `the file has ${size} bytes, but its trailer says ${u64(bytes, 16)}`);
   need(at >= PREAMBLE && at + FRAME + TAIL <= size, 'M11', 'the trailer names an index outside the file');

@@ -1,43 +1,42 @@
-// MessagePack from front to back. Type and size of each element are checked before it is built, so that memory stays
-// within a few times the caps whatever the bytes say. No extension types.
+// MessagePack from front to back (spec/FORMAT.md, "Values"). Type and size of each element are checked before it is
+// built, so that memory stays within a few times the caps whatever the bytes say.
 
 import { EscxError } from './errors.js';
 
-const DEEPEST = 64;
+const DEEPEST = 64; // of what is read; what is skipped may nest without end
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** Reads `bytes`, a Uint8Array. Faults are EscxErrors with `rule`; `what` names the bytes in messages. */
+/** Reads `bytes`, a Uint8Array. Faults are EscxErrors; `what` names the bytes in messages. */
 export class Unpacker {
-  constructor(bytes, what, rule = '') {
+  constructor(bytes, what) {
     this.bytes = bytes;
     this.data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.at = 0;
     this.what = what;
-    this.rule = rule;
   }
 
-  /** Throws an EscxError. */
-  fail(message) {
-    throw new EscxError(this.rule, `${this.what}: ${message}`);
+  /** Throws an EscxError: of the wrong type, length or range (M53), or not well-formed (M43). */
+  fail(message, rule = 'M53') {
+    throw new EscxError(rule, `${this.what}: ${message}`);
   }
 
   /** The length of the array that begins here, least..cap; its elements are read next. */
-  array(what, cap, least = 0) {
+  array(what, cap, least = 0, rule = 'M53') {
     const type = this.#byte();
     let length = -1;
     if (type >> 4 === 9) length = type & 15;
     else if (type === 0xdc) length = this.data.getUint16(this.#take(2));
     else if (type === 0xdd) length = this.data.getUint32(this.#take(4));
-    if (length < 0) this.fail(`${what} is not an array`);
+    if (length < 0) this.fail(`${what} is not an array`, rule);
     if (length < least || length > cap || length > this.bytes.length - this.at) {
-      this.fail(`${what} is an array of ${length}, not of ${least} to ${cap}`);
+      this.fail(`${what} is an array of ${length}, not of ${least} to ${cap}`, rule);
     }
     return length;
   }
 
   /** An integer in 0..top. */
-  integer(what, top) {
+  integer(what, top, rule = 'M53') {
     const type = this.#byte();
     let value = -1;
     if (type < 0x80) value = type;
@@ -45,15 +44,15 @@ export class Unpacker {
     else if (type === 0xcd) value = this.data.getUint16(this.#take(2));
     else if (type === 0xce) value = this.data.getUint32(this.#take(4));
     else if (type >= 0xcf && type <= 0xd3) value = this.#scalar(type);
-    if (value < 0 || value > top) this.fail(`${what} is not an integer from 0 to ${top}`);
+    if (value < 0 || value > top) this.fail(`${what} is not an integer from 0 to ${top}`, rule);
     return value;
   }
 
   /** A Float64Array of least..cap integers in 0..top. */
-  integers(what, cap, top, least = 0) {
-    const length = this.array(what, cap, least);
+  integers(what, cap, top, least = 0, rule = 'M53') {
+    const length = this.array(what, cap, least, rule);
     const values = new Float64Array(length);
-    for (let i = 0; i < length; i++) values[i] = this.integer(what, top);
+    for (let i = 0; i < length; i++) values[i] = this.integer(what, top, rule);
     return values;
   }
 
@@ -74,19 +73,19 @@ export class Unpacker {
   }
 
   /** An integer, or the bytes of a byte string of at most `cap` bytes. */
-  integerOrBytes(what, cap, top) {
+  integerOrBytes(what, cap, top, rule = 'M53') {
     const type = this.bytes[this.at];
-    if (type < 0xc4 || type > 0xc6) return this.integer(what, top);
+    if (type < 0xc4 || type > 0xc6) return this.integer(what, top, rule);
     this.at++;
     const length = this.#byteLength(type);
-    if (length > cap) this.fail(`${what} has ${length} bytes, not at most ${cap}`);
+    if (length > cap) this.fail(`${what} has ${length} bytes, not at most ${cap}`, rule);
     const from = this.#take(length);
     return this.bytes.subarray(from, from + length);
   }
 
   /** Any value: a number, text, boolean, null, Uint8Array, array, or Map. Floats are instances of Number. */
   value(depth = 0) {
-    if (depth > DEEPEST) this.fail('nested too deep');
+    if (depth > DEEPEST) this.fail('nested too deep', 'M43');
     const type = this.#byte();
     if (type < 0x80) return type;
     if (type >= 0xe0) return type - 256;
@@ -121,15 +120,34 @@ export class Unpacker {
     }
   }
 
-  /** Passes over `count` values; nothing may follow them. */
+  /** Passes over `count` values of any kind; nothing may follow them. */
   end(count = 0) {
-    for (let i = 0; i < count; i++) this.value(1);
-    if (this.at !== this.bytes.length) this.fail('bytes follow the value');
+    for (let left = count; left > 0; left--) left += this.#skip();
+    if (this.at !== this.bytes.length) this.fail('bytes follow the value', 'M43');
+  }
+
+  /** Passes over one value, or over the head of an array or map: returns how many values are in it. */
+  #skip() {
+    const type = this.#byte();
+    let values = 0;
+    if (type >= 0x80 && type < 0x90) values = 2 * (type & 15);
+    else if (type >= 0x90 && type < 0xa0) values = type & 15;
+    else if (type >= 0xa0 && type < 0xc0) this.#take(type & 31);
+    else if (type === 0xc1) this.fail('a type that msgpack does not have', 'M43');
+    else if (type >= 0xc4 && type <= 0xc6) this.#take(this.#byteLength(type));
+    else if (type >= 0xc7 && type <= 0xc9) this.#take(this.#byteLength(type - 3) + 1);
+    else if (type >= 0xca && type <= 0xd3) this.#take([4, 8, 1, 2, 4, 8, 1, 2, 4, 8][type - 0xca]);
+    else if (type >= 0xd4 && type <= 0xd8) this.#take(1 + 2 ** (type - 0xd4));
+    else if (type >= 0xd9 && type <= 0xdb) this.#take(this.#textLength(type));
+    else if (type === 0xdc || type === 0xde) values = this.data.getUint16(this.#take(2)) * (type === 0xde ? 2 : 1);
+    else if (type === 0xdd || type === 0xdf) values = this.data.getUint32(this.#take(4)) * (type === 0xdf ? 2 : 1);
+    if (values > this.bytes.length - this.at) this.fail('an array or map is longer than its bytes', 'M43');
+    return values;
   }
 
   #take(length) {
     const from = this.at;
-    if (length > this.bytes.length - from) this.fail('it ends inside a value');
+    if (length > this.bytes.length - from) this.fail('it ends inside a value', 'M43');
     this.at = from + length;
     return from;
   }
@@ -156,7 +174,7 @@ export class Unpacker {
     try {
       return utf8.decode(this.bytes.subarray(from, from + length));
     } catch {
-      return this.fail('a text is not UTF-8');
+      return this.fail('a text is not UTF-8', 'M43');
     }
   }
 
@@ -183,23 +201,23 @@ export class Unpacker {
       case 0xd3:
         return Number(this.data.getBigInt64(this.#take(8)));
       default:
-        return this.fail(`a value of type ${type.toString(16)}`);
+        return this.fail(`a value of the extension type or none (${type.toString(16)})`, 'M43');
     }
   }
 
   #items(length, depth) {
-    if (length > this.bytes.length - this.at) this.fail('an array is longer than its bytes');
+    if (length > this.bytes.length - this.at) this.fail('an array is longer than its bytes', 'M43');
     const items = [];
     for (let i = 0; i < length; i++) items.push(this.value(depth + 1));
     return items;
   }
 
   #map(length, depth) {
-    if (2 * length > this.bytes.length - this.at) this.fail('a map is longer than its bytes');
+    if (2 * length > this.bytes.length - this.at) this.fail('a map is longer than its bytes', 'M43');
     const map = new Map();
     for (let i = 0; i < length; i++) {
       const key = this.value(depth + 1);
-      if (map.has(key)) this.fail('a key stands twice');
+      if (typeof key !== 'string' || map.has(key)) this.fail('a key repeats, or is not a text', 'M43');
       map.set(key, this.value(depth + 1));
     }
     return map;

@@ -5,7 +5,7 @@ import { CAPS } from './limits.js';
 
 /** The next value of a table as a column: a Float64Array of n numbers in 0..top. */
 export function readColumn(table, what, n, top) {
-  const value = table.integerOrBytes(what, 4 * n, top);
+  const value = table.integerOrBytes(what, 4 * n, top, 'M15');
   const out = new Float64Array(n);
   if (typeof value === 'number') return out.fill(value);
   const width = value.length / n;
@@ -28,7 +28,7 @@ export function readColumn(table, what, n, top) {
 
 /** The next value as runs of seeds, checked but not unpacked: [first, last, ...]. */
 export function readRuns(table, cap) {
-  const runs = table.integers('seeds', 2 * cap, CAPS.seed);
+  const runs = table.integers('seeds', 2 * cap, CAPS.seed, 0, 'M16');
   need(runs.length % 2 === 0, 'M16', 'seeds are not runs');
   let count = 0;
   let end = -2;

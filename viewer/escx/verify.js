@@ -2,23 +2,24 @@
 
 import { Block } from './block.js';
 import { u64 } from './bytes.js';
-import { EscxError, need } from './errors.js';
+import { EscxError, need, refuse } from './errors.js';
 import { EscxFile } from './file.js';
 import { readHead, readRecipe } from './facts.js';
 import { rebuildHint } from './hint.js';
 import { FRAME, KNOWN, PREAMBLE, checkType, chunkHead, chunkPayload } from './layout.js';
 
+/** The minor version that this reader knows all of. */
 const MINOR = 0;
 
 /**
  * Checks all of a file: each chunk, their order, the index against the blocks, every map and hint.
  *
  * `tables`: the prior. `checkHint(hint)`: decodes a rebuilt hint, or nothing is decoded. `onProgress(done)`: bytes so
- * far. Returns {exemplars, blocks}; throws an EscxError at the first fault.
+ * far. Returns {exemplars, blocks, later}; `later` is a minor version of which not all could be checked, or 0. Throws
+ * an EscxError at the first fault.
  */
 export async function verify(source, { tables, checkHint = null, onProgress = () => {} }) {
   const file = await EscxFile.open(source);
-  need(file.minor <= MINOR, '', `version 1.${file.minor} is newer: this viewer cannot check all of it`);
   const keys = new Set();
   const found = { recipes: [], blocks: [], classes: new Set(), seeds: [] };
   let before = null;
@@ -36,7 +37,11 @@ export async function verify(source, { tables, checkHint = null, onProgress = ()
       for (const name of block.classes) found.classes.add(name);
       found.seeds.push(...block.seedRuns);
       await checkRows(block, payload, { tables, checkHint, keys, at });
-      if (file.index.offsets[found.blocks.length - 1] === at) file.index.checkBlock(found.blocks.length - 1, block);
+      const number = found.blocks.length - 1;
+      if (file.index.offsets[number] === at) {
+        need(file.index.lengths[number] === head.length, 'M23', `the index gives the block at byte ${at} another length`);
+        file.index.checkBlock(number, block);
+      }
     }
     if (KNOWN.includes(head.type)) before = head;
     else before = null;
@@ -49,8 +54,8 @@ export async function verify(source, { tables, checkHint = null, onProgress = ()
     String(found.blocks) === String([...index.offsets]) &&
     String([...found.classes]) === String(index.classes) &&
     String(joined(found.seeds)) === String([...index.seeds]);
-  need(same, 'M23', 'the index does not say what the chunks hold');
-  return { exemplars: index.total, blocks: index.offsets.length };
+  need(same, 'M50', 'the index does not say what the chunks hold');
+  return { exemplars: index.total, blocks: index.offsets.length, later: file.minor > MINOR ? file.minor : 0 };
 }
 
 function checkOrder(head, payload, before) {
@@ -67,16 +72,19 @@ async function checkRows(block, payload, { tables, checkHint, keys, at }) {
     const key = block.keyOf(i);
     try {
       if (block.nameOf(i)) {
-        need(!keys.has(key), 'M20', 'occurs twice');
+        need(!keys.has(key), 'M50', 'occurs twice');
         keys.add(key);
       }
+      const bytes = payload.subarray(block.payloadAt[i], block.payloadAt[i + 1]);
+      if (block.kind[i] === 2) refuse('M38', `a picture of model ${bytes[0]}, which this viewer does not know`);
       if (block.kind[i] !== 0) continue;
-      block.mapOf(i, payload.subarray(block.payloadAt[i], block.payloadAt[i + 1]), tables);
+      block.mapOf(i, bytes, tables);
       const hint = block.hintOf(i);
-      if (hint && block.hintCodec[i] === 0) {
-        const rebuilt = rebuildHint(hint);
-        if (checkHint) await checkHint(rebuilt);
-      }
+      if (!hint) continue;
+      if (block.hintCodec[i] === 1) refuse('M38', `a hint of model ${hint[0]}, which this viewer does not know`);
+      if (block.hintCodec[i]) refuse('M38', `a hint under codec ${block.hintCodec[i]}, which this viewer does not know`);
+      const rebuilt = rebuildHint(hint);
+      if (checkHint) await checkHint(rebuilt);
     } catch (error) {
       if (!(error instanceof EscxError)) throw error;
       throw new EscxError(error.rule, `${key}: ${error.message} (in the block at byte ${at})`, { offset: at });

@@ -1,4 +1,4 @@
-// One zstd frame that declares the size of its content (spec/FORMAT.md, "Blocks").
+// One zstd frame that declares the size of its content (spec/FORMAT.md, "Values").
 
 import { Decompress } from '../vendor/fzstd.js';
 import { EscxError, need } from './errors.js';
@@ -28,12 +28,13 @@ export function unzstd(bytes, cap, what) {
 
 /** Checks header and blocks of a frame without decompressing it. Returns the declared size. */
 function checkFrame(bytes, cap, what) {
-  const damaged = (message) => new EscxError('M14', `${what}: ${message}`);
+  const damaged = (message) => new EscxError('M42', `${what}: ${message}`);
   if (bytes.length < 6 || u32(bytes, 0) !== MAGIC) throw damaged('not a zstd frame');
   const flags = bytes[4];
   const single = (flags >> 5) & 1;
   const dictionary = [0, 1, 2, 4][flags & 3];
   const sizeBytes = [single, 2, 4, 8][flags >> 6];
+  if (flags & 4) throw damaged('its zstd frame has a checksum of its own');
   if (flags & 8) throw damaged('its zstd frame has a reserved bit');
   if (!sizeBytes) throw damaged('its zstd frame declares no size');
   let at = 5;
@@ -59,7 +60,6 @@ function checkFrame(bytes, cap, what) {
     last = head & 1;
     at += 3 + (((head >> 1) & 3) === 1 ? 1 : head >> 3);
   }
-  at += flags & 4 ? 4 : 0;
   if (at !== bytes.length) throw damaged('its zstd frame does not end where its bytes end');
   return size;
 }

@@ -24,6 +24,7 @@ from escort_codec.regenerate.controlnet.models import (
     INDEX,
     Family,
     ModelChoice,
+    check_hub_id,
     default_controlnet,
     family_of,
     family_of_index,
@@ -142,7 +143,8 @@ class DiffusionModel:
 
 
 def load(choice: ModelChoice, device: torch.device) -> DiffusionModel:
-    """Loads the weights of ``choice``, without the safety checker.
+    """Loads the weights of ``choice``, without the safety checker. In folders and on the Hub only safetensors files are
+    read, which hold nothing but tensors; a file of weights may be of an older kind, as the user named it.
 
     Raises ModelError if they are missing or of the wrong kind; its one line says what is missing and how to get it.
     """
@@ -154,6 +156,8 @@ def load(choice: ModelChoice, device: torch.device) -> DiffusionModel:
         name, revision = choice.controlnet, choice.controlnet_revision
         if name is None:
             name, revision = default_controlnet(choice.model, family), None
+            if name == DEFAULT_CONTROLNETS[family]:
+                check_hub_id(name, "ControlNet")
         controlnet = _load_controlnet(name, revision, dtype)
         pipeline = _load_pipeline(choice.model, choice.model_revision, family, controlnet, dtype)
         pipeline.set_progress_bar_config(disable=True)
@@ -204,7 +208,7 @@ def _load_controlnet(name: str, revision: str | None, dtype: torch.dtype) -> Any
             folder = single_file_config(Path(name))
             place = {"config": folder, "subfolder": "controlnet"} if folder else {}
             return PaperControlNet.from_single_file(name, dtype=dtype, **place)
-        return PaperControlNet.from_pretrained(name, revision=revision, dtype=dtype)
+        return PaperControlNet.from_pretrained(name, revision=revision, dtype=dtype, use_safetensors=True)
 
 
 def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: Any, dtype: torch.dtype) -> Any:
@@ -219,7 +223,9 @@ def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: 
             folder = single_file_config(Path(name))
             place = {"config": folder} if folder else {}
             return kind.from_single_file(name, controlnet=controlnet, dtype=dtype, **extra, **place)
-        return kind.from_pretrained(name, revision=revision, controlnet=controlnet, dtype=dtype, **extra)
+        return kind.from_pretrained(
+            name, revision=revision, controlnet=controlnet, dtype=dtype, use_safetensors=True, **extra
+        )
 
 
 def _check_pair(unet: Any, controlnet: Any, model: str, name: str) -> None:

@@ -29,6 +29,7 @@ DEFAULT_CONTROLNETS: Final[dict[Family, str]] = {
 }
 INDEX: Final = "model_index.json"
 HUB_ID: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_MODEL: Final = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 SAMPLE: Final = 1 << 16  # bytes hashed at each end of a weights file
 
 
@@ -72,6 +73,21 @@ def pin(choice: ModelChoice) -> Pins:
         controlnet,
         resolved_revision(controlnet, revision) if controlnet else None,
     )
+
+
+def check_hub_id(name: str, what: str) -> None:
+    """Raises ModelError unless ``name``, which the user did not type, means a model on the Hub and nothing else.
+
+    A folder of that name may have come along with the file that names it.
+    """
+    option = "controlnet" if what == "ControlNet" else "model"
+    if not _HUB_MODEL.fullmatch(name):
+        raise ModelError(f"the file's recipe names the {what} {name!r}, which is no Hub id: name one with `{option}`")
+    if there_is(name):
+        raise ModelError(
+            f"there is a folder or file {name} here, and the Hub's {what} of that name is meant: work in another "
+            f"folder, or name what you mean with `{option}`"
+        )
 
 
 def split_revision(name: str) -> tuple[str, str | None]:

@@ -8,7 +8,11 @@ from typing import Final
 from escort_codec.errors import UsageError
 from escort_codec.settings import check, setting
 
-SCHEDULERS: Final = ("ddim", "unipc", "dpm++")
+MOST_STEPS: Final = {"ddim": 500, "unipc": 999, "dpm++": 999}
+"""By scheduler, the most steps that it can make of the 1000 that the networks were trained on. DDIM's steps have one
+width, at least 2: more would not start at pure noise. The other two may not stand at a step twice."""
+
+SCHEDULERS: Final = tuple(MOST_STEPS)
 DTYPES: Final = ("fp32", "bf16", "fp16")
 
 _GROUP: Final = "ControlNet"
@@ -22,8 +26,8 @@ class ControlNetOptions:
     device: str | None = setting(None, "auto, cpu, cuda, cuda:1 or mps.", group=_GROUP, shown=True)
     model: str | None = setting(None, "Hub id, id@revision, folder or file.", group=_GROUP, shown=True)
     controlnet: str | None = setting(None, "Hub id, id@revision, folder or file.", group=_GROUP, shown=True)
-    steps: int | None = setting(None, "Denoising steps.", group=_GROUP, shown=True, least=1, most=1000)
-    guidance: float | None = setting(None, "Classifier-free guidance.", group=_GROUP, shown=True, least=0)
+    steps: int | None = setting(None, "Denoising steps.", group=_GROUP, shown=True, least=1, most=999)
+    guidance: float | None = setting(None, "Classifier-free guidance; 1: none.", group=_GROUP, shown=True, least=1)
     fast: bool = setting(False, "8 steps of UniPC: faster, less faithful.", group=_GROUP, shown=True)
     batch_size: int | None = setting(
         None, "Images per batch; as many as fit if left out.", group=_GROUP, shown=True, least=1
@@ -39,9 +43,13 @@ class ControlNetOptions:
     hint_strength: float | None = setting(None, "Share of the steps made, above 0 to 1.", group=_GROUP, least=0, most=1)
     dtype: str | None = setting(None, "auto, fp32, bf16 or fp16.", group=_GROUP, choices=("auto", *DTYPES))
     compile: bool = setting(False, "Compile the networks with torch first.", group=_GROUP)
+    trust_recipe: bool = setting(False, "Load the models that the file's recipe names.", group=_GROUP, shown=True)
 
     def __post_init__(self) -> None:
         check(self)
+        if self.steps is not None and self.scheduler is not None and self.steps > MOST_STEPS[self.scheduler]:
+            fault = f"{self.scheduler} makes 1 to {MOST_STEPS[self.scheduler]} steps"
+            raise UsageError(fault, setting="steps", value=self.steps)
         if self.hint_strength == 0:
             raise UsageError("give a number above 0", setting="hint_strength", value=0)
         if self.hint_strength is not None and self.steps is not None and int(self.steps * self.hint_strength) < 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,7 +13,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.errors import ModelError, RegenerationError
+from escort_codec.errors import ModelError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
@@ -22,8 +24,11 @@ from escort_codec.regenerate.controlnet.resolve import (
     GenerationSettings,
     ModelInput,
     Request,
+    check_choice,
+    check_recipe,
     prepare,
     resolve,
+    unasked,
     with_pins,
 )
 from escort_codec.regenerate.controlnet.session import JobGroups, ModelSession, format_size, is_out_of_memory
@@ -32,6 +37,9 @@ log = logging.getLogger(__name__)
 
 THREADS: Final = 4
 """Threads that decode edge maps and resize images while the device works."""
+
+SIZED: Final = 256 << 20
+"""Bytes of images at their source's size that wait for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +72,44 @@ class ControlNetRegenerator(Regenerator):
         """See the base class. A Hub model's revision is filled in if its files are in the local cache."""
         return self._filled(self._resolve(exemplar))
 
+    def wanted(self, recipes: Iterable[Recipe]) -> list[str]:
+        """See the base class."""
+        return list(dict.fromkeys(each for recipe in recipes for each in unasked(recipe, self.options)))
+
+    def check(self, recipes: Iterable[Recipe]) -> None:
+        """See the base class. Raises UsageError for a device that does not exist and for settings that no recipe
+        allows, ModelError for a model that nobody agreed to load."""
+        _ = self.session.device
+        recipes, fault = list(recipes), None
+        for recipe in recipes:
+            check_choice(recipe, self.options)
+        for recipe in recipes:
+            try:
+                check_recipe(recipe, self.options)
+            except UsageError as exc:
+                fault = fault or exc
+            else:
+                return
+        if fault is not None:
+            raise fault
+
     def regenerate(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
-        """See the base class. Raises ModelError if the model cannot be loaded."""
+        """See the base class. Raises ModelError if the model cannot or may not be loaded, UsageError for the device."""
         groups: JobGroups[GenerationSettings, PendingJob] = JobGroups(self.session.batch_size)
         for job in jobs:
             if self.stopping:
                 return
+            _ = self.session.device  # that there is none stops all
             try:
                 request = self._resolve(job.exemplar)
+            except ModelError:
+                raise
             except RegenerationError as exc:
                 yield JobResult(job, None, job.exemplar.recipe, exc)
                 continue
             prepared = PendingJob(job, request, self._threads.submit(prepare, job, request))
-            for settings, batch in groups.add(request.settings, prepared):
+            height, width = request.settings.size
+            for settings, batch in groups.add(request.settings, prepared, 6 * height * width):
                 yield from self._make(settings, batch)
         for settings, batch in groups.rest():
             if self.stopping:
@@ -162,15 +195,22 @@ class ControlNetRegenerator(Regenerator):
         finite: list[bool],
     ) -> Iterator[JobResult]:
         """A batch's results at the source images' sizes. Images that are not finite are made again in fp32."""
-        sized = [
-            self._threads.submit(to_source_size, image, prepared.job.exemplar.size) if good else None
-            for (prepared, _), image, good in zip(part, images, finite, strict=True)
-        ]
-        for (prepared, picture), image in zip(part, sized, strict=True):
+        waiting: deque[tuple[PendingJob, ModelInput, Future[NDArray[np.uint8]] | None]] = deque()
+
+        def first() -> JobResult:
+            prepared, picture, image = waiting.popleft()
             if image is None:
-                yield self._again_in_fp32(settings, prepared, picture)
-            else:
-                yield JobResult(prepared.job, image.result(), self._filled(prepared.request))
+                return self._again_in_fp32(settings, prepared, picture)
+            return JobResult(prepared.job, image.result(), self._filled(prepared.request))
+
+        for (prepared, picture), image, good in zip(part, images, finite, strict=True):
+            size = prepared.job.exemplar.size
+            while waiting and sum(3 * math.prod(each[0].job.exemplar.size) for each in waiting) > SIZED:
+                yield first()
+            future = self._threads.submit(to_source_size, image, size) if good else None
+            waiting.append((prepared, picture, future))
+        while waiting:
+            yield first()
 
     def _again_in_fp32(self, settings: GenerationSettings, prepared: PendingJob, picture: ModelInput) -> JobResult:
         dtype, job = settings.choice.dtype, prepared.job

@@ -13,13 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from escort_codec.edges import generation_size, short_side
-from escort_codec.errors import EscortError, RegenerationError
+from escort_codec.errors import EscortError, ModelError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job
-from escort_codec.regenerate.controlnet.models import DEFAULT_MODEL, ModelChoice, Pins, split_revision
+from escort_codec.regenerate.controlnet.models import (
+    DEFAULT_CONTROLNETS,
+    DEFAULT_MODEL,
+    ModelChoice,
+    Pins,
+    check_hub_id,
+    split_revision,
+)
 from escort_codec.regenerate.controlnet.options import DTYPES, ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import control_image, enlarged_hint, full_prompt, presets
+from escort_codec.words import listed
 
 T = TypeVar("T")
 
@@ -69,12 +77,14 @@ def resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Calla
     """What ``exemplar`` is regenerated with. ``default_dtype`` returns what the dtype "auto" means on the device.
 
     Raises RegenerationError for a real exemplar, a value in its recipe that is not valid, a missing colour hint, and
-    an image size of zero.
+    an image size of zero; ModelError for a model that nobody agreed to load.
     """
     if exemplar.kind != "prompt":
         raise RegenerationError(f"{exemplar.key} is a real exemplar: it is an image already")
     try:
         return _resolve(exemplar, options, default_dtype)
+    except ModelError:
+        raise
     except EscortError as exc:
         raise RegenerationError(f"{exemplar.key}: {exc}") from exc
 
@@ -105,26 +115,48 @@ def with_pins(recipe: Recipe, choice: ModelChoice, pins: Pins) -> Recipe:
     )
 
 
+def unasked(recipe: Recipe, options: ControlNetOptions) -> list[str]:
+    """The models that ``recipe`` names, that are not the defaults, and that no option replaces or agrees to.
+
+    A revision counts too: anybody may propose one on the Hub, and it is found under the model's own name.
+    """
+    if options.trust_recipe:
+        return []
+    found = []
+    for what, option, name, revision, known in (
+        ("model", options.model, recipe.model, recipe.model_revision, (DEFAULT_MODEL,)),
+        ("ControlNet", options.controlnet, recipe.controlnet, recipe.controlnet_revision, DEFAULT_CONTROLNETS.values()),
+    ):
+        revision = _hub_revision(revision)
+        if option is None and (name not in (None, *known) or revision is not None):
+            found.append(f"the {what} {name or 'by default'}" + (f" at revision {revision}" if revision else ""))
+    return found
+
+
+def check_choice(recipe: Recipe, options: ControlNetOptions) -> None:
+    """Raises ModelError for a model of ``recipe`` that nobody agreed to load, or that is not on the Hub."""
+    if wanted := unasked(recipe, options):
+        raise ModelError(
+            f"the file's recipe names {listed(wanted)}, which anybody may have made: agree with `trust_recipe`, or "
+            "choose with `model` and `controlnet`"
+        )
+    if not options.model:
+        check_hub_id(recipe.model or DEFAULT_MODEL, "model")
+    if not options.controlnet and recipe.controlnet is not None:
+        check_hub_id(recipe.controlnet, "ControlNet")
+
+
+def check_recipe(recipe: Recipe, options: ControlNetOptions) -> None:
+    """Raises UsageError for values that no exemplar of ``recipe`` can be made with."""
+    replace(options, **_values(recipe, options, (512, 512), guess=False))
+
+
 def _resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Callable[[], str]) -> Request:
     if min(exemplar.size) < 1:
         raise RegenerationError(f"the image has {exemplar.size[1]} x {exemplar.size[0]} pixels")
     recipe = exemplar.recipe
-    preset = presets.get(recipe.preset)
     guess = not exemplar.prompt
-    fast_scheduler, fast_steps = (FAST_SCHEDULER, FAST_STEPS) if options.fast else (None, None)
-    preset_steps, preset_guidance = (
-        (preset.guess_steps, preset.guess_guidance) if guess else (preset.steps, preset.guidance)
-    )
-    values: dict[str, Any] = {
-        "prompt_suffix": _first(options.prompt_suffix, recipe.prompt_suffix, preset.suffix),
-        "negative_prompt": _first(options.negative_prompt, recipe.negative_prompt, preset.negative_prompt),
-        "steps": _first(options.steps, fast_steps, recipe.steps, preset_steps),
-        "guidance": _first(options.guidance, recipe.guidance, preset_guidance),
-        "control_strength": _first(options.control_strength, recipe.control_strength, preset.control_strength),
-        "scheduler": _first(options.scheduler, fast_scheduler, recipe.scheduler, preset.scheduler),
-        "resolution": _first(options.resolution, recipe.resolution, short_side(exemplar.size, recipe.preset)),
-        "hint_strength": _hint_strength(options, recipe),
-    }
+    values = _values(recipe, options, exemplar.size, guess=guess)
     final = replace(options, **values)  # checks the recipe's values
     if final.hint_strength is not None and exemplar.hint is None:
         raise RegenerationError("no colour hint was kept: encode with hints, or leave `use_hint` out")
@@ -142,13 +174,36 @@ def _resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Call
     return Request(settings, full_prompt(exemplar.prompt, values["prompt_suffix"]), values["negative_prompt"], filled)
 
 
+def _values(recipe: Recipe, options: ControlNetOptions, size: tuple[int, int], *, guess: bool) -> dict[str, Any]:
+    """The settings that options, recipe and preset decide, for an image of ``size`` (height, width)."""
+    preset = presets.get(recipe.preset)
+    fast_scheduler, fast_steps = (FAST_SCHEDULER, FAST_STEPS) if options.fast else (None, None)
+    preset_steps, preset_guidance = (
+        (preset.guess_steps, preset.guess_guidance) if guess else (preset.steps, preset.guidance)
+    )
+    return {
+        "prompt_suffix": _first(options.prompt_suffix, recipe.prompt_suffix, preset.suffix),
+        "negative_prompt": _first(options.negative_prompt, recipe.negative_prompt, preset.negative_prompt),
+        "steps": _first(options.steps, fast_steps, recipe.steps, preset_steps),
+        "guidance": _first(options.guidance, recipe.guidance, preset_guidance),
+        "control_strength": _first(options.control_strength, recipe.control_strength, preset.control_strength),
+        "scheduler": _first(options.scheduler, fast_scheduler, recipe.scheduler, preset.scheduler),
+        "resolution": _first(options.resolution, recipe.resolution, short_side(size, recipe.preset)),
+        "hint_strength": _hint_strength(options, recipe),
+    }
+
+
 def _hint_strength(options: ControlNetOptions, recipe: Recipe) -> float | None:
     strength = options.hint_strength if options.hint_strength is not None else recipe.hint_strength
     return HINT_STRENGTH if strength is None and options.use_hint else strength
 
 
 def _choice(recipe: Recipe, options: ControlNetOptions, default_dtype: Callable[[], str]) -> ModelChoice:
-    """The model. A revision in the recipe belongs to the model in the recipe: an option for the model replaces both."""
+    """The model. A revision in the recipe belongs to the model in the recipe: an option for the model replaces both.
+
+    Raises ModelError as ``check_choice`` does.
+    """
+    check_choice(recipe, options)
     model = split_revision(options.model) if options.model else (recipe.model, recipe.model_revision)
     controlnet = (
         split_revision(options.controlnet) if options.controlnet else (recipe.controlnet, recipe.controlnet_revision)

@@ -26,16 +26,15 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 LARGEST: Final = 64
-"""Images in a batch: larger batches of 512 x 512 are no faster on the largest GPUs."""
-
 ON_CPU: Final = 4
-"""Images in a batch on a CPU."""
+"""Images in a batch: larger batches of 512 x 512 are no faster on the largest GPUs; and on a CPU."""
 
 USABLE: Final = 0.9
 """The share of the free memory that a batch may take; the rest is for fragments and libraries' workspaces."""
 
 WAITING: Final = 4096
-"""Jobs that may wait for their batch to fill."""
+WAITING_BYTES: Final = 1 << 30
+"""Jobs that may wait for their batch to fill, and bytes of their inputs."""
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +45,21 @@ class JobGroups(Generic[K, T]):
     def __init__(self, batch_size: Callable[[K], int]) -> None:
         self._batch_size = batch_size
         self._groups: dict[K, list[T]] = {}
-        self._waiting = 0
+        self._sizes: dict[K, int] = {}
+        self._waiting = self._bytes = 0
 
-    def add(self, key: K, item: T) -> Iterator[tuple[K, list[T]]]:
-        """Adds an item and yields the batch that it fills, or the largest group if very many items wait."""
+    def add(self, key: K, item: T, size: int = 1) -> Iterator[tuple[K, list[T]]]:
+        """Adds an item of ``size`` bytes, equal for all of a key; yields the batch that it fills, or the largest group
+        if very many items wait."""
         group = self._groups.setdefault(key, [])
         group.append(item)
+        self._sizes[key] = size
         self._waiting += 1
+        self._bytes += size
         if len(group) >= self._batch_size(key):
             yield self._take(key)
-        elif self._waiting >= WAITING:
-            yield self._take(max(self._groups, key=lambda k: len(self._groups[k])))
+        elif self._waiting >= WAITING or self._bytes > WAITING_BYTES:
+            yield self._take(max(self._groups, key=lambda k: len(self._groups[k]) * self._sizes[k]))
 
     def rest(self) -> Iterator[tuple[K, list[T]]]:
         """Yields what is left, group by group."""
@@ -66,6 +69,7 @@ class JobGroups(Generic[K, T]):
     def _take(self, key: K) -> tuple[K, list[T]]:
         items = self._groups.pop(key)
         self._waiting -= len(items)
+        self._bytes -= len(items) * self._sizes.pop(key)
         return key, items
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from escort_cil.memory import Budget, ClassMemory, Contents, exemplars_of, fill, packed, read_contents
 from escort_cil.memory.budget import Counts, OldShelf
 from escort_cil.memory.contents import figures_of
 from escort_cil.memory.keep import Keep, Part, interleaved
-from escort_codec.errors import ConfigError
+from escort_codec.container import pack
+from escort_codec.errors import ConfigError, EscortError
 from escort_codec.exemplar import Exemplar
 
 SHARES = ["original", "prompt", "30% original + 70% prompt", "80% original + 20% prompt"]
@@ -178,7 +183,17 @@ def test_a_budget_for_nothing_is_an_error() -> None:
 
 
 def test_the_file_holds_classes_and_exemplars_in_order(tmp_path: Path) -> None:
-    contents: Contents = (drawn("b", 3, 2, [10]), drawn("a", 0, 4, [20]), drawn("c", 0, 0, [1]), drawn("d", 2, 0, [30]))
+    drawings = (drawn("b", 3, 2, [10]), drawn("a", 0, 4, [20]), drawn("c", 0, 0, [1]), drawn("d", 2, 0, [30]))
+    file = io.BytesIO()
+    Image.new("L", (20, 20)).save(file, "PNG")
+
+    def image(each: Exemplar) -> Exemplar:
+        return replace(each, payload=file.getvalue() + each.payload) if each.kind == "real" else each
+
+    contents: Contents = tuple(
+        ClassMemory(each.label, {kind: tuple(map(image, group)) for kind, group in each.by_kind.items()})
+        for each in drawings
+    )
     path = tmp_path / "memory.escx"
     path.write_bytes(packed(contents))
     assert read_contents(path, ["b", "a", "c", "d"]) == contents
@@ -186,3 +201,17 @@ def test_the_file_holds_classes_and_exemplars_in_order(tmp_path: Path) -> None:
     assert figures.real_by_class == (3, 0, 0, 2)
     assert figures.prompt_by_class == (2, 4, 0, 0)
     assert figures.bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize("change", [{"payload": b"MZ no image"}, {"size": (20, 21)}])
+def test_a_memory_whose_pictures_are_not_what_they_declare_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    """It may come with a stranger's run folder."""
+    file = io.BytesIO()
+    Image.new("L", (20, 20)).save(file, "PNG")
+    whole = Exemplar.from_image(file.getvalue(), label="a", name="b.png", size=(20, 20))
+    path = tmp_path / "memory.escx"
+    path.write_bytes(pack([whole]))
+    assert len(read_contents(path, ["a"])[0]) == 1
+    path.write_bytes(pack([replace(whole, **change)]))
+    with pytest.raises(EscortError, match=r"a/b\.png: (is no image|declares 21 x 20 pixels, but its file has 20 x 20)"):
+        read_contents(path, ["a"])

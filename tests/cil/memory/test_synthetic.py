@@ -189,8 +189,9 @@ def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path)
 
 
 def test_copies_of_escort_decode_are_found_by_their_manifest(
-    images: list[SourceImage], small_data: Path, tmp_path: Path
+    images: list[SourceImage], small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Of another data set with equal names none is used."""
     from escort_codec.container import Reader
     from escort_codec.export.options import ExportOptions
     from escort_codec.export.tree import export_file
@@ -205,6 +206,13 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
         assert prompts == [reader[image.key] for image in images]
         cache = SyntheticCache(tmp_path / "cache", harmonic, exported.find)
         paths = cache.paths(prompts, (0, 1))
+        with caplog.at_level("WARNING"):
+            others = [replace(prompt, payload=prompts[2].payload) for prompt in prompts[:2]]
+            assert [exported.find(prompt, 0) for prompt in others] == [None, None]
+        assert exported.find(prompts[0], 0) is not None
+    (line,) = caplog.messages
+    assert f"{tree}: the images of {prompts[0].key} are of another exemplar of that name" in line
+    assert line.endswith("such images are not used but made anew")
     # Two images with seed 0 were there; the others are made, not left out.
     assert cache.made == 4
     assert [path.is_relative_to(tree) for row in paths for path in row] == [True, False, True, False, False, False]

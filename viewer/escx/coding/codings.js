@@ -12,7 +12,7 @@ export const CODINGS = Object.freeze(['packed', 'rle', 'context']);
 export function decodeMap(coding, bytes, height, width, tables) {
   if (coding === 0) return decodePacked(bytes, height, width);
   if (coding === 1) return decodeRle(bytes, height, width);
-  if (coding !== 2) throw new EscxError('M31', `coding ${coding} is newer than this viewer`);
+  if (coding !== 2) throw new EscxError('M31', `an edge map under coding ${coding}, which this viewer does not know`);
   need(tables, '', 'the prior of coding 2 is not loaded');
   return decodeContext(bytes, height, width, tables);
 }
