@@ -147,7 +147,7 @@ class EncodeOptions:
         HINT_CODECS[0], "vp8: the hint is a WebP frame; latent: a learned picture, smaller.", choices=HINT_CODECS
     )
     hint_quality: int | None = setting(
-        None, "Quality of the hint: for vp8 0 to 100, 20 if left out; for latent 0 to 63, 32.", least=0, most=100
+        None, "Quality of the hint: for vp8 0 to 100, 20 if left out; for latent 0 to 63, 59.", least=0, most=100
     )
     background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
