@@ -54,13 +54,14 @@ def inspect(
         labels = reader.labels
         settings = sorted(sizes.settings, key=str)
         recipes = [recipe.to_map() for recipe in reader.recipes]
-        version, seeds, source, writer = reader.version, reader.seeds, reader.source, reader.writer
+        version, seeds, head = reader.version, reader.seeds, reader.state.head
     if json:
         values = {
             "file": str(file),
             "version": version,
-            "writer": writer,
-            "source": source,
+            "writer": head.writer,
+            "source": head.source,
+            "background": head.background,
             "recipes": recipes,
             "edges": [each.to_map() for each in settings],
             "seeds": list(seeds),
@@ -70,8 +71,9 @@ def inspect(
         print_json(values)
         return
     facts = [
-        ("version", f"{version}, written by {writer or 'an unnamed program'}"),
-        ("data folder", source or "-"),
+        ("version", f"{version}, written by {head.writer or 'an unnamed program'}"),
+        ("data folder", head.source or "-"),
+        ("background", head.background or "-"),
         ("presets", ", ".join(dict.fromkeys(str(r["preset"]) for r in recipes)) or "-"),
         *((f"recipe {n}", ", ".join(f"{k}={v}" for k, v in r.items())) for n, r in enumerate(recipes)),
         ("edge maps", "; ".join(each.describe() for each in settings) or "-"),

@@ -96,6 +96,11 @@ def opened(image: SourceImage, options: EncodeOptions, data: bytes, reserve: Cal
     return load_image(data, max_pixels=options.max_pixels, name=name, background=background, reserve=reserve)
 
 
+def background_of(options: EncodeOptions) -> str:
+    """The colour under transparent pixels as the file's head has it, such as ``#ffffff``. Raises UsageError."""
+    return "#{:02x}{:02x}{:02x}".format(*parse_colour(options.background))
+
+
 @dataclass(frozen=True, slots=True)
 class OriginalFile(Copy):
     """The image file's own bytes."""

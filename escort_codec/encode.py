@@ -15,14 +15,14 @@ import numpy as np
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.reader import Reader
-from escort_codec.copies import EncodedImage, copied, hint_of, opened, parse_copy
+from escort_codec.copies import EncodedImage, background_of, copied, hint_of, opened, parse_copy
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, parse_colour, read_file, scan_folder
+from escort_codec.source import SourceImage, image_size, read_file, scan_folder
 from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -172,12 +172,11 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
-    copy = parse_copy(options.kind)
-    parse_colour(options.background)
+    copy, background = parse_copy(options.kind), background_of(options)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
-    writer = Writer(out, source=data, overwrite=options.overwrite, resume=options.resume)
+    writer = Writer(out, source=data, background=background, overwrite=options.overwrite, resume=options.resume)
     try:
         prepare(options.coding) if copy is None else copy.prepare()
         if len(writer):
@@ -288,8 +287,8 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
     by_key = {image.key: image for image in images}
     with Reader(partial, recover=True) as reader:
         done = {key for rows in reader.tables() for key in rows.all_keys()}
-        last, source = reader[-1], reader.source
-    same = source == data and done <= by_key.keys()
+        last, head = reader[-1], (reader.source, reader.background)
+    same = head == (data, background_of(options)) and done <= by_key.keys()
     if same:
         try:
             same = pack([encode_image(by_key[last.key], options).exemplar]) == pack([last])

@@ -18,11 +18,11 @@ from escort_cil.run.checkpoint import Checkpoints
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
-from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.errors import ConfigError, TrainingError, UsageError
 from escort_codec.foreign import check_file
 from escort_codec.recipe import EncodeOptions
 from escort_codec.settings import settings_of
-from escort_codec.source import SourceImage, find_layout
+from escort_codec.source import SourceImage, find_layout, parse_colour
 
 PHASES = 5  # if the increment is not given
 
@@ -96,6 +96,11 @@ def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bo
         "min_contour": made.settings.min_contour,
         "coding": made.coding,
     }
+    try:
+        if prompts_file.background and parse_colour(prompts_file.background) != parse_colour(config.background):
+            used["background"] = prompts_file.background
+    except UsageError as exc:
+        raise ConfigError(f"{config.prompts_file}: its background is no colour: {prompts_file.background!r}") from exc
     for key, value in used.items():
         asked = getattr(config, key)
         if not may_differ and asked not in (value, settings_of(TrainConfig)[key].default):

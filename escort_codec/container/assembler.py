@@ -70,12 +70,14 @@ class Assembler:
         self.index = Index()
         self.offset = 0
 
-    def begin(self, source: str, writer: str | None = None) -> None:
+    def begin(self, source: str, background: str = "", writer: str | None = None) -> None:
         """Writes the preamble and the head of a new file."""
-        if fault := text_fault("source", source, MAX_SOURCE):
+        if fault := text_fault("source", source, MAX_SOURCE) or text_fault("background", background, MAX_SOURCE):
             raise LimitError(fault)
         self._write(PREAMBLE)
         head = {"source": source, "writer": writer or f"escort {escort_codec.__version__}"}
+        if background:
+            head["background"] = background
         self._write(make_chunk(HEAD, msgpack.packb(head)))
 
     def resume(self, index: Index, recipes: Iterable[Recipe], keys: Iterable[int], end: int) -> None:

@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,6 +165,15 @@ class ChunkFile:
 LOST_RECIPE: Final = Recipe(extra=(("recovered", "the recipe was lost"),))
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head says (spec section "Head"); "" where it says nothing."""
+
+    source: str = ""
+    writer: str = ""
+    background: str = ""
+
+
 @dataclass(slots=True)
 class FileState:
     """What a reader or an appending writer knows of a file.
@@ -173,27 +182,27 @@ class FileState:
     A lost recipe is ``LOST_RECIPE``.
     """
 
-    source: str = ""
-    writer: str = ""
+    head: Head = field(default_factory=Head)
     recipes: list[Recipe] = field(default_factory=list)
     index: Index = field(default_factory=Index)
     end: int = len(PREAMBLE)
     index_offset: int = -1
 
 
-def read_head(payload: bytes, head: ChunkHead) -> tuple[str, str]:
-    """(source, writer) of the HEAD chunk. Skips keys of later minor versions. Raises DamagedError."""
+def read_head(payload: bytes, head: ChunkHead) -> Head:
+    """The HEAD chunk. Skips keys of later minor versions. Raises DamagedError."""
     if len(payload) > MAX_HEAD:
         raise DamagedError(f"the head is above the cap of {MAX_HEAD} bytes", chunk=head.name, offset=head.offset)
     values = unpack_msgpack(payload, head)
     if not isinstance(values, dict):
         raise DamagedError("the head is not a map", chunk=head.name, offset=head.offset)
-    source, writer = values.get("source", ""), values.get("writer", "")
-    if not isinstance(source, str) or not isinstance(writer, str):
-        raise DamagedError("the source or writer in the head is not a text", chunk=head.name, offset=head.offset)
-    if fault := text_fault("source", source, MAX_SOURCE) or text_fault("writer", writer, MAX_SOURCE):
-        raise DamagedError(fault, chunk=head.name, offset=head.offset)
-    return source, writer
+    texts = {each.name: values.get(each.name, "") for each in fields(Head)}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise DamagedError(f"the {name} in the head is not a text", chunk=head.name, offset=head.offset)
+        if fault := text_fault(name, text, MAX_SOURCE):
+            raise DamagedError(fault, chunk=head.name, offset=head.offset)
+    return Head(**texts)
 
 
 def read_recipe(payload: bytes, head: ChunkHead) -> tuple[int, Recipe]:
@@ -235,8 +244,8 @@ def read_index(file: ChunkFile) -> tuple[Index, int]:
     return Index.unpack(file.payload(head), head), index_offset
 
 
-def read_first(file: ChunkFile) -> tuple[str, str]:
-    """(source, writer) from the first chunk of the file. Raises FormatError if it is not a head."""
+def read_first(file: ChunkFile) -> Head:
+    """The head from the first chunk of the file. Raises FormatError if it is not a head."""
     head = file.head(len(PREAMBLE))
     if head.type != HEAD:
         raise DamagedError("the first chunk is not the head", chunk=head.name, offset=head.offset)
@@ -261,6 +270,6 @@ def read_state(file: ChunkFile) -> FileState:
     """The state according to trailer and index: a few reads for a file of any size. Raises FormatError."""
     index, index_offset = read_index(file)
     state = FileState(index=index, end=file.size, index_offset=index_offset)
-    state.source, state.writer = read_first(file)
+    state.head = read_first(file)
     state.recipes = [read_numbered_recipe(file, index, number) for number in range(len(index.recipes))]
     return state

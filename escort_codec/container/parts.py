@@ -44,8 +44,13 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
         raise UsageError(
             f"different recipes in {both} ({one.differences(other)}): set `keep_recipes` to keep each exemplar's own"
         )
-    sources = {part.source for part in parts}
-    with Writer(out, source=sources.pop() if len(sources) == 1 else "", overwrite=overwrite) as writer:
+    sources, backgrounds = {part.source for part in parts}, {part.background for part in parts}
+    with Writer(
+        out,
+        source=sources.pop() if len(sources) == 1 else "",
+        background=backgrounds.pop() if len(backgrounds) == 1 else "",
+        overwrite=overwrite,
+    ) as writer:
         for part in _ordered(parts):
             with Reader(part.path) as reader:
                 for exemplar in reader:
@@ -58,20 +63,21 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A file to merge: its smallest and largest key ("" if empty), its recipes and source."""
+    """A file to merge: its smallest and largest key ("" if empty), its recipes, source and background."""
 
     path: Path
     low: str
     high: str
     recipes: tuple[Recipe, ...]
     source: str
+    background: str
 
 
 def _read_part(path: Path) -> _Part:
     with Reader(path) as reader:
         index = reader.state.index
         low, high = min(index.low, default=""), max(index.high, default="")
-        return _Part(path, low, high, tuple(reader.recipes), reader.source)
+        return _Part(path, low, high, tuple(reader.recipes), reader.source, reader.background)
 
 
 def _ordered(parts: Sequence[_Part]) -> list[_Part]:
@@ -106,7 +112,7 @@ def extract(
                 raise UsageError(f"{file}: holds no exemplar {name!r}") from exc
         if not found:
             raise UsageError("name a class or an exemplar to extract")
-        _write((reader[number] for number in sorted(found)), out, reader.source, overwrite=overwrite)
+        _write((reader[number] for number in sorted(found)), out, reader, overwrite=overwrite)
     return len(found)
 
 
@@ -148,7 +154,7 @@ def split(
             for path, exemplars in shares.items():
                 _check_apart(reader, path)
                 new += [] if there_is(path) else [path]
-                _write(exemplars(), path, reader.source, overwrite=overwrite)
+                _write(exemplars(), path, reader, overwrite=overwrite)
         except BaseException:
             for path in new:
                 path.unlink(missing_ok=True)
@@ -161,8 +167,8 @@ def _check_apart(reader: Reader, out: AnyPath) -> None:
         raise UsageError(f"{out}: is also the input: choose another name")
 
 
-def _write(exemplars: Iterable[Exemplar], out: AnyPath, source: str, *, overwrite: bool) -> None:
-    with Writer(out, source=source, overwrite=overwrite) as writer:
+def _write(exemplars: Iterable[Exemplar], out: AnyPath, of: Reader, *, overwrite: bool) -> None:
+    with Writer(out, source=of.source, background=of.background, overwrite=overwrite) as writer:
         for exemplar in exemplars:
             writer.add(exemplar)
 
@@ -195,7 +201,7 @@ def recover(bad: str | PathLike[str], good: str | PathLike[str], *, overwrite: b
         aside = partial_path(target)
         clash = there_is(aside) and aside.samefile(bad)
         place = _free_name(target) if clash else target
-        with Writer(place, source=reader.source, overwrite=overwrite) as writer:
+        with Writer(place, source=reader.source, background=reader.background, overwrite=overwrite) as writer:
             for exemplar in reader:
                 try:
                     writer.add(exemplar)

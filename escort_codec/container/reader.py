@@ -97,12 +97,17 @@ class Reader(Sequence[Exemplar]):
     @property
     def source(self) -> str:
         """The data folder as the user typed it for ``escort encode``, or ``""``."""
-        return self.state.source
+        return self.state.head.source
 
     @property
     def writer(self) -> str:
         """The program and version that created the file."""
-        return self.state.writer
+        return self.state.head.writer
+
+    @property
+    def background(self) -> str:
+        """The colour under transparent pixels of the source images, such as ``#ffffff``, or ``""``."""
+        return self.state.head.background
 
     @property
     def version(self) -> str:

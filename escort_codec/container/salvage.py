@@ -93,7 +93,7 @@ def _by_index(file: ChunkFile, index: Index) -> tuple[FileState, list[Loss]]:
     places = sorted((*index.recipes, *index.offsets, file.size))
     ends = dict(itertools.pairwise(places))
     try:
-        state.source, state.writer = read_first(file)
+        state.head = read_first(file)
     except FormatError as exc:
         losses.append(Loss(len(PREAMBLE), places[0], exc.fault, "HEAD", "the data folder's name"))
     for number, offset in enumerate(index.recipes):
@@ -223,7 +223,7 @@ def _take(head: ChunkHead, payload: bytes, walked: ChunkWalk, visit: Callable[[B
     """Adds a head, recipe or block to the state. Raises DamagedError."""
     state = walked.state
     if head.type == HEAD:
-        state.source, state.writer = read_head(payload, head)
+        state.head = read_head(payload, head)
     elif head.type == RECIPE:
         number, recipe = read_recipe(payload, head)
         if number < len(state.recipes) and state.index.recipes[number] >= 0:

@@ -42,6 +42,7 @@ class Writer:
         path: str | PathLike[str],
         *,
         source: str = "",
+        background: str = "",
         overwrite: bool = False,
         append: bool = False,
         resume: bool = False,
@@ -70,7 +71,7 @@ class Writer:
                 self._open_append()
             elif not resume or not self._open_partial():
                 self._file.truncate(0)
-                self._assembler.begin(source)
+                self._assembler.begin(source, background)
         except BaseException:
             self._closed = True
             self._file.close(remove=not append and not resume)

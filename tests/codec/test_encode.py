@@ -20,7 +20,7 @@ from PIL import Image
 from escort_cil.demo.drawings import draw_dataset
 from escort_codec import EdgeSettings, Exemplar, Reader, Recipe, Writer
 from escort_codec.coding import codings
-from escort_codec.container.parts import merge
+from escort_codec.container.parts import merge, split
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import EscortError, ImageError, LimitError, OutputError, SourceError, UsageError
 from escort_codec.hint import encode_hint
@@ -483,3 +483,18 @@ def test_two_encoders_of_one_file(data: Path, tmp_path: Path) -> None:
     encode(data, out, Steps(step))
     assert seen
     assert len(read_all(out)) == 15
+
+
+def test_the_background_is_recorded_and_kept_by_merge_split_and_append(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.escx"
+    encode_folder(data, out, EncodeOptions(background="#204060", hint=8, coding="rle"))
+    places = split(out, tmp_path / "parts", by_class=True)
+    merge(places, tmp_path / "whole.escx")
+    with Writer(tmp_path / "whole.escx", append=True):
+        pass
+    for place in (out, *places, tmp_path / "whole.escx"):
+        with Reader(place) as reader:
+            assert reader.background == "#204060"
+    shutil.copy(out, tmp_path / "other.escx.partial")
+    with pytest.raises(UsageError, match="other options"):
+        encode_folder(data, tmp_path / "other.escx", EncodeOptions(hint=8, coding="rle", resume=True))

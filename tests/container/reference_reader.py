@@ -357,7 +357,7 @@ class File:
         need(len(payload) <= 65_536, "M26")
         head = unpack(payload)
         need(isinstance(head, dict), "M53")
-        for key in ("source", "writer"):
+        for key in ("source", "writer", "background"):
             need(isinstance(head.get(key, ""), str), "M53")
             need(len(head.get(key, "").encode()) <= 4096, "M26")
         self.source = str(head.get("source", ""))

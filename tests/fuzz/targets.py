@@ -167,8 +167,8 @@ def index(data: bytes) -> None:
 def head_or_recipe(data: bytes) -> None:
     """The two chunks of bare msgpack."""
     try:
-        source, writer = read_head(data, ChunkHead(b"HEAD", 12, len(data)))
-        assert len(source.encode()) <= 4096 >= len(writer.encode())
+        head = read_head(data, ChunkHead(b"HEAD", 12, len(data)))
+        assert all(len(text.encode()) <= 4096 for text in (head.source, head.writer, head.background))
     except DamagedError:
         pass
     try:

@@ -31,13 +31,20 @@ export class Detail {
     });
   }
 
+  /** Draws anew at the next call of `show`. */
+  forget() {
+    this.number = null;
+  }
+
   /** Shows exemplar `number` of a library. */
   async show(library, number, place) {
+    this.place.textContent = place;
+    if (this.dialog.open && this.library === library && this.number === number) return; // only its place is new
+    Object.assign(this, { library, number });
     const token = Symbol(number);
     this.token = token;
     const here = () => this.token === token;
     if (!this.dialog.open) this.dialog.showModal();
-    this.place.textContent = place;
     this.head.textContent = `#${number}`;
     try {
       const exemplar = await library.exemplar(number);

@@ -391,7 +391,12 @@ function listen() {
     }
     showExemplar();
   });
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => library && grid.refresh());
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+    if (!library) return;
+    grid.refresh();
+    detail.forget();
+    showExemplar();
+  });
   if (matchMedia('(max-width: 50rem)').matches) {
     byId('side-details').open = false;
     byId('zoom').querySelector('input').value = grid.side = 144; // two columns on a phone

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from escort_cil.memory import Budget, ClassMemory, Contents, exemplars_of, fill, packed, read_contents
+from escort_cil.memory import budget as budget_module
 from escort_cil.memory.budget import Counts, OldShelf
 from escort_cil.memory.contents import figures_of
 from escort_cil.memory.keep import Keep, Part, interleaved
@@ -215,3 +216,33 @@ def test_a_memory_whose_pictures_are_not_what_they_declare_is_refused(change: di
     path.write_bytes(pack([replace(whole, **change)]))
     with pytest.raises(EscortError, match=r"a/b\.png: (is no image|declares 21 x 20 pixels, but its file has 20 x 20)"):
         read_contents(path, ["a"])
+
+
+@pytest.mark.parametrize("classes", [20, 80, 320])
+def test_filling_packs_the_file_a_few_times_for_any_number_of_classes(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counting(contents: Contents) -> bytes:
+        calls.append(len(contents))
+        return packed(contents)
+
+    monkeypatch.setattr(budget_module, "packed", counting)
+    rng = np.random.default_rng(classes)
+    sizes = [int(size) for size in rng.integers(20, 300, 5 * classes)]
+    shelves = [
+        OldShelf(
+            reals_and(f"class{i:03d}", [real(f"class{i:03d}", n, sizes[5 * i + n]) for n in range(5)]),
+            Keep.parse("original").parts,
+        )
+        for i in range(classes)
+    ]
+    contents = fill(shelves, Budget.parse(f"{500 * classes}", "original"))
+    assert len({len(memory) for memory in contents}) > 1  # some classes got one more than the others
+    assert len(packed(contents)) <= 500 * classes
+    assert len(calls) < 60  # one for each class would be 320, and twice as many classes would take four times as long
+
+
+def reals_and(label: str, exemplars: list[Exemplar]) -> ClassMemory:
+    return ClassMemory(label, {"real": tuple(exemplars)})
