@@ -1,4 +1,4 @@
-"""Which memory is best at equal bytes? Four learners, seven memories, two budgets, with and without augmentation.
+"""Which memory is best at equal bytes? Four learners, nine memories, two budgets, with and without augmentation.
 
     python benchmarks/equal_bytes.py DATA [--work work/equal_bytes] [--out benchmarks/results/equal_bytes]
     python benchmarks/equal_bytes.py DATA --memory-only
@@ -58,6 +58,8 @@ POLICIES = {
     "originals": Policy({"keep": "original"}),
     "webp 64": Policy({"keep": "webp:64:20"}),
     "webp 32": Policy({"keep": "webp:32:20"}),
+    "latent 64": Policy({"keep": "latent:64:40"}),
+    "latent 48": Policy({"keep": "latent:48:40"}),
     "prompts with hint": Policy({"keep": "prompt"}),
     "prompts without hint": Policy({"keep": "prompt", "hint": 0}),
     "sketches with hint": Policy({"keep": "prompt"}, "sketch"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from escort_cil.data.decoding import Source
+from escort_cil.data.decoding import Source, stored_source
 from escort_cil.data.images import DecodedImages, Item, Items, store_items
 from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
@@ -84,7 +84,7 @@ class PhaseData:
         encoder, kind = self._synthetic.encoder, self._synthetic.of_real(self._shows_copies)
         reals = [exemplar for exemplar in exemplars_of(remembered) if not is_regenerated(exemplar)]
         derived = self.images.decode(
-            [exemplar.image for exemplar in reals],
+            [stored_source(exemplar) for exemplar in reals],
             lambda i, picture: encoder.derive_from_real(reals[i], picture, kind) if kind is not None else {},
             names=[f"memory: {exemplar.key}" for exemplar in reals],
         )
@@ -137,7 +137,7 @@ def memory_items(
     exemplars = exemplars_of(contents)
     copies = synthetic.of_exemplars(exemplars, reals=copies_of_reals)
     return [
-        Item(class_to_idx[e.label], None if is_regenerated(e) else e.image, row, f"memory: {e.key}")
+        Item(class_to_idx[e.label], None if is_regenerated(e) else stored_source(e), row, f"memory: {e.key}")
         for e, row in zip(exemplars, copies, strict=True)
     ]
 

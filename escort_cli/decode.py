@@ -43,7 +43,8 @@ def decode(
     file: OptionalFile = None,
     *,
     seeds: Annotated[
-        str | None, typer.Option(help="0-4, 0,2,7 or 0-2,10; none: no images. FILE's own if left out.")
+        str | None,
+        typer.Option(help="0-4 or 0,2,7; plain: learned pictures themselves; none. FILE's own if left out."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write; FILE's name without .escx if left out.")
@@ -75,7 +76,7 @@ def decode(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
     typed: dict[str, Any],
 ) -> None:
-    """Make images from a file's prompts, and write its real images unchanged.
+    """Make images from a file's prompts and learned pictures, and write its real images unchanged.
 
     Writes DIR/<class>/<stem>_seed00.jpg ... at the source image's size, and DIR/manifest.jsonl, which says what each
     file was made of. Existing files are kept if they are what would be written; after Ctrl-C the same command
@@ -87,11 +88,13 @@ def decode(
     from escort_codec.workers import usable_cores
 
     threads = usable_cores() if workers is None else workers
-    no_images = seeds is not None and seeds.strip() == "none"
+    word = (seeds or "").strip()
+    no_images, plain = word == "none", word == "plain"
     files = {each.name: typed.pop(each.name) for each in _FILES if each.name in typed}
     options = replace(
         build(ExportOptions, {**files, "workers": threads}),
-        seeds=None if seeds is None or no_images else parse_seeds(seeds),
+        seeds=None if seeds is None or no_images or plain else parse_seeds(seeds),
+        plain=plain,
         images=not no_images,
         labels=tuple(label or ()),
         names=tuple(name or ()),
@@ -258,6 +261,7 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
             "images": outcome.images,
             "edge_maps": outcome.edges,
             "real": outcome.real,
+            "learned_pictures": outcome.latent,
             "skipped": plan.skipped,
             "failed": failed,
             "ended_early": share.interrupted,
@@ -265,9 +269,10 @@ def _print(target: Path, plan: ExportPlan, share: Share, regenerator: str, *, as
         values |= {f"{name}_s": round(seconds, 3) for name, seconds in share.seconds.items()}
         print_json(values)
     elif not quiet:
-        made = [f"{counted(outcome.images, 'image')} made"]
+        made = [f"{counted(outcome.images, 'image')} made"] if outcome.images or not outcome.latent else []
         made += [counted(outcome.edges, "edge map")] if outcome.edges else []
         made += [f"{counted(outcome.real, 'real image')} copied"] if outcome.real else []
+        made += [counted(outcome.latent, "learned picture")] if outcome.latent else []
         made += [f"{counted(plan.skipped, 'file')} existed"] if plan.skipped else []
         made += [f"{failed:,} failed"] if failed else []
         made += [f"{name.replace('_', '-')} {seconds:.1f} s" for name, seconds in share.seconds.items() if seconds]

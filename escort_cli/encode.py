@@ -23,7 +23,7 @@ _SETTINGS: Final = [
     for each in (*settings_of(EncodeOptions).values(), *_EDGES.values())
     if each.name not in ("settings", "shard")
 ]
-_FLAGS: Final = {"low": "--canny-low", "high": "--canny-high", "overwrite": "--force"}
+_FLAGS: Final = {"low": "--canny-low", "high": "--canny-high", "overwrite": "--force", "kind": "--as"}
 
 
 @with_settings(_SETTINGS, _FLAGS)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from escort_codec.export.options import ExportOptions
     from escort_codec.export.tree import export_file
     from escort_codec.hint import decode_hint, encode_hint
+    from escort_codec.latent.picture import decode_latent, encode_latent
     from escort_codec.progress import Progress
     from escort_codec.recipe import EdgeSettings, EncodeOptions, Recipe
     from escort_codec.regenerate import make_regenerator, regenerators
@@ -50,6 +51,7 @@ _HOMES = {
     "export.options": ("ExportOptions",),
     "export.tree": ("export_file",),
     "hint": ("decode_hint", "encode_hint"),
+    "latent.picture": ("decode_latent", "encode_latent"),
     "progress": ("Progress",),
     "recipe": ("EdgeSettings", "EncodeOptions", "Recipe"),
     "regenerate": ("make_regenerator", "regenerators"),
@@ -72,11 +74,13 @@ __all__ = [
     "codings",
     "decode_edges",
     "decode_hint",
+    "decode_latent",
     "edge_map",
     "encode_edges",
     "encode_folder",
     "encode_hint",
     "encode_image",
+    "encode_latent",
     "export_file",
     "extract",
     "format_seeds",

@@ -1,4 +1,4 @@
-"""The pipeline of ``escort encode``: data folder -> edge maps, hints, prompts -> ``.escx``, in parallel threads."""
+"""The pipeline of ``escort encode``: data folder -> prompts or copies -> ``.escx``, in parallel threads."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.reader import Reader
+from escort_codec.copies import EncodedImage, copied, hint_of, opened, parse_copy
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import encode_hint
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, load_image, read_file, scan_folder
+from escort_codec.source import SourceImage, image_size, read_file, scan_folder
 from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ _BATCH_PIXELS: Final = 1 << 22  # pixels of edge maps that are coded in one go, 
 class EncodeReport:
     """The result of ``encode_folder``. ``skipped`` has a line for each skipped file: path and reason.
 
-    ``source_bytes`` and ``pixel_bytes`` (24 bits per pixel) count the images encoded by this call, without the
-    ``resumed`` exemplars of an earlier one.
+    ``source_bytes`` and ``pixel_bytes`` (24 bits per pixel) leave out the ``resumed`` exemplars of an earlier call.
     """
 
     exemplars: int = 0
@@ -50,17 +49,18 @@ class EncodeReport:
     skipped: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """An exemplar and the size in bytes of its source file."""
-
-    exemplar: Exemplar
-    source_bytes: int
-
-
 def encode_image(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> EncodedImage:
-    """One image file as a prompt exemplar; ``data`` are its bytes if already read. Raises ImageError."""
+    """One image file as an exemplar; ``data`` are its bytes if already read. Raises ImageError."""
+    if copy := parse_copy(options.kind):
+        return copied(image, copy, options, data)
     return _encode_map(_read(image, options, data), options)
+
+
+def _encoded_or_error(image: SourceImage, options: EncodeOptions) -> EncodedImage | ImageError:
+    try:
+        return encode_image(image, options)
+    except ImageError as exc:
+        return exc
 
 
 def encode_picture(image: SourceImage, picture: Image.Image, options: EncodeOptions) -> Exemplar:
@@ -95,20 +95,13 @@ class _Features:
 def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
     data = read_file(image.path) if data is None else data
     with DECODED.holding() as reserve:
-        picture = load_image(
-            data,
-            max_pixels=options.max_pixels,
-            name=str(image.path),
-            background=options.background_colour,
-            reserve=reserve,
-        )
-        return _extract(image, picture, options, len(data))
+        return _extract(image, opened(image, options, data, reserve), options, len(data))
 
 
 def _extract(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Features:
     rgb = np.asarray(picture)
     edges = edge_map(rgb, options.preset, options.settings)
-    hint = encode_hint(picture, options.hint, options.hint_quality) if options.hint else None
+    hint = hint_of(picture, options)
     return _Features(image, edges, hint, (rgb.shape[0], rgb.shape[1]), source_bytes)
 
 
@@ -122,6 +115,7 @@ def _encode_map(features: _Features, options: EncodeOptions) -> EncodedImage:
         prompt=image.label if image.caption is None else image.caption,
         seeds=options.seeds,
         hint=features.hint,
+        hint_codec=options.hint_codec,
         edge_settings=options.settings,
         recipe=Recipe(preset=options.preset),
         coding=options.coding,
@@ -135,6 +129,8 @@ def _encode_group(images: Sequence[SourceImage], options: EncodeOptions) -> list
     Their maps are coded one after another in batches, so that the tables of the coder stay in the processor's cache.
     """
     found: list[EncodedImage | ImageError] = []
+    if parse_copy(options.kind):
+        return [_encoded_or_error(image, options) for image in images]
     batch: list[_Features | ImageError] = []
 
     def code_batch() -> None:
@@ -176,14 +172,13 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
+    copy, background = parse_copy(options.kind), options.background_code
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
-    writer = Writer(
-        out, source=data, background=options.background_code, overwrite=options.overwrite, resume=options.resume
-    )
+    writer = Writer(out, source=data, background=background, overwrite=options.overwrite, resume=options.resume)
     try:
-        prepare(options.coding)
+        prepare(options.coding) if copy is None else copy.prepare()
         if len(writer):
             images = _remaining(images, writer.partial, data, options)
             report.resumed = len(writer)

@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 from escort_codec.coding import DEFAULT, EdgeMap, codings
 from escort_codec.coding.base import check_edges
 from escort_codec.errors import CodingError, EscortError
-from escort_codec.hint import decode_hint
-from escort_codec.recipe import EdgeSettings, Recipe
+from escort_codec.hint import decode_hint, hint_size
+from escort_codec.latent.picture import Latents, decode_latent, latent_head, read_latents
+from escort_codec.recipe import HINT_CODECS, EdgeSettings, Recipe
 
 Kind = Literal["prompt", "real", "latent"]
-MODELS: Final[tuple[int, ...]] = ()
-"""The numbers of the models of latents that this version knows."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 """The kinds of exemplars; the place of each is its number in files."""
-HINT_CODECS: Final = ("vp8", "latent")
-"""The codecs of hints; the place of each is its number in files."""
 
 
 def smallest(edges: EdgeMap, coding: str) -> tuple[str, bytes]:
@@ -171,18 +168,6 @@ class Exemplar:
         return self.payload
 
     @property
-    def latents(self) -> bytes:
-        """The coded latents of a latent exemplar, with the number of the model.
-
-        Raises EscortError for another kind, CodingError for a model that this version does not know.
-        """
-        if self.kind != "latent":
-            raise EscortError(f"{self.key} is a {self.kind} exemplar: it has no latents")
-        if self.payload[0] not in MODELS:
-            raise CodingError(f"its latents are of model {self.payload[0]}, which needs a newer escort")
-        return self.payload
-
-    @property
     def hint_pixels(self) -> NDArray[np.uint8] | None:
         """The hint, uint8 RGB (h, w, 3), decoded at each access; None without a hint.
 
@@ -191,7 +176,31 @@ class Exemplar:
         """
         if self.hint is None:
             return None
-        if self.hint_codec != HINT_CODECS[0]:
-            what = f"of model {self.hint[0]}" if self.hint_codec == "latent" else f"under codec {self.hint_codec}"
-            raise CodingError(f"its hint is {what}, which needs a newer escort")
-        return decode_hint(self.hint)
+        if self.hint_codec not in HINT_CODECS:
+            raise CodingError(f"its hint is under codec {self.hint_codec}, which needs a newer escort")
+        return decode_latent(self.hint) if self.hint_codec == HINT_CODECS[1] else decode_hint(self.hint)
+
+    @property
+    def hint_size(self) -> tuple[int, int] | None:
+        """(height, width) of the hint in pixels, read from its head; None without a hint. Raises as ``hint_pixels``."""
+        if self.hint is None:
+            return None
+        if self.hint_codec not in HINT_CODECS:
+            raise CodingError(f"its hint is under codec {self.hint_codec}, which needs a newer escort")
+        return latent_head(self.hint).size if self.hint_codec == HINT_CODECS[1] else hint_size(self.hint)
+
+    @property
+    def latents(self) -> Latents:
+        """A latent exemplar's integers, decoded at each access. Raises as ``picture``."""
+        if self.kind != "latent":
+            raise EscortError(f"{self.key} is a {self.kind} exemplar: it has no latents")
+        return read_latents(self.payload)
+
+    def picture(self, seed: int | None = None) -> NDArray[np.uint8]:
+        """A latent exemplar's picture, uint8 RGB (h, w, 3), at each call; a ``seed`` varies it (``decode_latent``).
+
+        Raises EscortError for another kind, LimitError and DamagedError for bytes that are no learned picture.
+        """
+        if self.kind != "latent":
+            raise EscortError(f"{self.key} is a {self.kind} exemplar: it has no latents")
+        return decode_latent(self.payload, seed)

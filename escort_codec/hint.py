@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 _DEFAULT: Final = EncodeOptions()
 
+HINT_QUALITY: Final = 20  # WebP's, unless another is asked for
 HEADER: Final = 10  # bytes of a VP8 key frame's header (RFC 6386, section 9.1)
 START_CODE: Final = b"\x9d\x01\x2a"
 IMPLIED_ZEROS: Final = 8  # zero bytes that may be left out at the end of the frame; a reader adds as many
 
 
-def encode_hint(
-    rgb: NDArray[np.uint8] | Image.Image, side: int = _DEFAULT.hint, quality: int = _DEFAULT.hint_quality
-) -> bytes:
+def encode_hint(rgb: NDArray[np.uint8] | Image.Image, side: int = _DEFAULT.hint, quality: int = HINT_QUALITY) -> bytes:
     """The hint of an image: uint8 RGB (H, W, 3) with H, W >= 1, or a Pillow image of mode RGB.
 
     ``side`` is the longer side of the thumbnail in pixels (1..1024); a smaller image keeps its size, and the aspect

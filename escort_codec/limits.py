@@ -29,6 +29,8 @@ MAX_SEEDS: Final = 4096  # seeds recorded for one exemplar
 MAX_SEED: Final = (1 << 32) - 1
 MAX_HINT: Final = 64 * 1024  # bytes of one hint
 MAX_HINT_SIDE: Final = 1024  # pixels
+MAX_LATENT: Final = 1 << 20  # bytes of one learned picture
+MAX_LATENT_SIDE: Final = 1024  # pixels
 MAX_PAYLOAD: Final = 1 << 26  # bytes of one exemplar: coded map and hint, or the image file
 
 MAX_BLOCK_EXEMPLARS: Final = 1024

@@ -19,6 +19,9 @@ PRESETS: Final = (HIRES, LOWRES)
 """The paper's two presets."""
 
 
+HINT_CODECS: Final = ("vp8", "latent")
+"""The codecs of hints; the place of each is its number in files."""
+
 Colour: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
@@ -149,9 +152,19 @@ class EncodeOptions:
     )
     preset: str = setting(HIRES, "hires: edges at the image's size; lowres: at the generation size.", choices=PRESETS)
     settings: EdgeSettings = field(default_factory=EdgeSettings)
+    kind: str = setting(
+        "prompt",
+        "What is kept of an image: prompt, latent:64 (latent:SIDE:QUALITY, latent:SIDE:250B), webp:64:20 or original.",
+        metavar="KIND",
+    )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
     hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
-    hint_quality: int = setting(20, "WebP quality of the colour hint.", least=0, most=100)
+    hint_codec: str = setting(
+        HINT_CODECS[0], "vp8: the hint is a WebP frame; latent: a learned picture, smaller.", choices=HINT_CODECS
+    )
+    hint_quality: int | None = setting(
+        None, "Quality of the hint: for vp8 0 to 100, 20 if left out; for latent 0 to 63, 59.", least=0, most=100
+    )
     background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
     workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
@@ -184,5 +197,7 @@ def check_options(options: EncodeOptions) -> None:
         raise UsageError(f"Canny's lower threshold ({low}) is above the upper one ({high})")
     if fault := seeds_fault(options.seeds):
         raise UsageError(fault, setting="seeds")
+    if options.hint_codec == HINT_CODECS[1] and (options.hint_quality or 0) > 63:
+        raise UsageError("give a latent hint 0 to 63", setting="hint_quality", value=options.hint_quality)
     if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
         raise UsageError("write 1/16 to 16/16", setting="shard", value="/".join(map(str, options.shard)))

@@ -21,12 +21,12 @@ import escort_codec
 from escort_cil import RunResult, train
 from escort_cil.learners import Hyperparameters, Learner, learners
 from escort_cil.memory.kinds import ExemplarKind, kinds
-from escort_cil.memory.kinds.original import real_exemplar
 from escort_cil.memory.prompts import Prompts
 from escort_cil.networks import Output
 from escort_cli.app import app
 from escort_codec.coding import Coding, EdgeMap, codings, decode_edges, encode_edges
 from escort_codec.coding.base import check_edges, check_shape
+from escort_codec.copies import real_exemplar
 from escort_codec.errors import CodingError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe

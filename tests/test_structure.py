@@ -20,11 +20,14 @@ LONGEST = 300
 
 BELOW = {
     "escort_codec.coding": ("escort_codec",),
-    "escort_codec.container": ("escort_codec", "escort_codec.coding"),
-    "escort_codec.regenerate": ("escort_codec", "escort_codec.coding"),
+    "escort_codec.latent": ("escort_codec", "escort_codec.coding"),
+    "escort_codec.container": ("escort_codec", "escort_codec.coding", "escort_codec.latent"),
+    "escort_codec.regenerate": ("escort_codec", "escort_codec.coding", "escort_codec.latent"),
     "escort_codec.export": ("escort_codec", "escort_codec.container", "escort_codec.regenerate"),
-    "escort_codec": ("escort_codec.coding", "escort_codec.container"),
-    "escort_cil": tuple(f"escort_codec{part}" for part in ("", ".coding", ".container", ".regenerate", ".export")),
+    "escort_codec": ("escort_codec.coding", "escort_codec.container", "escort_codec.latent"),
+    "escort_cil": tuple(
+        f"escort_codec{part}" for part in ("", ".coding", ".container", ".latent", ".regenerate", ".export")
+    ),
     "escort_cli": ("escort_cil", *(f"escort_codec{part}" for part in ("", ".container", ".regenerate", ".export"))),
 }
 """By layer, the layers that it may import: a package with all in it, except those packages that are layers too."""

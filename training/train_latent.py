@@ -1,11 +1,12 @@
 """Trains the network of learned pictures: encoder, decoder and entropy model, one network for all rates.
 
-    python training/train_latent.py OUT --zip tinyimagenet-160.zip --photos caltech40-extra [--steps 60000]
+    python training/train_latent.py OUT --zip tinyimagenet-160.zip --photos caltech40-extra [--steps 16000]
 
 OUT gets ``last.pt`` every few minutes (the run resumes from it), ``log.jsonl`` and at the end ``model.pt``. A picture
-is cut into positions of 8 x 8 pixels; each has 32 latents, integers after multiplication with the gains of a level. The
-probability of a latent comes from those decoded before it: a causal 5 x 5 neighbourhood and the earlier channels of its
-own position. The loss is bytes plus lambda times the squared error, with a level drawn for every picture.
+is cut into positions of 8 x 8 pixels; each has 64 latents, integers after multiplication with the gains of a level
+between 0 and 7. The probability of a latent comes from those decoded before it: a causal 5 x 5 neighbourhood and the
+earlier channels of its own position. The loss is bits per pixel plus lambda times the squared error, with a level
+drawn for every picture. Network: spec/latent-1.md.
 """
 
 from __future__ import annotations
@@ -18,112 +19,20 @@ import random
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
+import torch.multiprocessing as mp
+from latent_model import CHANNELS, LAMBDA_LEAST, LAMBDA_MOST, TOP_LEVEL, LatentModel
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHANNELS = 32
-LEVELS = 8
-LAMBDAS = [1.2e-4 * (200 ** (level / (LEVELS - 1))) for level in range(LEVELS)]
 SIDE = 64
+BATCH_PIXELS = 32 * SIDE * SIDE
 VALIDATION_CLASSES = 8
-
-
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside an identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) to the same shape."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
-
-
-def make_encoder() -> nn.Sequential:
-    """RGB (B, 3, H, W) in -0.5 to 0.5, H and W multiples of 8, to latents (B, 32, H / 8, W / 8)."""
-    return nn.Sequential(
-        nn.PixelUnshuffle(4),
-        nn.Conv2d(48, 64, 3, padding=1),
-        *(Residual(64) for _ in range(3)),
-        nn.Conv2d(64, 96, 3, stride=2, padding=1),
-        *(Residual(96) for _ in range(4)),
-        nn.Conv2d(96, CHANNELS, 3, padding=1),
-    )
-
-
-def make_decoder() -> nn.Sequential:
-    """The inverse of the encoder, up to what was lost."""
-    return nn.Sequential(
-        nn.Conv2d(CHANNELS, 96, 3, padding=1),
-        *(Residual(96) for _ in range(4)),
-        nn.Conv2d(96, 256, 1),
-        nn.PixelShuffle(2),
-        *(Residual(64) for _ in range(3)),
-        nn.Conv2d(64, 48, 3, padding=1),
-        nn.PixelShuffle(4),
-    )
-
-
-class EntropyModel(nn.Module):
-    """Mean and scale of each latent's logistic distribution from the latents before it, in raster and channel order."""
-
-    def __init__(self, hidden: int = 96) -> None:
-        super().__init__()
-        self.neighbours = nn.Conv2d(2 * CHANNELS, hidden, 5, padding=2)
-        self.level = nn.Embedding(LEVELS, hidden)
-        self.middle = nn.Conv2d(hidden, hidden, 1)
-        self.out = nn.Conv2d(hidden, 2 * CHANNELS, 1)
-        self.earlier_mean = nn.Parameter(torch.zeros(CHANNELS, CHANNELS))
-        self.earlier_scale = nn.Parameter(torch.zeros(CHANNELS, CHANNELS))
-        mask = torch.zeros(5, 5)
-        mask[:2] = 1
-        mask[2, :2] = 1
-        self.register_buffer("mask", mask)
-        self.register_buffer("below", torch.tril(torch.ones(CHANNELS, CHANNELS), -1))
-
-    def forward(self, latents: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and scales (B, 32, h, w) for integer latents and levels (B,)."""
-        seen = torch.cat([latents, latents.abs()], 1) / 4
-        x = F.conv2d(seen, self.neighbours.weight * self.mask, self.neighbours.bias, padding=2)
-        x = F.relu(x + self.level(level)[:, :, None, None])
-        mean, scale = self.out(F.relu(self.middle(x))).chunk(2, 1)
-        mean = mean + torch.einsum("oc,bchw->bohw", self.earlier_mean * self.below, latents)
-        scale = scale + torch.einsum("oc,bchw->bohw", self.earlier_scale * self.below, latents.abs().clamp(max=8))
-        return mean, F.softplus(scale) + 0.05
-
-
-class LatentModel(nn.Module):
-    """All parts, and the gains of each level and channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = make_encoder()
-        self.decoder = make_decoder()
-        self.entropy = EntropyModel()
-        start = torch.tensor([0.5 * math.log(each / LAMBDAS[-1]) for each in LAMBDAS])[:, None].repeat(1, CHANNELS)
-        self.log_gain = nn.Parameter(start + math.log(8.0))
-        self.log_step = nn.Parameter(-start - math.log(8.0))
-
-    def forward(self, images: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures again (B, 3, H, W), and bits (B,)."""
-        scaled = self.encoder(images).float() * self.log_gain[level].exp()[:, :, None, None]
-        noisy = scaled + torch.rand_like(scaled) - 0.5 if self.training else scaled.round()
-        rounded = scaled + (scaled.round() - scaled).detach()
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            mean, scale = self.entropy(rounded.detach() if not self.training else rounded, level)
-            upper, lower = (noisy - mean + 0.5) / scale, (noisy - mean - 0.5) / scale
-            flip = torch.where(upper + lower > 0, -1.0, 1.0)
-            probability = (torch.sigmoid(flip * upper) - torch.sigmoid(flip * lower)).abs()
-            bits = -torch.log2(probability.clamp(min=1e-7)).sum((1, 2, 3))
-        shown = self.decoder(rounded * self.log_step[level].exp()[:, :, None, None])
-        return shown.float(), bits
 
 
 def load_zip(path: Path) -> tuple[list[bytes], list[bytes]]:
@@ -143,43 +52,72 @@ def decode(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """RGB uint8 (B, H, W, 3) to (B, 3, H, W) in -0.5 to 0.5."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255 - 0.5
+
+
 class Pictures:
-    """Random squares of 64 pixels: small pictures as they are, photographs at a random size."""
+    """Batches of one size each: 64 x 64, or any size from 8 to 128 pixels; cut from small pictures and photographs."""
 
     def __init__(self, small: list[bytes], photographs: list[Path], seed: int) -> None:
         self._small = np.stack([decode(data) for data in small if Image.open(io.BytesIO(data)).size == (SIDE, SIDE)])
-        self._large = [Image.open(path).convert("RGB") for path in photographs]
+        self._large = [np.asarray(Image.open(path).convert("RGB")) for path in photographs]
         self._random = random.Random(seed)
 
-    def batch(self, size: int, share: float = 0.3) -> Tensor:
-        """(size, 3, 64, 64) in -0.5 to 0.5; a ``share`` of them cut from photographs."""
+    def seed(self, seed: int) -> None:
+        """Begins another sequence of batches."""
+        self._random = random.Random(seed)
+
+    def batch(self, scale: float = 1.0) -> Tensor:
+        """(B, 3, H, W) in -0.5 to 0.5, about ``scale`` * 131,072 pixels: 55 % 64 x 64, 25 % larger, 20 % smaller."""
+        draw = self._random.random()
+        if draw < 0.55:
+            height = width = SIDE
+        else:
+            least, most = (SIDE, 2 * SIDE) if draw < 0.8 else (8, SIDE)
+            height, width = (round(least * (most / least) ** self._random.random()) for _ in range(2))
+        size = min(round(scale * 64), max(2, round(scale * BATCH_PIXELS / (height * width))))
+        from_small = 0.0 if max(height, width) > SIDE else 0.7
         rows = []
         for _ in range(size):
-            if self._large and self._random.random() < share:
-                pixels = self._cut(self._random.choice(self._large))
-            else:
+            if not self._large or self._random.random() < from_small:
                 pixels = self._small[self._random.randrange(len(self._small))]
+            else:
+                pixels = self._random.choice(self._large)
+            if pixels.shape[:2] != (height, width):
+                pixels = self._cut(pixels, height, width)
             rows.append(pixels[:, ::-1] if self._random.random() < 0.5 else pixels)
-        return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 255 - 0.5
+        return to_tensor(np.stack(rows))
 
-    def _cut(self, image: Image.Image) -> np.ndarray:
-        short = min(image.size)
-        target = min(short, round(SIDE * 2 ** self._random.uniform(0, 1.5)))
-        cut = SIDE * short / target
-        left, top = (self._random.uniform(0, extent - cut) for extent in image.size)
-        box = (left, top, left + cut, top + cut)
-        return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box))
+    def _cut(self, pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+        """A part of the picture at least as large as asked for, brought to the size by the mean of areas."""
+        most = min(pixels.shape[0] / height, pixels.shape[1] / width)
+        factor = max(1.0, most ** self._random.random()) if most > 1 else most
+        tall, wide = (
+            min(extent, round(each * factor)) for extent, each in zip(pixels.shape[:2], (height, width), strict=True)
+        )
+        top, left = (
+            self._random.randint(0, extent - each) for extent, each in zip(pixels.shape[:2], (tall, wide), strict=True)
+        )
+        return cv2.resize(pixels[top : top + tall, left : left + wide], (width, height), interpolation=cv2.INTER_AREA)
+
+
+def pad(images: Tensor) -> Tensor:
+    """The images with their last row and column repeated, up to multiples of 8."""
+    height, width = images.shape[2:]
+    return F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate")
 
 
 @torch.no_grad()
 def validate(model: LatentModel, images: Tensor) -> list[dict[str, float]]:
-    """Mean bytes and PSNR of the mean squared error for every level."""
+    """Mean bytes and PSNR of the mean squared error for the eight whole levels."""
     model.eval()
     rows = []
-    for number in range(LEVELS):
+    for number in range(TOP_LEVEL + 1):
         errors, bits = [], []
-        for batch in images.split(100):
-            shown, cost = model(batch, torch.full((len(batch),), number))
+        for batch in images.split(50):
+            shown, cost = model(batch, torch.full((len(batch),), float(number)))
             errors.append(
                 ((shown.clamp(-0.5, 0.5) + 0.5).mul(255).round() / 255 - batch - 0.5).square().mean((1, 2, 3))
             )
@@ -193,7 +131,7 @@ def validate(model: LatentModel, images: Tensor) -> list[dict[str, float]]:
 def avif_curve(images: Tensor) -> list[dict[str, float]]:
     """The same for AVIF's bare payload (the ``mdat`` box), libaom at speed 4."""
     rows = []
-    for quality in (1, 5, 10, 20, 30, 40, 50, 60):
+    for quality in (1, 5, 10, 20, 30, 40, 50, 60, 70):
         sizes, errors = [], []
         for image in ((images + 0.5) * 255).round().byte().permute(0, 2, 3, 1).numpy():
             file = io.BytesIO()
@@ -216,85 +154,205 @@ def bytes_at(curve: list[dict[str, float]], psnr: float) -> float | None:
     return math.exp(float(np.interp(psnr, *zip(*points, strict=True))))
 
 
+def transform(pictures: Pictures) -> np.ndarray:
+    """The Karhunen-Loeve transform of blocks of 8 x 8 pixels: (64, 192), rows in the order of their variance."""
+    rows = []
+    while len(rows) < 100:
+        images = pictures.batch()
+        if images.shape[2:] == (SIDE, SIDE):
+            cut = F.pixel_unshuffle(F.pixel_unshuffle(images, 4), 2)
+            rows.append(cut.permute(0, 2, 3, 1).reshape(-1, 192).numpy())
+    _, vectors = np.linalg.eigh(np.cov(np.concatenate(rows).T))
+    return vectors[:, ::-1][:, :CHANNELS].T.copy()
+
+
 def main() -> None:
     """Trains, or goes on with what OUT holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--zip", type=Path, required=True, help="stored JPEG files <class>/<file> of 64 x 64 pixels")
     parser.add_argument("--photos", type=Path, help="folder of photographs <class>/<file>")
-    parser.add_argument("--steps", type=int, default=60_000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--minutes", type=float, help="end after this time by the clock, instead of after the steps")
+    parser.add_argument("--scale", type=float, default=0.75, help="size of a batch; 1 is 32 pictures of 64 x 64")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of Adam")
+    parser.add_argument("--muon", type=float, default=6e-3, help="rate of Muon for the residual blocks; 0: Adam alone")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of a worker; more than there are free cores are slow")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the weights, without locks (CPU)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--every", type=int, default=2000, help="steps between validations")
+    parser.add_argument("--every", type=float, default=180, help="seconds between validations")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
     torch.manual_seed(options.seed)
     training, held = load_zip(options.zip)
     photographs = sorted(options.photos.glob("*/*.jpg")) if options.photos else []
-    held = held[:: max(1, len(held) // 400)][:400]
-    seen = torch.from_numpy(np.stack([decode(data) for data in held])).permute(0, 3, 1, 2).float() / 255 - 0.5
-    avif = avif_curve(seen)
+    held = held[:: max(1, len(held) // 100)][:100]
+    seen = to_tensor(np.stack([decode(data) for data in held]))
     model = LatentModel().to(options.device, memory_format=torch.channels_last)
+    last = options.out / "last.pt"
+    state = torch.load(last, weights_only=True, map_location=options.device) if last.exists() else None
+    pictures = Pictures(training, photographs, options.seed)
+    if state:
+        model.load_state_dict(state["model"])
+    else:
+        model.start(transform(pictures))
+    steps = mp.get_context("fork").Value("q", state["step"] if state else 0)
+    if options.workers == 1:
+        train(0, options, model, pictures, steps, state, seen)
+        return
+    model.share_memory()
+    arguments = (options, model, pictures, steps, state, seen)
+    others = [mp.get_context("fork").Process(target=train, args=(n, *arguments)) for n in range(1, options.workers)]
+    for process in others:
+        process.start()
+    train(0, *arguments)
+    for process in others:
+        process.join()
+
+
+def train(
+    worker: int,
+    options: argparse.Namespace,
+    model: LatentModel,
+    pictures: Pictures,
+    steps: Any,
+    state: dict[str, Any] | None,
+    seen: Tensor,
+) -> None:
+    """The loop of one worker. The first one also averages the weights, validates and saves."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed + 1000 * worker + steps.value)
+    pictures.seed(options.seed + 1000 * worker + steps.value)
+    optimizers = make_optimizers(model, options)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    adam = torch.optim.Adam(model.parameters(), options.lr, betas=(0.9, 0.99))
-    step, last = 0, options.out / "last.pt"
-    if last.exists():
-        held_state = torch.load(last, weights_only=True, map_location=options.device)
-        model.load_state_dict(held_state["model"])
-        adam.load_state_dict(held_state["adam"])
-        average, step = held_state["average"], held_state["step"]
-    pictures = Pictures(training, photographs, options.seed + step)
-    lambdas = torch.tensor(LAMBDAS, device=options.device)
-    log = (options.out / "log.jsonl").open("a")
-    if not step:
-        log.write(json.dumps({"avif": avif, "parameters": sum(p.numel() for p in model.parameters())}) + "\n")
-    started, first = time.monotonic(), step
-    while step < options.steps:
-        progress = step / options.steps
-        rate = options.lr * min(1.0, (step + 1) / 500) * max(0.01, 0.5 + 0.5 * math.cos(math.pi * progress))
-        for group in adam.param_groups:
-            group["lr"] = rate
-        images = pictures.batch(options.batch).to(options.device, memory_format=torch.channels_last)
-        level = torch.randint(LEVELS, (options.batch,), device=options.device)
+    if state:
+        for optimizer, held_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held_state)
+        average = state["average"]
+    spent = state["seconds"] if state else 0.0
+    first, shown_pictures, own_steps = steps.value, 0, 0
+    log = (options.out / "log.jsonl").open("a") if worker == 0 else None
+    avif: list[dict[str, float]] = []
+    if log:
+        avif = avif_curve(seen)
+        counts = {
+            name: sum(p.numel() for p in getattr(model, name).parameters())
+            for name in ("encoder", "decoder", "entropy")
+        }
+        log.write(json.dumps({"avif": avif, "parameters": counts, "options": vars(options)}, default=str) + "\n")
+        log.flush()
+    started = validated = time.time()
+    progress = 0.0
+    while progress < 1:
+        seconds = spent + time.time() - started
+        progress = seconds / (60 * options.minutes) if options.minutes else (steps.value + 1) / options.steps
+        factor = min(1.0, (steps.value + 1) / 200) * max(0.005, 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+        images = pictures.batch(options.scale).to(options.device, memory_format=torch.channels_last)
+        height, width = images.shape[2:]
+        level = TOP_LEVEL * torch.rand(len(images), device=options.device) ** 0.8
         with torch.autocast(options.device, dtype=torch.bfloat16):
-            shown, bits = model(images, level)
-        error = 255**2 * (shown - images).square().mean((1, 2, 3))
-        # Each level's loss is divided by what its error weighs, so that no level drowns the others.
-        loss = ((bits / SIDE**2 + lambdas[level] * error) / lambdas[level].pow(0.5)).mean()
-        adam.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 20.0)
-        if torch.isfinite(norm):
-            adam.step()
-        step += 1
-        decay = min(0.9995, step / (step + 10))
+            shown, bits = model(pad(images), level)
+        error = 255**2 * (shown[:, :, :height, :width] - images).square().mean((1, 2, 3))
+        lambdas = LAMBDA_LEAST * (LAMBDA_MOST / LAMBDA_LEAST) ** (level / TOP_LEVEL)
+        # Each level's loss is divided by about what its error weighs, so that no level drowns the others.
+        loss = ((bits / (height * width) + lambdas * error) / lambdas.pow(0.4)).mean()
+        # Not zero_grad of the optimizer: the workers share the weights, but each has its own gradients.
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        norm = float(torch.stack([each.norm() for each in gradients]).norm())
+        if math.isfinite(norm):
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = gradient * min(1.0, 20.0 / (norm + 1e-6))
+            for optimizer in optimizers:
+                optimizer.step()
+        with steps.get_lock():
+            steps.value += 1
+        own_steps += 1
+        shown_pictures += len(images)
+        if log is None:
+            continue
+        decay = min(0.998, own_steps / (own_steps + 10))
         with torch.no_grad():
             for name, value in model.state_dict().items():
-                average[name].lerp_(value, 1 - decay) if value.is_floating_point() else average[name].copy_(value)
-        if step % options.every == 0 or step == options.steps:
-            live = {name: value.clone() for name, value in model.state_dict().items()}
-            model.load_state_dict(average)
-            curve = validate(model, seen.to(options.device))
-            model.load_state_dict(live)
-            of_avif = [
-                None if (avif_bytes := bytes_at(avif, each["psnr"])) is None else round(each["bytes"] / avif_bytes, 3)
-                for each in curve
-            ]
-            row = {
-                "step": step,
-                "pictures_per_second": round((step - first) * options.batch / (time.monotonic() - started), 1),
-                "loss": round(float(loss.detach()), 4),
-                "curve": curve,
-                "of_avif": of_avif,
-            }
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            state = {"model": live, "adam": adam.state_dict(), "average": average, "step": step}
-            torch.save(state, options.out / "next.pt")
-            (options.out / "next.pt").replace(last)
-    torch.save(average, options.out / "model.pt")
+                average[name].lerp_(value, 1 - decay)
+        if time.time() - validated < options.every and progress < 1:
+            continue
+        validated = time.time()
+        held_model = LatentModel().to(options.device, memory_format=torch.channels_last)
+        held_model.load_state_dict(average)
+        with torch.autocast(options.device, dtype=torch.bfloat16):
+            curve = validate(held_model, seen.to(options.device))
+        of_avif = [
+            None if (avif_bytes := bytes_at(avif, each["psnr"])) is None else round(each["bytes"] / avif_bytes, 3)
+            for each in curve
+        ]
+        rate = shown_pictures / own_steps * (steps.value - first) / (time.time() - started)
+        row = {
+            "step": steps.value,
+            "progress": round(progress, 4),
+            "pictures_per_second": round(rate, 1),
+            "norm": round(norm, 3),
+            "loss": round(float(loss.detach()), 4),
+            "of_avif": of_avif,
+            "curve": curve,
+        }
+        log.write(json.dumps(row) + "\n")
+        log.flush()
+        state = {
+            "model": model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "average": average,
+            "step": steps.value,
+            "seconds": spent + time.time() - started,
+        }
+        torch.save(state, options.out / "next.pt")
+        (options.out / "next.pt").replace(options.out / "last.pt")
+    if log:
+        torch.save(average, options.out / "model.pt")
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (K. Jordan, 2024), for the weights of convolutions."""
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """One update: five steps of Newton and Schulz bring the singular values near 1."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                held = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                held.lerp_(weight.grad, 0.05)
+                x = weight.grad.lerp(held, 0.95).flatten(1).bfloat16()
+                rows, columns = x.shape
+                x = x.T if rows > columns else x
+                x = x / (x.norm() + 1e-7)
+                for _ in range(5):
+                    square = x @ x.T
+                    x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+                x = x.T if rows > columns else x
+                factor = max(1.0, rows / columns) ** 0.5
+                weight.add_(x.float().reshape(weight.shape), alpha=-group["lr"] * factor)
+
+
+def make_optimizers(model: LatentModel, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Adam for all parameters, or Muon for the residual blocks' convolutions and Adam for the rest."""
+    orthogonal = [p for name, p in model.named_parameters() if options.muon and ".inside." in name and p.ndim == 4]
+    kept = {id(p) for p in orthogonal}
+    rest = [p for p in model.parameters() if id(p) not in kept]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, options.lr, betas=(0.9, 0.99))]
+    if orthogonal:
+        optimizers.append(Muon(orthogonal, options.muon))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
 
 
 if __name__ == "__main__":

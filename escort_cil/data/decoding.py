@@ -13,12 +13,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from escort_codec.errors import ImageError
+from escort_codec.exemplar import Exemplar
+from escort_codec.latent.picture import decode_latent
 from escort_codec.recipe import WHITE, Colour
 from escort_codec.source import load_image, read_file
 from escort_codec.workers import DECODED, single_threaded_opencv, usable_cores
 
 Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 """An image file, an image file's bytes, or RGB uint8 (H, W, 3)."""
+
+
+class LearnedPicture(bytes):
+    """The bytes of a learned picture, which is no image file."""
+
+
+def stored_source(exemplar: Exemplar) -> bytes:
+    """What is decoded of an exemplar that is shown as it is kept: its image file, or its learned picture."""
+    return LearnedPicture(exemplar.payload) if exemplar.kind == "latent" else exemplar.image
+
 
 T = TypeVar("T")
 
@@ -98,6 +110,8 @@ def decode_all(
         if isinstance(source, Path):
             name, source = str(source), read_file(source)
             read(i, source)
+        if isinstance(source, LearnedPicture):
+            source = decode_latent(source)
         if not isinstance(source, bytes):
             return derive(i, _picture(source, name))
         with DECODED.holding() as reserve:

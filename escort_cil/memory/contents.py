@@ -24,7 +24,7 @@ class ClassMemory:
     by_kind: Mapping[str, tuple[Exemplar, ...]] = field(default_factory=dict)
 
     def of(self, stored: str) -> tuple[Exemplar, ...]:
-        """The exemplars that are stored as one kind: "real" or "prompt"."""
+        """The exemplars that are stored as one kind: "real", "latent" or "prompt"."""
         return self.by_kind.get(stored, ())
 
     @property
@@ -78,7 +78,8 @@ def shortages(contents: Sequence[ClassMemory]) -> list[str]:
 class MemoryFigures:
     """The memory after a phase: the file's bytes, exemplars by kind, and the paper's units.
 
-    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far.
+    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far. All that
+    are shown as they are kept count as real: image files and learned pictures.
     """
 
     bytes: int = 0
@@ -102,8 +103,8 @@ class MemoryFigures:
 
 def figures_of(contents: Sequence[ClassMemory], size: int, kept: Iterable[ExemplarKind] = ()) -> MemoryFigures:
     """Counts by kind and class; ``size`` is the file's, in bytes. ``kept`` are the kinds that tell the units."""
-    real, prompt = (tuple(len(memory.of(stored)) for memory in contents) for stored in ("real", "prompt"))
+    prompt = tuple(len(memory.of("prompt")) for memory in contents)
+    real = tuple(len(memory) - prompts for memory, prompts in zip(contents, prompt, strict=True))
     units = {kind.stored: kind.units for kind in reversed(tuple(kinds))} | {kind.stored: kind.units for kind in kept}
-    return MemoryFigures(
-        size, sum(real), sum(prompt), units["real"] * sum(real) + units["prompt"] * sum(prompt), real, prompt
-    )
+    total = sum(units[stored] * len(memory.of(stored)) for stored in STORED for memory in contents)
+    return MemoryFigures(size, sum(real), sum(prompt), total, real, prompt)

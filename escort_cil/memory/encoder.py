@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from escort_cil.data.decoding import decode_all
+from escort_cil.data.decoding import decode_all, stored_source
 from escort_cil.memory.kinds import ExemplarKind
 from escort_cil.memory.prompts import Prompts
 from escort_codec.exemplar import Exemplar
@@ -85,7 +85,7 @@ class ExemplarEncoder:
         missing = [exemplar for exemplar in exemplars if (kind, exemplar.key) not in self._made]
         self.keep(
             decode_all(
-                [exemplar.image for exemplar in missing],
+                [stored_source(exemplar) for exemplar in missing],
                 lambda i, picture: self.derive_from_real(missing[i], picture, kind),
                 names=[exemplar.key for exemplar in missing],
                 workers=self._workers,

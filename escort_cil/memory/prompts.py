@@ -11,7 +11,6 @@ from escort_codec.container import Reader
 from escort_codec.encode import encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import hint_size
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import SourceImage
 
@@ -59,12 +58,13 @@ def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -
     if not some:
         raise ConfigError(f"{prompts_file.path}: holds no prompts: give a file that `escort encode` wrote")
     first = some[0]
-    side = max(hint_size(first.hint)) if first.hint else 0
+    side = max(first.hint_size or (0,))
     return replace(
         options,
         preset=first.recipe.preset,
         settings=first.edge_settings or options.settings,
         seeds=prompts_file.seeds or options.seeds,
         hint=side if hint is None else hint,
+        hint_codec=first.hint_codec if first.hint else options.hint_codec,
         coding=max((exemplar.coding for exemplar in some), key=lambda name: codings.get(name).number),
     )

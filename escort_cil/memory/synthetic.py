@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from escort_cil.data.decoding import Source
+from escort_cil.data.decoding import Source, stored_source
 from escort_cil.memory.encoder import ExemplarEncoder, Needs
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.kinds import ExemplarKind, Prompt, is_regenerated
@@ -244,7 +244,7 @@ class SyntheticImages:
         for kind in self._reduced:
             times = len(seeds) if self._regenerated else 1
             for row, exemplar in zip(copies, self.encoder.exemplars(kind, images), strict=True):
-                row += [exemplar.image] * times
+                row += [stored_source(exemplar)] * times
         return copies
 
     def of_exemplars(self, exemplars: Sequence[Exemplar], *, reals: bool) -> list[list[Source]]:

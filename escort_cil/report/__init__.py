@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MAX_PICTURES: Final = 200  # exemplars of one run's gallery
 PARTS: Final = (
-    ("real exemplars (image files)", "var(--real)"),
+    ("real exemplars (image files, learned pictures)", "var(--real)"),
     ("prompts (edge maps)", "var(--prompt)"),
     ("hints", "var(--hint)"),
 )

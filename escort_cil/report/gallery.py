@@ -17,7 +17,6 @@ from escort_codec.container import Reader
 from escort_codec.errors import EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.real import check_real
-from escort_codec.hint import decode_hint
 from escort_codec.regenerate.base import Job, Regenerator
 from escort_codec.source import load_rgb
 
@@ -51,7 +50,7 @@ class GalleryEntry:
 
 @dataclass
 class ClassBytes:
-    """The memory of one class: exemplars, and bytes of image files, edge maps and hints."""
+    """The memory of one class: exemplars, and bytes of images (files and learned pictures), edge maps and hints."""
 
     real: int = 0
     prompts: int = 0
@@ -70,7 +69,7 @@ def memory_by_class(reader: Reader) -> dict[str, ClassBytes]:
     found: dict[str, ClassBytes] = {}
     for exemplar in reader:
         memory = found.setdefault(exemplar.label, ClassBytes())
-        if exemplar.kind == "real":
+        if exemplar.kind != "prompt":
             memory.real += 1
             memory.real_bytes += len(exemplar.payload)
         else:
@@ -87,7 +86,7 @@ def gallery(path: Path, count: int, regenerator: Regenerator) -> list[GalleryEnt
     """
     with Reader(path) as reader:
         chosen = [reader[position] for position in _choose(reader, count)]
-    return [_real(exemplar) if exemplar.kind == "real" else _prompt(exemplar, regenerator) for exemplar in chosen]
+    return [_prompt(exemplar, regenerator) if exemplar.kind == "prompt" else _real(exemplar) for exemplar in chosen]
 
 
 def _choose(reader: Reader, count: int) -> list[int]:
@@ -95,8 +94,9 @@ def _choose(reader: Reader, count: int) -> list[int]:
     firsts: dict[str, dict[str, int]] = {"real": {}, "prompt": {}}
     kinds: dict[str, list[int]] = {"real": [], "prompt": []}
     for position, exemplar in enumerate(reader):
-        kinds[exemplar.kind].append(position)
-        firsts[exemplar.kind].setdefault(exemplar.label, position)
+        kind = "prompt" if exemplar.kind == "prompt" else "real"
+        kinds[kind].append(position)
+        firsts[kind].setdefault(exemplar.label, position)
     share = {kind: min(len(positions), count // 2) for kind, positions in kinds.items()}
     share["prompt"] = min(len(kinds["prompt"]), count - share["real"])
     share["real"] = min(len(kinds["real"]), count - share["prompt"])
@@ -109,14 +109,17 @@ def _choose(reader: Reader, count: int) -> list[int]:
 
 
 def _real(exemplar: Exemplar) -> GalleryEntry:
-    height, width = exemplar.size
+    learned = exemplar.kind == "latent"
     try:
-        check_real(exemplar)
-        image = _photograph(load_rgb(exemplar.image), "image kept", f"{exemplar.label}: the image that is kept")
+        if not learned:
+            check_real(exemplar)
+        pixels = exemplar.picture() if learned else load_rgb(exemplar.image)
+        image = _photograph(pixels, "image kept", f"{exemplar.label}: the image that is kept")
     except EscortError as exc:
         image = GalleryImage("", "image kept", f"not shown: {exc}")
-    facts = f"{size_text(len(exemplar.payload))}; {width} × {height} pixels"
-    return GalleryEntry(exemplar.key, "real", facts, (image,))
+    height, width = pixels.shape[:2] if image.uri else exemplar.size
+    facts = f"{size_text(len(exemplar.payload))}; {width} × {height} pixels{', learned picture' if learned else ''}"
+    return GalleryEntry(exemplar.key, exemplar.kind, facts, (image,))
 
 
 def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
@@ -128,7 +131,8 @@ def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
         images.append(GalleryImage("", "edge map", f"not shown: {exc}"))
     if exemplar.hint is not None:
         try:
-            hint = decode_hint(exemplar.hint)
+            hint = exemplar.hint_pixels
+            assert hint is not None
             caption = f"hint, {size_text(len(exemplar.hint))}"
             images.append(_image(hint, caption, f"{label}: the colour hint", "PNG", pixelated=True))
         except EscortError as exc:

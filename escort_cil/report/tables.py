@@ -86,7 +86,7 @@ _FIGURES: Final[dict[str, Column]] = {
         "Forgetting", "mean over the earlier phases' classes of the best earlier accuracy less the last, points"
     ),
     "memory_bytes": Column("Memory", "memory.escx on disk after the last phase"),
-    "memory_real": Column("Real", "real exemplars in memory after the last phase"),
+    "memory_real": Column("Real", "image files and learned pictures in memory after the last phase"),
     "memory_prompt": Column("Prompts", "prompt exemplars in memory after the last phase"),
     "memory_units": Column("Units", "the memory in the paper's count: a real exemplar is 1, a prompt 1/24"),
     "top5": Column("Top-5", "top-5 accuracy after the last phase, linear head, %"),

@@ -20,7 +20,6 @@ from escort_cil.run.settings import TrainConfig
 from escort_codec.container import Reader
 from escort_codec.errors import ConfigError, TrainingError, UsageError
 from escort_codec.foreign import check_file
-from escort_codec.hint import hint_size
 from escort_codec.recipe import EncodeOptions, parse_colour
 from escort_codec.settings import settings_of
 from escort_codec.source import SourceImage, find_layout
@@ -121,7 +120,7 @@ def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bo
 def _check_hint(side: int, prompts_file: Reader) -> None:
     """Raises ConfigError if the file's first hint is not of ``side`` pixels."""
     first = next((exemplar for exemplar in prompts_file if exemplar.hint), None)
-    held = max(hint_size(first.hint)) if first is not None and first.hint else 0
+    held = max(first.hint_size or (0,)) if first is not None else 0
     if held != (side if first is None else min(side, max(first.size))):
         what = f"hints of {held} pixels" if held else "no hints"
         raise ConfigError(

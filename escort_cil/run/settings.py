@@ -162,7 +162,8 @@ class TrainConfig:
         default=None,
         help="Longer side of the colour hint in pixels, 0: none; as in the prompts, or 32, if left out.",
     )
-    hint_quality: int = _as_in(EncodeOptions, "hint_quality")
+    hint_codec: str = _as_in(EncodeOptions, "hint_codec")
+    hint_quality: int | None = _as_in(EncodeOptions, "hint_quality")
     preset: str = _as_in(EncodeOptions, "preset")
     canny_low: int = _as_in(EdgeSettings, "low")
     canny_high: int = _as_in(EdgeSettings, "high")
@@ -267,6 +268,7 @@ class TrainConfig:
             settings=EdgeSettings(self.canny_low, self.canny_high, self.blur, self.min_contour),
             seeds=self.seeds or default.seeds,
             hint=default.hint if self.hint is None else self.hint,
+            hint_codec=self.hint_codec,
             hint_quality=self.hint_quality,
             background=self.background,
             coding=self.coding,

@@ -23,8 +23,9 @@ from escort_codec.container.layout import (
     make_tail,
 )
 from escort_codec.errors import EscortError, LimitError
-from escort_codec.exemplar import HINT_CODECS, KINDS, Exemplar
+from escort_codec.exemplar import KINDS, Exemplar
 from escort_codec.hint import hint_size
+from escort_codec.latent.picture import latent_fault
 from escort_codec.limits import (
     MAX_EXEMPLARS,
     MAX_HINT,
@@ -44,7 +45,7 @@ from escort_codec.limits import (
     size_fault,
     text_fault,
 )
-from escort_codec.recipe import EdgeSettings, Recipe
+from escort_codec.recipe import HINT_CODECS, EdgeSettings, Recipe
 
 BLOCK_EXEMPLARS = 256
 BLOCK_BYTES = 1 << 19
@@ -232,6 +233,8 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
             faults.append(f"a {exemplar.kind} exemplar has no edge map, no hint and no coding")
         if not exemplar.payload:
             faults.append(f"a {exemplar.kind} exemplar's payload is empty")
+        elif exemplar.kind == "latent":
+            faults.append(latent_fault(exemplar.payload))
     fault = next((f for f in faults if f), None)
     key = exemplar.key if exemplar.key.isprintable() else repr(exemplar.key)
     return f"{key:.300}: {fault}" if fault else None
@@ -277,6 +280,8 @@ def _hint_fault(hint: bytes, codec: str) -> str | None:
             hint_size(hint)
     except EscortError as exc:
         return str(exc)
+    if codec == HINT_CODECS[1] and (fault := latent_fault(hint)):
+        return fault
     if not 0 < len(hint) <= MAX_HINT:
         return f"a hint of {len(hint)} bytes is empty or above the cap of {MAX_HINT}"
     return None

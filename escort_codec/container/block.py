@@ -29,9 +29,9 @@ from escort_codec.container.table import (
     pack_table,
 )
 from escort_codec.errors import DamagedError
-from escort_codec.exemplar import HINT_CODECS, KINDS, Exemplar
+from escort_codec.exemplar import KINDS, Exemplar
 from escort_codec.limits import MAX_RECIPES, MAX_TABLE
-from escort_codec.recipe import EdgeSettings, Recipe
+from escort_codec.recipe import HINT_CODECS, EdgeSettings, Recipe
 
 _LENGTHS: Final = struct.Struct("<II")  # of the table and of the hints
 FRONT: Final = _LENGTHS.size + 4  # bytes of a block besides table, hints and payloads, without the CRC of the hints

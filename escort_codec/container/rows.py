@@ -24,7 +24,7 @@ from escort_codec.container.table import (
     unpack_column,
     unpack_runs,
 )
-from escort_codec.exemplar import HINT_CODECS, KINDS
+from escort_codec.exemplar import KINDS
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
     MAX_HINT,
@@ -38,7 +38,7 @@ from escort_codec.limits import (
     name_fault,
     size_fault,
 )
-from escort_codec.recipe import EdgeSettings
+from escort_codec.recipe import HINT_CODECS, EdgeSettings
 
 COLUMNS: Final = 18
 PROMPT, REAL, LATENT = range(len(KINDS))

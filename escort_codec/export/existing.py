@@ -17,6 +17,7 @@ from escort_codec.export.manifest import ManifestEntry, read_manifest
 from escort_codec.export.options import ExportOptions
 from escort_codec.names import MANIFEST, refuse_link, there_is
 from escort_codec.regenerate.base import Regenerator, image_digest
+from escort_codec.regenerate.latent import learned_digest
 
 if TYPE_CHECKING:
     from escort_codec.export.plan import Task
@@ -64,6 +65,8 @@ class ExistingFiles:
 
     def _is_same(self, entry: ManifestEntry, task: Task) -> bool:
         """Whether an existing file is what the task would write; raises OutputError for another recipe."""
+        if task.kind == "latent":
+            return entry.digest == learned_digest(task.exemplar, task.seed)
         if task.kind != "image":
             return entry.digest == image_digest(task.exemplar)
         if self._regenerator is None:

@@ -3,10 +3,11 @@
     {"image": "cat/001_seed00.jpg", "exemplar": "cat/001.jpg", "label": "cat", "number": 17, "kind": "image", "seed": 0,
      "regenerator": "harmonic", "recipe": {...}, "digest": "0123456789abcdef0123456789abcdef"}
 
-``image`` is relative to the manifest's folder, ``number`` the exemplar's number in its file, ``kind`` image, edges or
-real; the last two have null for seed, regenerator and recipe. ``digest`` is ``regenerate.image_digest``: another
-exemplar of the same name, another seed or another recipe has another one. A line is written before its file is renamed
-into place, so every file has one. ``repair`` removes lines without a file, lines torn by a kill, and repeated lines.
+``image`` is relative to the manifest's folder, ``number`` the exemplar's number in its file, ``kind`` image, edges,
+real or latent; edges and real have null for seed, regenerator and recipe, a plain learned picture for the seed.
+``digest`` is ``regenerate.image_digest``: another exemplar of the same name, another seed or another recipe has
+another one. A line is written before its file is renamed into place, so every file has one. ``repair`` removes lines
+without a file, lines torn by a kill, and repeated lines.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from escort_codec.words import to_json
 LONGEST_LINE: Final = 1 << 20
 """Bytes of a line; longer ones are not ours. A recipe has at most 16 KiB in an .escx file."""
 
-KINDS: Final = ("image", "edges", "real")
+KINDS: Final = ("image", "edges", "real", "latent")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,14 @@ _GROUP: Final = "Files"
 class ExportOptions:
     """Which files to write, and how. Raises UsageError for a value that is not valid.
 
-    ``seeds`` None: those that each exemplar records. ``images`` False: edge maps alone. ``labels``: only these classes.
+    ``seeds`` None: those that each exemplar records. ``plain``: of learned pictures the picture itself, and none of
+    prompts. ``images`` False: edge maps alone. ``labels``: only these classes.
     ``names``: only exemplars whose name or ``label/name`` equals or matches one of these: ``*`` stands for any text,
     ``?`` for one character, and everything else, brackets too, for itself.
     """
 
     seeds: tuple[int, ...] | None = None
+    plain: bool = False
     images: bool = True
     edges: bool = setting(False, "Write the edge maps too, as 1-bit PNG.", group=_GROUP, shown=True)
     labels: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ with their number. Only the names of the exemplars and the lines of an existing 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -23,7 +23,7 @@ from escort_codec.regenerate.base import Regenerator
 from escort_codec.settings import unknown
 from escort_codec.words import counted, format_pixels, listed
 
-Kind = Literal["image", "edges", "real"]
+Kind = Literal["image", "edges", "real", "latent"]
 
 SHARE: Final = 4
 """Consecutive tasks that one of several processes gets: an exemplar's seeds mostly stay together."""
@@ -39,7 +39,7 @@ _BYTES: Final = {"jpg": 0.3, "png": 1.5, "webp": 0.1}
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to write: ``path`` in the tree, of exemplar ``number``; ``seed`` is None if it is not an image."""
+    """One file to write: ``path`` in the tree, of exemplar ``number``; ``seed`` is None if there is none."""
 
     exemplar: Exemplar
     number: int
@@ -55,20 +55,22 @@ class Amount:
     images: int = 0
     edges: int = 0
     real: int = 0
+    latent: int = 0
     pixels: int = 0
     bytes: float = 0.0
 
     @property
     def files(self) -> int:
         """All files."""
-        return self.images + self.edges + self.real
+        return self.images + self.edges + self.real + self.latent
 
     def add(self, kind: Kind, exemplar: Exemplar, count: int, options: ExportOptions) -> None:
         """Adds ``count`` files of one exemplar."""
         height, width = exemplar.map_shape if kind == "edges" else exemplar.size
         self.pixels += count * height * width
-        if kind == "image":
-            self.images += count
+        if kind in ("image", "latent"):
+            self.images += count * (kind == "image")
+            self.latent += count * (kind == "latent")
             self.bytes += count * height * width * _BYTES[options.format]
         elif kind == "edges":
             self.edges += count
@@ -82,6 +84,7 @@ class Amount:
         kinds = [counted(self.images, "image")] if self.images else []
         kinds += [counted(self.edges, "edge map")] if self.edges else []
         kinds += [counted(self.real, "real image")] if self.real else []
+        kinds += [counted(self.latent, "learned picture")] if self.latent else []
         return f"{listed(kinds)}, {format_pixels(self.pixels)}, about {max(1, round(self.bytes / 1e6)):,} MB"
 
 
@@ -126,7 +129,7 @@ def make_plan(
     for number, exemplar, path in _chosen(reader, options, names, plan.fail):
         plan.exemplars += 1
         files = _counts(exemplar, options)
-        unseeded += exemplar.kind != "real" and options.images and not any(kind == "image" for kind, _ in files)
+        unseeded += exemplar.kind == "prompt" and options.images and not any(kind == "image" for kind, _ in files)
         for kind, count in files:
             chosen.add(kind, exemplar, count, options)
         if not options.yes and (chosen.files > MOST_FILES or chosen.pixels > MOST_PIXELS):
@@ -151,11 +154,11 @@ def make_plan(
             f"{reader.path} asks for {chosen}: above {limit} say `yes`, or choose fewer (`seeds`, `limit`)"
         )
     if unseeded and unseeded == plan.exemplars and not plan.missing.files and not plan.skipped:
-        raise UsageError(f"{reader.path} records no seeds: give `seeds`, such as 0-4")
+        what = "prompts alone, which have no plain pictures" if options.plain else "no seeds"
+        raise UsageError(f"{reader.path} records {what}: give `seeds`, such as 0-4")
     if unseeded:
-        plan.notes.append(
-            f"{counted(unseeded, 'exemplar')} without recorded seeds, so without images: give `seeds`, such as 0-4"
-        )
+        without = "a plain picture" if options.plain else "recorded seeds, so without images"
+        plan.notes.append(f"{counted(unseeded, 'exemplar')} without {without}: give `seeds`, such as 0-4")
     if names.changed:
         plan.notes.append(f"{counted(names.changed, 'name')} changed, to be safe on every system: {names.example}")
     if tree.other:
@@ -256,8 +259,18 @@ def _counts(exemplar: Exemplar, options: ExportOptions) -> list[tuple[Kind, int]
     if exemplar.kind == "real":
         return [("real", 1)] if options.images else []
     found: list[tuple[Kind, int]] = [("edges", 1)] if options.edges and exemplar.kind == "prompt" else []
+    seeds = _seeds(exemplar, options)
+    return found + ([("image" if exemplar.kind == "prompt" else "latent", len(seeds))] if seeds else [])
+
+
+def _seeds(exemplar: Exemplar, options: ExportOptions) -> Sequence[int | None]:
+    """The seeds of an exemplar's images. None is a learned picture itself, also if it records no seeds."""
+    if not options.images:
+        return ()
+    if options.plain:
+        return (None,) if exemplar.kind == "latent" else ()
     seeds = exemplar.seeds if options.seeds is None else options.seeds
-    return found + ([("image", len(seeds))] if options.images and seeds else [])
+    return seeds or ((None,) if exemplar.kind == "latent" else ())
 
 
 def _tasks(exemplar: Exemplar, number: int, path: str, options: ExportOptions) -> Iterator[Task]:
@@ -268,5 +281,6 @@ def _tasks(exemplar: Exemplar, number: int, path: str, options: ExportOptions) -
         elif kind == "edges":
             yield Task(exemplar, number, kind, f"{path}_edges.png")
         else:
-            for seed in exemplar.seeds if options.seeds is None else options.seeds:
-                yield Task(exemplar, number, kind, f"{path}_seed{seed:02d}.{options.format}", seed)
+            for seed in _seeds(exemplar, options):
+                which = "plain" if seed is None else f"seed{seed:02d}"
+                yield Task(exemplar, number, kind, f"{path}_{which}.{options.format}", seed)

@@ -3,6 +3,7 @@
     tree/manifest.jsonl
     tree/<class>/<stem>_seed00.jpg ...    a prompt's images, at the source image's size
     tree/<class>/<stem>_edges.png         its edge map, 1 bit per pixel, white on black
+    tree/<class>/<stem>_plain.jpg         a learned picture at that size; with seeds as a prompt's images
     tree/<class>/<name>                   a real exemplar: its own file, byte for byte
 
 ``make_plan`` (plan.py) counts the missing files; ``write_tree`` writes them, or one process's share of them. Files are
@@ -33,6 +34,7 @@ from escort_codec.export.real import check_real
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage, image_digest
+from escort_codec.regenerate.latent import LearnedPictures, enlarged, learned_digest, recipe_of
 from escort_codec.workers import ByteGate
 
 IN_FLIGHT: Final = 256 << 20
@@ -48,6 +50,7 @@ class Outcome:
     images: int = 0
     edges: int = 0
     real: int = 0
+    latent: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
 
@@ -56,6 +59,7 @@ class Outcome:
         self.images += other.images
         self.edges += other.edges
         self.real += other.real
+        self.latent += other.latent
         self.failed += other.failed
         self.failures += other.failures
 
@@ -184,9 +188,13 @@ class _Writer:
         self._submit(task, run, 0 if result.image is None else result.image.nbytes)
 
     def _copy(self, task: Task) -> None:
-        """An edge map or a real exemplar's file."""
+        """An edge map, a real exemplar's file or a learned picture."""
         digest = image_digest(task.exemplar)
-        if task.kind == "edges":
+        if task.kind == "latent":
+            data = encode_image(enlarged(task.exemplar, task.seed), self._options)
+            recipe = recipe_of(task.exemplar).to_map()
+            self._write(task, data, LearnedPictures.name, recipe, learned_digest(task.exemplar, task.seed))
+        elif task.kind == "edges":
             file = io.BytesIO()
             Image.fromarray(task.exemplar.edges).save(file, "PNG", optimize=True)
             self._write(task, file.getvalue(), None, None, digest)
@@ -207,6 +215,7 @@ class _Writer:
                 self.outcome.images += task.kind == "image"
                 self.outcome.edges += task.kind == "edges"
                 self.outcome.real += task.kind == "real"
+                self.outcome.latent += task.kind == "latent"
             self._progress.advance()
         except (EscortError, OSError, ValueError, MemoryError) as exc:
             self._failed(task, exc)
@@ -242,9 +251,9 @@ class _Writer:
 
 
 def _memory_of(task: Task) -> int:
-    """Bytes that an edge map or a real exemplar needs while it is written."""
-    height, width = task.exemplar.map_shape
-    return len(task.exemplar.payload) + 2 * height * width
+    """Bytes that an edge map, a real exemplar or a learned picture needs while it is written."""
+    height, width = task.exemplar.map_shape if task.kind != "latent" else task.exemplar.size
+    return len(task.exemplar.payload) + 3 * height * width
 
 
 def encode_image(image: RGBImage, options: ExportOptions) -> bytes:

@@ -24,4 +24,5 @@ DEFAULT = "harmonic"
 
 _HERE = "escort_codec.regenerate"
 regenerators.add("harmonic", lambda: import_module(f"{_HERE}.harmonic").Harmonic)
+regenerators.add("latent", lambda: import_module(f"{_HERE}.latent").LearnedPictures)
 regenerators.add("controlnet", lambda: import_module(f"{_HERE}.controlnet.regenerator").ControlNetRegenerator)

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from escort_codec.coding import EdgeMap
 from escort_codec.errors import EscortError, RegenerationError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import decode_hint
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage
 from escort_codec.regenerate.harmonic_variation import Variation, plain_hint, resized, warp
@@ -148,7 +147,8 @@ class Scene:
         while edges.size > MAX_SOLVED:
             edges = _halved(edges)
         drawn = exemplar.hint is None
-        hint = plain_hint(edges) if exemplar.hint is None else decode_hint(exemplar.hint)
+        pixels = exemplar.hint_pixels
+        hint = plain_hint(edges) if pixels is None else pixels
         height, width = min(hint.shape[0], edges.shape[0]), min(hint.shape[1], edges.shape[1])
         hint = resized(hint, (height, width), cv2.INTER_AREA)
         return cls(edges, hint, drawn, exemplar.size, solver, _levels(edges, (height, width), solver.weak))

@@ -9,6 +9,7 @@ that must be refused, FOLDER/refuse, come from the list in `tests/container/case
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import struct
@@ -27,6 +28,7 @@ from escort_codec import EdgeSettings, Exemplar, Recipe, Writer
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.container.block import number_of_coding, number_of_hint_codec
 from escort_codec.hint import encode_hint
+from escort_codec.latent.picture import decode_latent, encode_latent, read_latents
 from tests.container import cases
 from tests.container.reference_reader import chunks
 
@@ -117,6 +119,50 @@ def prompts() -> list[Exemplar]:
     return [first, second, third, *nameless]
 
 
+def photograph(height: int, width: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Colours with an edge and some grain."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    pixels = np.array(picture(width=width, height=height, seed=seed)).astype(np.int64)
+    pixels[height // 3 :, width // 2 :] = 255 - pixels[height // 3 :, width // 2 :]
+    return np.clip(pixels + rng.integers(-9, 10, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def learned() -> list[Exemplar]:
+    """Learned pictures of many sizes and qualities, and prompts with a latent hint."""
+    found = []
+    for number, (height, width, quality) in enumerate(
+        ((64, 64, 32), (64, 48, 0), (61, 83, 63), (1, 1, 20), (1, 300, 40), (130, 7, 50), (8, 8, 63))
+    ):
+        data = encode_latent(photograph(height, width, number), quality=quality)
+        found.append(
+            Exemplar.from_latents(data, label="cat", name=f"{number}.png", size=(height, width), seeds=(number,))
+        )
+    hint = encode_latent(photograph(40, 56, 9), 32, quality=32)
+    return [*found, Exemplar.from_edges(rings(40, 56), label="dog", name="h.png", hint=hint, hint_codec="latent")]
+
+
+def latents_json() -> str:
+    """The integers of each learned picture, and some pixels of it, which may differ by rounding."""
+    rows = []
+    for e in learned():
+        data = e.hint if e.hint is not None else e.payload
+        found, shown = read_latents(data), decode_latent(data).reshape(-1, 3)
+        every = max(1, len(shown) // 16)
+        rows.append(
+            {
+                "name": e.name,
+                "bytes": data.hex(),
+                "quality": found.head.quality,
+                "size": list(found.head.size),
+                "latents": hashlib.sha256(found.values.astype("<i2").tobytes()).hexdigest(),
+                "first_position": found.values[0, 0].tolist(),
+                "every": every,
+                "some_pixels": shown[::every].tolist(),
+            }
+        )
+    return json.dumps(rows) + "\n"
+
+
 def files() -> dict[str, list[list[Exemplar]]]:
     """Exemplars by file; each inner list is one commit."""
     dot = np.zeros((3, 5), np.bool_)
@@ -139,6 +185,7 @@ def files() -> dict[str, list[list[Exemplar]]]:
             real("café", "f.jpg", "JPEG", 5),
         ],
     ]
+    found["latent/pictures"] = [learned()]
     found["empty"] = [[]]
     found["wide"] = [wide()]
     found["unknown"] = [unknown()]
@@ -245,6 +292,10 @@ def to_json(path: Path) -> str:
 def main() -> None:
     """Writes what is missing."""
     folder = Path(sys.argv[1])
+    latents = folder / "latent" / "latents.json"
+    latents.parent.mkdir(parents=True, exist_ok=True)
+    if not latents.exists():
+        latents.write_text(latents_json(), "utf-8")
     for name, commits in files().items():
         path = folder / f"{name}.escx"
         if path.exists():

@@ -115,7 +115,9 @@ def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Call
     return report
 
 
-@pytest.mark.parametrize("policy", [{"keep": "50% original + 50% prompt"}, {"keep": "webp:16:20"}])
+@pytest.mark.parametrize(
+    "policy", [{"keep": "50% original + 50% prompt"}, {"keep": "webp:16:20"}, {"keep": "latent:16:40"}]
+)
 def test_images_of_earlier_phases_are_never_opened_again(
     policy: dict[str, str], small_data: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_images_of_earlier_phases_are_never_opened_again(
         ({"budget": "6000", "keep": "2 original + 3 prompt"}, None),
         ({"budget": "1500/class", "keep": "webp:16:5"}, None),
         ({"keep": "40% webp:16 + 60% prompt", "hint": 0}, None),
+        ({"budget": "", "keep": "2 original + 2 latent:16 + 1 prompt"}, {"real": 20, "prompt": 5}),
         ({"selection": "random", "augmentation_prob": 0.0, "hint": 8}, None),
     ],
 )

@@ -110,6 +110,7 @@ def test_seeds_part_format_and_edges(escx: Path, tmp_path: Path) -> None:
         "images": 4,
         "edge_maps": 2,
         "real": 0,
+        "learned_pictures": 0,
         "skipped": 0,
         "failed": 0,
         "ended_early": False,

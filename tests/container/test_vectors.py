@@ -18,7 +18,7 @@ from tests.container import reference_reader
 from tests.container.test_cases import level_of, reference_level
 
 SPEC = Path(__file__).parents[2] / "spec"
-VECTORS = sorted((SPEC / "vectors").glob("*.escx"))
+VECTORS = sorted([*(SPEC / "vectors").glob("*.escx"), *(SPEC / "vectors" / "latent").glob("*.escx")])
 
 
 def golden(path: Path) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
+import numpy as np
 import zstandard
 
 from escort_codec import Recipe, pack
 from escort_codec.coding import codings
+from escort_codec.latent.picture import encode_latent
 from tests.container.reference_reader import chunks
 from tests.fuzz import run_targets
-from tests.fuzz.targets import SHAPES, TARGETS, coding, head_or_recipe, hint, index, table
+from tests.fuzz.targets import SHAPES, TARGETS, coding, head_or_recipe, hint, index, latent, table
 from tests.helpers import HINTS, draw_edges, make_exemplars
 
 GOLDEN = Path(__file__).parents[2] / "spec" / "vectors"
@@ -44,6 +46,10 @@ def inputs() -> Iterator[bytes]:
             assert max(shape) < SHAPES
             yield number[coding] + bytes([i, *shape]) + member.encode(draw_edges(*shape))
     yield from (number[hint] + data for data in HINTS)
+    for height, width, quality in ((1, 1, 0), (9, 17, 63), (40, 30, 30), (8, 130, 50)):
+        y, x = np.mgrid[0:height, 0:width]
+        rgb = np.stack([5 * x, 9 * y, 3 * (x + y)], axis=2).astype(np.uint8)
+        yield number[latent] + encode_latent(rgb, quality=quality)
     for place, data in run_targets.inputs():
         yield number[run_targets.TARGETS[place]] + data
 

@@ -16,6 +16,7 @@ import atheris
 
 # numba compiles the kernels from their bytecode, which must not be instrumented: import them first.
 from escort_codec.coding import context_kernels, rle_kernels  # noqa: F401
+from escort_codec.latent import kernels  # noqa: F401
 
 with atheris.instrument_imports(include=["escort_codec", "escort_cil", "tests.fuzz.targets", "tests.fuzz.run_targets"]):
     from tests.fuzz import corpus, targets

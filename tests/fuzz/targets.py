@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgpack
+import numpy as np
 import zstandard
 
 from escort_codec.coding import codings
@@ -27,7 +28,10 @@ from escort_codec.container.verify import verify
 from escort_codec.errors import CodingError, DamagedError, EscortError, FormatError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import decode_hint, hint_size
-from escort_codec.recipe import Recipe
+from escort_codec.latent import kernels
+from escort_codec.latent.picture import decode_latent, latent_head, read_latents
+from escort_codec.latent.tables import load_costs, load_tables
+from escort_codec.recipe import HINT_CODECS, Recipe
 from tests.fuzz import run_targets
 from tests.fuzz.run_targets import check_message
 
@@ -122,8 +126,10 @@ def _check(found: Sequence[Exemplar]) -> None:
         if exemplar.kind == "prompt" and not _large(exemplar):
             with contextlib.suppress(CodingError):
                 assert exemplar.edges.shape == exemplar.map_shape
-            if exemplar.hint is not None:
-                hint(exemplar.hint)
+            if exemplar.hint is not None and exemplar.hint_codec in HINT_CODECS:
+                (latent if exemplar.hint_codec == HINT_CODECS[1] else hint)(exemplar.hint)
+        elif exemplar.kind == "latent":
+            latent(exemplar.payload)
 
 
 def table(data: bytes) -> None:
@@ -198,6 +204,24 @@ def hint(data: bytes) -> None:
     assert pixels.shape == (*hint_size(data), 3)
 
 
+def latent(data: bytes) -> None:
+    """A learned picture: refused, or one of the size in its head, whose latents have exactly this form."""
+    try:
+        head = latent_head(data)
+        if head.size[0] * head.size[1] > MOST_PIXELS:
+            return
+        found = read_latents(data)
+    except EscortError as exc:
+        check_message(exc)
+        return
+    out, again = np.empty(found.values.size + 16384, np.uint8), np.empty_like(found.values)
+    exact = found.values.astype(np.float32)
+    written = kernels.encode(load_tables().arrays, head.quality, exact, load_costs(), 1e9, again, out)
+    assert (again == found.values).all()
+    assert data[head.start :] == out[:written].tobytes() or written == kernels.FULL
+    assert decode_latent(data, len(data)).shape == (*head.size, 3)
+
+
 _files = Files()
 TARGETS: tuple[Callable[[bytes], None], ...] = (
     _files.as_it_is,
@@ -207,6 +231,7 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     head_or_recipe,
     coding,
     hint,
+    latent,
     *run_targets.TARGETS,
 )
 

@@ -75,6 +75,6 @@ def test_a_missing_model_is_one_line(data: Path, tmp_path: Path) -> None:
     options = ["--regenerator", "controlnet", "--set", "regenerator.model=nobody/nothing", *QUICK.split()]
     result = escort("train", data, "--out", tmp_path / "run", *options)
     assert result.exit_code == 1
-    (line,) = [line for line in result.stderr.splitlines() if "nobody/nothing" in line]
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("escort train: ")]
     assert line.startswith("escort train: the model nobody/nothing was not found")
     assert "hf download nobody/nothing" in line

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from escort_codec.edges import generation_size, short_side
 from escort_codec.errors import EscortError, ModelError, RegenerationError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import decode_hint
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job
 from escort_codec.regenerate.controlnet.models import (
@@ -96,8 +95,8 @@ def prepare(job: Job, request: Request) -> ModelInput:
     exemplar = job.exemplar
     try:
         hint = None
-        if request.settings.hint_strength is not None and exemplar.hint is not None:
-            hint = enlarged_hint(decode_hint(exemplar.hint), size)
+        if request.settings.hint_strength is not None and (pixels := exemplar.hint_pixels) is not None:
+            hint = enlarged_hint(pixels, size)
         control = control_image(exemplar.edges, size)
     except Exception as exc:  # a damaged payload; OpenCV's limits
         raise RegenerationError(f"{exemplar.key}: {exc}") from exc

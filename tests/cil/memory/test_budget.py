@@ -43,6 +43,7 @@ def drawn(label: str, reals: int, prompts: int, sizes: list[int]) -> ClassMemory
         label,
         {
             "real": tuple(real(label, i, 20 + sizes[i % len(sizes)]) for i in range(reals)),
+            "latent": (),
             "prompt": tuple(prompt(label, 500 + i, 8 + sizes[i % len(sizes)] % 40) for i in range(prompts)),
         },
     )

@@ -12,11 +12,13 @@ from PIL import Image
 import escort_codec
 from escort_cil.memory.contents import ClassMemory, figures_of
 from escort_cil.memory.keep import STORED, Keep
-from escort_cil.memory.kinds import ExemplarKind, Original, Prompt, WebP, is_regenerated, kinds
+from escort_cil.memory.kinds import ExemplarKind, Latent, Original, Prompt, WebP, is_regenerated, kinds
 from escort_cil.memory.prompts import Prompts
 from escort_cil.trainer import train
+from escort_codec.copies import LatentCopy
 from escort_codec.errors import ConfigError, UnknownNameError
 from escort_codec.exemplar import Exemplar
+from escort_codec.latent.picture import DEFAULT_QUALITY
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import SourceImage, load_image, scan
 from tests.cil.small_runs import quick
@@ -36,6 +38,9 @@ def image(small_data: Path) -> SourceImage:
         ("prompt", "", Prompt(), "prompt"),
         ("webp", "64", WebP(64, 20), "webp:64:20"),
         ("webp", "16383:100", WebP(16383, 100), "webp:16383:100"),
+        ("latent", "64", Latent(LatentCopy(64)), f"latent:64:{DEFAULT_QUALITY}"),
+        ("latent", "1024:0", Latent(LatentCopy(1024, 0)), "latent:1024:0"),
+        ("latent", "64:250B", Latent(LatentCopy(64, most_bytes=250)), "latent:64:250B"),
     ],
 )
 def test_a_kind_is_written_as_it_is_read(name: str, options: str, kind: ExemplarKind, text: str) -> None:
@@ -45,7 +50,8 @@ def test_a_kind_is_written_as_it_is_read(name: str, options: str, kind: Exemplar
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("original", "1"), ("prompt", "x"), ("webp", ""), ("webp", "0"), ("webp", "64:101")]
+    ("name", "options"),
+    [("original", "1"), ("prompt", "x"), ("webp", ""), ("webp", "0"), ("webp", "64:101"), ("latent", "64:64")],
 )
 def test_options_that_a_kind_does_not_have(name: str, options: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -59,10 +65,18 @@ def test_what_kinds_make(image: SourceImage) -> None:
     assert (original.kind, original.key, original.image) == ("real", image.key, image.path.read_bytes())
     reduced = WebP(16).make(image, picture, PROMPTS)
     assert (reduced.kind, max(reduced.size), reduced.image[:4]) == ("real", 16, b"RIFF")
+    learned = Latent(LatentCopy(16, 50)).make(image, picture, PROMPTS)
+    assert (learned.kind, learned.size) == ("latent", (picture.height, picture.width))
+    assert max(learned.picture().shape) == 16
     prompt = Prompt().make(image, picture, PROMPTS)
     assert (prompt.kind, prompt.coding, prompt.seeds, prompt.hint is None) == ("prompt", "rle", (0, 1), False)
-    assert [is_regenerated(exemplar) for exemplar in (original, reduced, prompt)] == [False, False, True]
-    assert STORED == ("real", "prompt")
+    assert [is_regenerated(exemplar) for exemplar in (original, reduced, learned, prompt)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert STORED == ("real", "latent", "prompt")
 
 
 @dataclass(frozen=True, slots=True)
