@@ -7,7 +7,7 @@ rng = np.random.RandomState(0)
 for name in "ab":
     Path("data", name).mkdir(parents=True)
     for width, height in ((1, 300), (65520, 1), (1, 1), (40, 40)):
-        Image.fromarray(rng.randint(0, 255, (height, width, 3), dtype=np.uint8)).save(f"data/{name}/{width}.png")
+        Image.fromarray(rng.randint(0, 255, (height, width, 3), dtype=np.uint8)).save(f"data/{name}/{width}x{height}.png")
 P
 ulimit -v 12000000
 run escort encode data out.escx
