@@ -94,8 +94,7 @@ def train(
                     folder.write_split(plan.data.splits)
 
         devices.processes.from_first(begin)
-        if devices.is_main:
-            stack.enter_context(folder.logging())
+        devices.processes.from_first(lambda: stack.enter_context(folder.logging()))
         session = stack.enter_context(
             open_session(
                 plan.config,

@@ -24,7 +24,8 @@ from escort_cil.metrics import RunFigures
 from escort_cil.run.figures import load_figures, read_records
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
-from escort_codec.errors import ConfigError, OutputError, TrainingError, UsageError
+from escort_codec.container.locked_file import lock
+from escort_codec.errors import BusyError, ConfigError, OutputError, TrainingError, UsageError
 from escort_codec.foreign import open_file, parse_json, read_file
 from escort_codec.names import refuse_link
 from escort_codec.words import escaped
@@ -208,7 +209,10 @@ class RunFolder:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Log records of the packages go to log.txt with their time while the block runs, details included."""
+        """Log records of the packages go to log.txt with their time while the block runs, details included.
+
+        The file is locked: two processes never write one run at once. Raises BusyError.
+        """
         handler = _LogFile(self / LOG)
         loggers = [logging.getLogger(name) for name in ("escort_cil", "escort_codec")]
         levels = [logger.level for logger in loggers]
@@ -232,6 +236,12 @@ class _LogFile(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         self._path = path
         self._file = _open_log(path)
+        try:
+            with contextlib.suppress(OutputError):  # a file system without locks
+                lock(self._file, path)
+        except BusyError as exc:
+            os.close(self._file)
+            raise BusyError(f"{path.parent}: another process is at this run: wait until it has ended") from exc
         self._torn = self._failed = False
 
     def emit(self, record: logging.LogRecord) -> None:

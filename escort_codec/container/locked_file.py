@@ -68,7 +68,7 @@ class LockedFile:
             status = os.fstat(self._fd)
             if not stat.S_ISREG(status.st_mode):
                 raise OutputError(f"{path}: is a folder or a device: remove it, or choose another name")
-            _lock(self._fd, path)
+            lock(self._fd, path)
             # Another writer may have renamed or removed it between opening and locking.
             if not _is_at(status, path):
                 raise BusyError(f"{path}: another process has just finished writing it; try again")
@@ -140,7 +140,8 @@ def _is_at(status: os.stat_result, path: Path) -> bool:
         return False
 
 
-def _lock(fd: int, path: Path) -> None:
+def lock(fd: int, path: Path) -> None:
+    """Locks an open file until it is closed. Raises BusyError if another process has, OutputError if that fails."""
     busy = BusyError(f"{path}: another process is writing it: wait, or choose another name")
     try:
         import fcntl

@@ -9,5 +9,5 @@ cp -r run again
 run escort train --resume again --workers 4 | grep -v known  # how many classes are, depends on when it was killed
 for file in metrics.jsonl memory.escx model.safetensors; do cmp whole/$file again/$file && echo "$file is the same"; done
 (escort train --resume run >a.txt 2>&1; echo $? >a.code) & (escort train --resume run >b.txt 2>&1; echo $? >b.code) & wait
-cat a.code b.code | grep -q 0 && echo "one of two at once ends well"  # the other may meet its files half-way: one line
+cat a.code b.code | grep -q 0 && echo "one of two at once ends well"  # the other is told to wait
 for file in metrics.jsonl memory.escx model.safetensors; do cmp whole/$file run/$file && echo "$file is the same"; done

@@ -24,7 +24,7 @@ from escort_cil.run.figures import load_figures, read_records, record_fault
 from escort_cil.run.folder import RunFolder
 from escort_cil.trainer import train
 from escort_codec.container import pack
-from escort_codec.errors import EscortError, OutputError, TrainingError
+from escort_codec.errors import BusyError, EscortError, OutputError, TrainingError
 from tests.cil.run_folders import records_of
 from tests.cil.small_runs import is_event, logged, quick
 from tests.helpers import make_exemplars
@@ -380,3 +380,11 @@ def test_a_continued_run_follows_no_links(whole: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "next").exists()
         (run / name).unlink()
         shutil.move(tmp_path / name, run / name)
+
+
+def test_a_run_is_written_by_one_process_at_a_time(half: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(half, run)
+    with RunFolder(run).logging(), pytest.raises(BusyError, match="another process is at this run"):
+        resume(run)
+    resume(run)
