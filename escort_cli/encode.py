@@ -105,7 +105,7 @@ def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int |
         (str(out), format_bytes(total), ""),
         ("  per exemplar", f"{sizes.bytes_per_exemplar:,.1f} B", ""),
         *rows_by_use(sizes),
-        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}", ""),
+        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}" if sizes.prompts else "-", ""),
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
     if report.skipped:

@@ -90,7 +90,7 @@ def inspect(
         ("file", format_bytes(sizes.file_bytes), ""),
         ("  per exemplar", f"{sizes.bytes_per_exemplar:,.1f} B", ""),
         *rows_by_use(sizes),
-        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}", ""),
+        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}" if sizes.prompts else "-", ""),
     ]
     print_table(str(file), ("", "", ""), rows)
     if classes:
