@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from typing import Final
 
 from escort_cil.memory.budget import Budget, OldShelf, fill
@@ -110,14 +111,16 @@ def _test_images(plan: RunPlan) -> Iterator[SourceImage]:
 
 def _left_out_by_encode(plan: RunPlan, image: SourceImage) -> bool:
     """Whether the run's file of prompts was made of this folder and does not have the image."""
-    if plan.prompts_file is None or plan.prompts_file.source != plan.data.folder:
+    file = plan.prompts_file
+    if file is None or not file.source or Path(file.source).resolve() != Path(plan.data.folder).resolve():
         return False
     if not plan.data.held_out and image in plan.data.test.get(image.label, ()):
         return False  # `escort encode` never looked at it
     try:
-        return not plan.prompts_file[image.key]
+        file.find(image.key)
     except KeyError:
         return True
+    return False
 
 
 def check_budget(plan: RunPlan) -> None:
@@ -150,7 +153,9 @@ def _needed(plan: RunPlan, labels: Sequence[str], held: Contents, encoder: Exemp
     one = [_sample(plan, label, 1, held, encoder) for label in labels]
     if limit >= AMPLE * len(packed(one)):
         return 0
-    some = [_sample(plan, label, SAMPLED, held, encoder) for label in labels]
+    sampled = [_sample(plan, label, SAMPLED, held, encoder) for label in labels]
+    # An earlier run may have left nothing of a class, or nothing of the kinds kept now: no budget changes that.
+    some = [memory for memory in sampled if any(memory.of(kind.stored) for kind in budget.keep.kinds)]
     if _holds_each([_extreme(memory, smallest=True) for memory in some], budget, limit):
         return 0
     largest = [_extreme(memory, smallest=False) for memory in some]

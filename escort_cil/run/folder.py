@@ -204,7 +204,7 @@ class RunFolder:
             return None
         raise TrainingError(
             f"{self.path}: {len(done)} of {len(groups)} phases are finished, but {CHECKPOINT}/ is gone. "
-            "`escort evaluate` and `escort report` use what there is; `force` trains anew"
+            "`escort evaluate` and `escort report` still work with them; set `force` to train from the start"
         )
 
     @contextmanager

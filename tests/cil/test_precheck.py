@@ -208,3 +208,16 @@ def test_transparent_pixels_have_the_background_everywhere(small_data: Path, tmp
 def test_a_background_that_is_no_colour(small_data: Path) -> None:
     with pytest.raises(UsageError, match="write white, black or #rrggbb"):
         quick(small_data, background="grey-ish")
+
+
+@pytest.mark.parametrize("keep", ["prompt", "original"])
+def test_what_an_earlier_run_lacks_is_not_asked_of_the_budget(keep: str, small_data: Path, tmp_path: Path) -> None:
+    """The run before has classes without a prompt, and no original at all: no budget could mend that."""
+    train(quick(small_data, budget="700", epochs=1, check=False), out=tmp_path / "run")
+    with escort_codec.open(tmp_path / "run" / "memory.escx") as memory:
+        assert len(memory.labels) < 5
+    for split in ("train", "test"):
+        shutil.copytree(small_data / split / "balloon", tmp_path / "more" / split / "zebra")
+    config = quick(tmp_path / "more", budget="300", keep=keep, epochs=1, continued=str(tmp_path / "run"))
+    with pytest.raises(ConfigError, match=r"6 classes: give at least \d+B"):
+        train(config, out=tmp_path / "next")
