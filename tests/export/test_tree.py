@@ -115,7 +115,7 @@ def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=(4,)), _real()])
     _decode(reader, tmp_path / "out", ExportOptions(edges=True))
     recipe = Harmonic().recipe(reader[0])
-    same = {"seed": None, "regenerator": None, "recipe": None}
+    same = {"seed": None, "regenerator": None, "recipe": None, "quality": None}
     lines = sorted(_lines(tmp_path / "out"), key=lambda line: str(line["image"]))
     assert lines == [
         {
@@ -137,6 +137,7 @@ def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
             "regenerator": "harmonic",
             "recipe": recipe.to_map(),
             "digest": image_digest(reader[0], 4, "harmonic", recipe.to_map()),
+            "quality": 95,
         },
         {
             "image": "cat/r.png",
