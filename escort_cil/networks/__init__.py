@@ -12,6 +12,7 @@ from escort_cil.networks.backbones import (
     resnet34,
     resnet50,
 )
+from escort_cil.networks.cosine import CosineHead, CosineNet
 from escort_cil.networks.growing import (
     BackboneListNet,
     ExpandingNet,
@@ -29,6 +30,8 @@ __all__ = [
     "Backbone",
     "BackboneListNet",
     "BackboneMaker",
+    "CosineHead",
+    "CosineNet",
     "ExpandingNet",
     "GrowingNet",
     "Head",

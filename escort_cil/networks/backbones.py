@@ -18,19 +18,34 @@ from escort_codec.registry import Registry
 class Backbone(nn.Module):
     """``last(shared(images))``: float (B, 3, S, S) to features (B, feature_dim).
 
-    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling.
+    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling. If both are sequences,
+    ``stages`` counts the stages: the last modules of ``shared``, and the first of ``last``.
     """
 
-    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int) -> None:
+    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int, stages: int = 0) -> None:
         super().__init__()
         self.shared = shared
         self.last = last
         self.feature_dim = feature_dim
+        self.stages = stages
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, feature_dim)."""
         features: Tensor = self.last(self.shared(images))
         return features
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and the maps (B, C, H, W) after each stage."""
+        assert isinstance(self.shared, nn.Sequential)
+        assert isinstance(self.last, nn.Sequential)
+        first = len(self.shared) - (self.stages - 1)
+        x, maps = images, []
+        for number, module in enumerate((*self.shared, self.last[0])):
+            x = module(x)
+            if number >= first:
+                maps.append(x)
+        features: Tensor = self.last[1:](x)
+        return features, tuple(maps)
 
 
 BackboneMaker: TypeAlias = Callable[[], Backbone]
@@ -51,6 +66,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)
+        self.end: nn.Module = self.relu
         self.shortcut = self._shortcut(planes_in, planes, stride)
 
     def _shortcut(self, planes_in: int, planes: int, stride: int) -> nn.Module:
@@ -61,7 +77,7 @@ class BasicBlock(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         out += self.shortcut(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.end(out)
         return result
 
 
@@ -99,6 +115,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * planes)
         self.relu = nn.ReLU(inplace=True)
+        self.end: nn.Module = self.relu
         self.shortcut = _projection(planes_in, 4 * planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +124,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += self.shortcut(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.end(out)
         return result
 
 
@@ -133,7 +150,7 @@ def _network(
         stages.append(nn.Sequential(first, *(block(planes_in, planes) for _ in range(1, count))))
     shared = nn.Sequential(*stem, *stages[:-1])
     last = nn.Sequential(stages[-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    backbone = Backbone(shared, last, planes_in)
+    backbone = Backbone(shared, last, planes_in, len(stages))
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
