@@ -41,7 +41,7 @@ from torch.utils.data import DataLoader, Dataset
 from escort_cil.augment import Transform, augment, transforms
 from escort_cil.augment.policy import IMAGENET_POLICY, image_operations
 from escort_cil.data.store import ImageStore
-from escort_cil.networks import backbones
+from escort_cil.networks import backbone_maker
 from escort_codec.source import scan
 
 BATCH = 128
@@ -200,7 +200,7 @@ def transform_of(size: int) -> Transform:
 
 
 def network_of(names: list[int]) -> nn.Module:
-    backbone = backbones.get("resnet10")()
+    backbone = backbone_maker("resnet10")()
     return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, max(names) + 1))
 
 

@@ -166,11 +166,11 @@ class Trainer:
         return RunResult(self.folder.path, self.config, self.plan.order, records, self.recorder.figures)
 
     def _describe(self) -> None:
-        config, plan = self.config, self.plan
-        for line in (plan.data.layout, *plan.data.notes, *plan.data.changes):
+        plan = self.plan
+        for line in (plan.data.layout, *plan.data.notes, *plan.notes, *plan.data.changes):
             self._say(line)
-        self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
-        if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:
+        self._say(f"{plan.describe_network()}; on {self.devices}")
+        if self.devices.device.type == "cpu" and plan.transform.size >= SLOW_SIDE:
             self._say("this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days")
         if self.learner.uses_memory:
             for line in plan.describe():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,6 +15,7 @@ from escort_codec.settings import settings_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from escort_cil.run.command import TrainCommand
     from escort_cil.trainer import RunResult
     from escort_cli.terminal import Screen
 
@@ -89,14 +91,16 @@ def train(
     if settings:
         _print_settings(typed)
         return
-    chosen, seeds, notes = configure(typed, file=config, resume=resume, continued=continue_, seeds=seeds)
+    asked = configure(typed, file=config, resume=resume, continued=continue_, seeds=seeds)
     if print_config:
-        _print_config(chosen, seeds)
+        _print_config(asked)
         return
     with terminal(silent=not is_first()) as progress:
-        for note in notes:
+        for note in asked.notes:
             progress.print(note)
-        results = _train_each(chosen, seeds, resume or out, progress, force=force, resume=resume is not None)
+        results = _train_each(
+            asked.config, asked.seeds, resume or out, progress, force=force, resume=resume is not None
+        )
     if is_first():
         print_results(results)
 
@@ -121,19 +125,24 @@ def _train_each(
         if len(seeds) > 1:
             folder = out / f"seed{seed}" if out is not None else None
             progress.print(f"class order {seed}")
-        results.append(train_run(config.with_seed(seed), out=folder, progress=progress, force=force, resume=resume))
+        results.append(train_run(replace(config, seed=seed), out=folder, progress=progress, force=force, resume=resume))
     return results
 
 
-def _print_config(config: TrainConfig, seeds: tuple[int, ...]) -> None:
+def _print_config(command: TrainCommand) -> None:
+    """The whole configuration as JSON that ``--config`` reads again, and where each value comes from."""
     from dataclasses import asdict
 
+    from escort_cil.run.command import sources_of
+    from escort_cil.run.presets import filled
+    from escort_cil.run.resolve import images_in
     from escort_cli.terminal import print_json
 
+    config, decided = filled(command.config, images_in(command.config))
     values = config.to_map() | {"method_options": asdict(config.hyperparameters())}
-    if len(seeds) > 1:
-        values["seed"] = list(seeds)
-    print_json(values)
+    if len(command.seeds) > 1:
+        values["seed"] = list(command.seeds)
+    print_json(values | {"from": sources_of(command, decided)})
 
 
 def _print_settings(typed: Mapping[str, Any]) -> None:

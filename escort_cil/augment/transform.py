@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import torch
@@ -92,9 +92,15 @@ def _small(size: int) -> Transform:
     )
 
 
+def _cifar10(size: int) -> Transform:
+    """PyCIL's for CIFAR-10: ``small`` with that data set's mean and deviation."""
+    return replace(_small(size), preset="cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+
+
 transforms: Registry[Callable[[int], Transform]] = Registry("transform preset")
 transforms.add("large", _large)
 transforms.add("small", _small)
+transforms.add("cifar10", _cifar10)
 
 
 @dataclass(frozen=True)

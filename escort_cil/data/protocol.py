@@ -26,6 +26,19 @@ def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
     return tuple(ordered[i] for i in np.random.RandomState(seed).permutation(len(ordered)))
 
 
+def numbers_note(labels: Sequence[str], seed: int) -> tuple[str, ...]:
+    """A line about the class order if classes are named by numbers that sort as texts in another order; else nothing.
+
+    PyCIL numbers the classes of CIFAR, and those of ImageNet by their folders' names, as here.
+    """
+    if not all(label.isdecimal() for label in labels) or sorted(labels) == sorted(labels, key=int):
+        return ()
+    return (
+        f"classes are named by numbers and sorted as texts ({', '.join(sorted(labels)[:3])}, ...), as ImageFolder "
+        f"does; PyCIL sorts CIFAR's as numbers, so that its seed {seed} gives another order: `class_order` takes one",
+    )
+
+
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels in a file, one per line; raises ConfigError if it cannot be read."""
     try:

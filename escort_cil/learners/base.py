@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -47,6 +47,17 @@ class Hyperparameters:
                 self.init_epochs, self.init_lr, self.init_milestones, self.init_lr_decay, self.init_weight_decay, *end
             )
         return Schedule(self.epochs, self.lr, self.milestones, self.lr_decay, self.weight_decay, *end)
+
+    def with_own_milestones(self, given: Collection[str]) -> Any:
+        """The same with the method's milestones moved in proportion where other epochs, but no milestones are
+        ``given``: they belong to the method's own number of epochs."""
+        moved: dict[str, Any] = {}
+        own: dict[str, Any] = {field.name: field.default for field in fields(self)}
+        for first in ("init_", ""):
+            epochs, milestones = f"{first}epochs", f"{first}milestones"
+            if epochs in given and milestones not in given:
+                moved[milestones] = _scaled(own[milestones], getattr(self, epochs), own[epochs])
+        return replace(self, **moved)
 
     def shortened(self, epochs: int) -> Any:
         """The same with ``epochs`` epochs in every phase and the milestones moved in proportion."""
@@ -136,6 +147,8 @@ class Learner:
     """Whether each phase adds a part that makes features, so that there is nothing to train if these are frozen."""
     cuts: ClassVar[str] = ""
     """What it does that a backbone without stages does not allow: "shares all stages but the last"."""
+    file_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of PyCIL's files that this method alone has, each with the hyperparameter that it sets."""
 
     def __init__(
         self, config: Hyperparameters, backbone: BackboneMaker, *, frozen: bool = False, backbone_rate: float = 1.0

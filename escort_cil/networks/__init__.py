@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from escort_cil.networks.backbones import (
+    AUTO,
+    STEMS,
     Backbone,
+    BackboneKind,
     BackboneMaker,
+    backbone_kind,
+    backbone_maker,
     backbones,
     resnet10,
     resnet18,
@@ -23,11 +28,16 @@ from escort_cil.networks.growing import (
     SharedStagesNet,
 )
 
-for _backbone in (resnet10, resnet18, resnet32, resnet34, resnet50):
-    backbones.add(_backbone.__name__, _backbone)
+for _backbone in (resnet18, resnet34, resnet50):
+    backbones.add(_backbone.__name__, BackboneKind(_backbone, stems=tuple(STEMS)))
+backbones.add("resnet10", BackboneKind(resnet10, "small", tuple(STEMS)))
+backbones.add("resnet32", BackboneKind(resnet32, "cifar", ("cifar",)))
 
 __all__ = [
+    "AUTO",
+    "STEMS",
     "Backbone",
+    "BackboneKind",
     "BackboneListNet",
     "BackboneMaker",
     "CosineHead",
@@ -38,5 +48,7 @@ __all__ = [
     "IncrementalNet",
     "Output",
     "SharedStagesNet",
+    "backbone_kind",
+    "backbone_maker",
     "backbones",
 ]

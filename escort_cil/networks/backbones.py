@@ -7,12 +7,47 @@ published one, and PyCIL's: convolutions normal with He's deviation over the fan
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escort_codec.errors import ConfigError
 from escort_codec.registry import Registry
+
+AUTO: Final = "auto"
+IMAGENET: Final = "imagenet"
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """What comes before the first stage: a convolution, and max pooling that halves the image again."""
+
+    kernel: int
+    stride: int
+    pools: bool
+
+    def layers(self, width: int) -> list[nn.Module]:
+        """The layers, for images of three channels."""
+        first = nn.Conv2d(3, width, self.kernel, self.stride, self.kernel // 2, bias=False)
+        pooling = [nn.MaxPool2d(3, 2, 1)] if self.pools else []
+        return [first, nn.BatchNorm2d(width), nn.ReLU(inplace=True), *pooling]
+
+    def describe(self) -> str:
+        """For people: ``7 x 7, stride 2, max pooling``."""
+        return f"{self.kernel} x {self.kernel}, stride {self.stride}, {'max' if self.pools else 'no'} pooling"
+
+
+STEMS: Final = {
+    IMAGENET: Stem(7, 2, pools=True),
+    "cifar": Stem(3, 1, pools=False),
+    "pycil": Stem(3, 1, pools=True),
+    "small": Stem(3, 2, pools=True),
+}
+"""By name. "pycil" is that of PyCIL and the paper for large images if the first phase is not as large as the others;
+"small" is resnet10's, for images of about 64 pixels."""
 
 
 class Backbone(nn.Module):
@@ -51,7 +86,35 @@ class Backbone(nn.Module):
 BackboneMaker: TypeAlias = Callable[[], Backbone]
 """Makes a backbone with fresh weights from torch's random numbers."""
 
-backbones: Registry[BackboneMaker] = Registry("backbone")
+
+@dataclass(frozen=True, slots=True)
+class BackboneKind:
+    """A backbone to choose by name. ``make`` takes one of ``stems``.
+
+    ``stem`` is the one that it has by itself; "" leaves the choice to the data set and the image size.
+    """
+
+    make: Callable[[str], Backbone]
+    stem: str = ""
+    stems: tuple[str, ...] = ()
+
+
+backbones: Registry[BackboneKind] = Registry("backbone")
+
+
+def backbone_kind(name: str) -> BackboneKind:
+    """The backbone of a name. Raises UnknownNameError."""
+    return backbones.get(name)
+
+
+def backbone_maker(name: str, stem: str = AUTO) -> BackboneMaker:
+    """Makes backbones of a name with a stem; "auto" is the backbone's own, else ImageNet's. Raises ConfigError."""
+    kind = backbone_kind(name)
+    stem = kind.stem or IMAGENET if stem == AUTO else stem
+    if kind.stems and stem not in kind.stems:
+        only = f"has the stem {kind.stems[0]} alone" if len(kind.stems) == 1 else f"takes {', '.join(kind.stems)}"
+        raise ConfigError(f"{name} {only}", setting="stem", value=stem)
+    return partial(kind.make, stem)
 
 
 class BasicBlock(nn.Module):
@@ -158,44 +221,32 @@ def _network(
 
 
 def resnet(
-    block: type[BasicBlock] | type[Bottleneck], blocks: Sequence[int], *, width: int = 64, small_stem: bool = False
+    block: type[BasicBlock] | type[Bottleneck], blocks: Sequence[int], stem: str, *, width: int = 64
 ) -> Backbone:
-    """A residual network of four stages with ``blocks`` blocks each, the first of ``width`` planes.
-
-    The stem is ImageNet's (7 x 7, stride 2, max pooling); with ``small_stem``, for images of about 64 pixels, its
-    convolution is 3 x 3.
-    """
-    kernel = 3 if small_stem else 7
-    stem = [
-        nn.Conv2d(3, width, kernel, 2, kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1),
-    ]
-    return _network(stem, block, blocks, width)
+    """A residual network of a stage for each number of ``blocks``, the first of ``width`` planes, after a stem."""
+    return _network(STEMS[stem].layers(width), block, blocks, width)
 
 
-def resnet10() -> Backbone:
-    """One block per stage, 16 to 128 planes, small stem: 310 thousand weights, for small images on a CPU."""
-    return resnet(BasicBlock, (1, 1, 1, 1), width=16, small_stem=True)
+def resnet10(stem: str = "small") -> Backbone:
+    """One block per stage, 16 to 128 planes: 310 thousand weights, for small images on a CPU."""
+    return resnet(BasicBlock, (1, 1, 1, 1), stem, width=16)
 
 
-def resnet18() -> Backbone:
-    """ResNet-18 with ImageNet's stem; 512 features."""
-    return resnet(BasicBlock, (2, 2, 2, 2))
+def resnet18(stem: str = IMAGENET) -> Backbone:
+    """ResNet-18; 512 features."""
+    return resnet(BasicBlock, (2, 2, 2, 2), stem)
 
 
-def resnet32() -> Backbone:
-    """ResNet-32 for images of 32 pixels: five blocks per stage, 64 features, 464 thousand weights."""
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
-    return _network(stem, CifarBlock, (5, 5, 5), 16)
+def resnet32(stem: str = "cifar") -> Backbone:
+    """ResNet-32 for images of 32 pixels: three stages of five blocks, 64 features, 464 thousand weights."""
+    return resnet(CifarBlock, (5, 5, 5), stem, width=16)
 
 
-def resnet34() -> Backbone:
-    """ResNet-34 with ImageNet's stem; 512 features."""
-    return resnet(BasicBlock, (3, 4, 6, 3))
+def resnet34(stem: str = IMAGENET) -> Backbone:
+    """ResNet-34; 512 features."""
+    return resnet(BasicBlock, (3, 4, 6, 3), stem)
 
 
-def resnet50() -> Backbone:
-    """ResNet-50 with ImageNet's stem; 2048 features."""
-    return resnet(Bottleneck, (3, 4, 6, 3))
+def resnet50(stem: str = IMAGENET) -> Backbone:
+    """ResNet-50; 2048 features."""
+    return resnet(Bottleneck, (3, 4, 6, 3), stem)

@@ -57,6 +57,9 @@ MAX_SPLIT: Final = 128 << 20
 _MACHINE: Final = ("device", "cache", "cache_memory", "workers", "checkpoint_every", "track")
 FREE: Final = frozenset([*_MACHINE, "check", "on_error", "command", "version"])
 
+NOT_SETTINGS: Final = frozenset(["version", "command", "from"])
+"""Keys of config.json, and of what ``escort train --print-config`` prints, that are no settings."""
+
 log = logging.getLogger(__name__)
 
 
@@ -162,9 +165,7 @@ class RunFolder:
         """The configuration of the run. Raises TrainingError, also for a value that no run can have."""
         values = self.read_config()
         try:
-            return TrainConfig.from_map(
-                {key: value for key, value in values.items() if key not in ("version", "command")}
-            )
+            return TrainConfig.from_map({key: value for key, value in values.items() if key not in NOT_SETTINGS})
         except UsageError as exc:
             raise TrainingError(f"{self / CONFIG}: {exc}") from exc
 

@@ -16,7 +16,7 @@ from escort_cil.learners import Learner, learners
 from escort_cil.memory.budget import Budget
 from escort_cil.memory.contents import Contents, packed, read_contents
 from escort_cil.metrics import RunFigures
-from escort_cil.networks import GrowingNet, backbones
+from escort_cil.networks import GrowingNet, backbone_maker
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
 from escort_cil.run.figures import save_figures
@@ -208,7 +208,7 @@ def load_model(run: Path) -> SavedModel:
     groups = _groups(path)
     if sum(groups) > len(config.class_order):
         raise TrainingError(f"{path}: knows {sum(groups)} classes, {names.CONFIG} names {len(config.class_order)}")
-    learner = learners.get(config.method)(config.hyperparameters(), backbones.get(config.backbone))
+    learner = learners.get(config.method)(config.hyperparameters(), backbone_maker(config.backbone, config.stem))
     held = sum(tensor.numel() for tensor in tensors.values())
     for size in groups:
         learner.begin_phase(size, 0)  # the weights are replaced

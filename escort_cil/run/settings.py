@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from escort_cil.run.presets import datasets, filled, preset_for
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EdgeSettings, EncodeOptions, parse_colour
 from escort_codec.settings import build, check, setting, settings_of
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 EvalViews = Literal["real", "regenerated", "both"]
 VIEWS: Final = ("real", "regenerated", "both")
-
-SMALL_SIDE: Final = 128  # pixels: below, the 'small' transform is the default
 
 _DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
 _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
@@ -54,6 +53,13 @@ class TrainConfig:
     data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
         "", "Prompts of `escort encode`; else images are encoded.", group=_DATA, shown=True, metavar="FILE"
+    )
+    dataset: str = setting(
+        "",
+        "Its image size, transform, stem: cifar100, ...",
+        group=_DATA,
+        shown=True,
+        metavar="NAME",
     )
     layout: str = _as_in(EncodeOptions, "layout", group=_DATA)
     exemplars: str = setting(
@@ -100,9 +106,32 @@ class TrainConfig:
         shown=True,
         metavar="NAME",
     )
-    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8, most=4096)
+    stem: str = setting(
+        "auto",
+        "auto (the file's authors', the data set's or the image size's), imagenet (7 x 7), cifar (3 x 3), pycil (3 x 3 "
+        "and pooling) or small.",
+        group=_NETWORK,
+        choices=("auto", "imagenet", "cifar", "pycil", "small"),
+    )
+    image_size: int | None = setting(
+        None,
+        "Pixels; if left out, the data set's or its images'.",
+        group=_NETWORK,
+        shown=True,
+        least=8,
+        most=4096,
+    )
     transform: str = setting(
-        "", "large (the paper's) or small (PyCIL's for CIFAR); small below 128 pixels if left out.", group=_NETWORK
+        "",
+        "large (random resized crop), small (PyCIL's for CIFAR-100) or cifar10; if left out the data set's, else large "
+        "from 128 pixels.",
+        group=_NETWORK,
+    )
+    autoaugment: str | None = setting(
+        None,
+        "off or imagenet (the policy); if left out the data set's: off for PyCIL's, imagenet for the paper's.",
+        group=_NETWORK,
+        choices=("off", "imagenet"),
     )
     epochs: int | None = setting(
         None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
@@ -115,13 +144,7 @@ class TrainConfig:
     )
     method_options: Mapping[str, Any] = setting({}, "The method's own settings, as method.NAME.", group=_NETWORK)
 
-    budget: str = setting(
-        "",
-        "2MB, 20KB/class, 20units/class or 2000units.",
-        group=_MEMORY,
-        shown=True,
-        metavar="SIZE",
-    )
+    budget: str = setting("", "2MB, 20KB/class, 20units/class or 2000units.", group=_MEMORY, shown=True, metavar="SIZE")
     keep: str = setting(
         "",
         "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'. If "
@@ -133,22 +156,13 @@ class TrainConfig:
     selection: str = setting("herding", "herding or random.", group=_MEMORY)
 
     regenerator: str = setting(
-        "harmonic",
-        "harmonic (a stand-in) or controlnet.",
-        group=_SYNTHETIC,
-        shown=True,
-        metavar="NAME",
+        "harmonic", "harmonic (a stand-in) or controlnet.", group=_SYNTHETIC, shown=True, metavar="NAME"
     )
     regenerator_options: Mapping[str, Any] = setting(
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
     )
     augmentation_prob: float | None = setting(
-        None,
-        "Chance of a synthetic copy; 0.5 for prompts and WebP.",
-        group=_SYNTHETIC,
-        shown=True,
-        least=0,
-        most=1,
+        None, "Chance of a synthetic copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
     )
     augmentations_per_image: int | None = setting(
         None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
@@ -192,6 +206,8 @@ class TrainConfig:
         if not 0 < self.holdout < 1:
             raise ConfigError("give a share between 0 and 1", setting="holdout", value=self.holdout)
         parse_colour(self.background)
+        if self.dataset:
+            _ = preset_for(self.dataset) or datasets.get(self.dataset)  # raises UnknownNameError
         _ = self.memory  # raises ConfigError if budget and keep do not go together
 
     def to_map(self) -> dict[str, Any]:
@@ -234,17 +250,14 @@ class TrainConfig:
             return self.augmentation_prob
         return 0.5 if self.kept.has_copies() else 0.0
 
-    @property
-    def transform_name(self) -> str:
-        """The name of the transform."""
-        return self.transform or ("small" if self.image_size < SMALL_SIDE else "large")
-
     def make_transform(self) -> Transform:
         """The transform. Raises ConfigError."""
         from escort_cil.augment import transforms
 
-        made = transforms.get(self.transform_name)(self.image_size)
-        return replace(made, background=parse_colour(self.background))
+        whole, _ = filled(self)
+        assert whole.image_size is not None
+        made = transforms.get(whole.transform)(whole.image_size)
+        return replace(made, background=parse_colour(self.background), auto_augment=whole.autoaugment == "imagenet")
 
     def hyperparameters(self) -> Hyperparameters:
         """The method's settings, with what this configuration overrides. Raises ConfigError."""
@@ -255,9 +268,10 @@ class TrainConfig:
             options |= {"init_lr": self.lr, "lr": self.lr}
         if self.batch_size is not None:
             options["batch_size"] = self.batch_size
+        options |= self.method_options
         kind = learners.get(self.method).hyperparameters
-        what = f"{self.method} setting"
-        made: Hyperparameters = build(kind, {**options, **self.method_options}, what, ConfigError, "method.")
+        made: Hyperparameters = build(kind, options, f"{self.method} setting", ConfigError, "method.")
+        made = made.with_own_milestones(options)
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
@@ -283,7 +297,3 @@ class TrainConfig:
         what = f"{self.regenerator} setting"
         options: Any = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
         return make_regenerator(self.regenerator, options, near=near)
-
-    def with_seed(self, seed: int) -> TrainConfig:
-        """The same configuration with another seed of the class order."""
-        return replace(self, seed=seed)

@@ -387,7 +387,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = replace(small, method="wa", budget="8KB", keep="50% original + 50% prompt", coding="rle", eval_views="both")
     for seed in (1, 2):
         command = ["/somewhere/bin/escort", "train", str(root / "data"), "--seed", str(seed)]
-        train(kept.with_seed(seed), out=root / "runs" / f"wa-{seed}", command=command)
+        train(replace(kept, seed=seed), out=root / "runs" / f"wa-{seed}", command=command)
     train(replace(small, method="finetune"), out=root / "runs" / "finetune", command=["escort", "train"])
     return root / "runs"
 

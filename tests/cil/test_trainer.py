@@ -95,7 +95,7 @@ def test_the_same_twice_and_another_seed(small_data: Path, tmp_path: Path, cache
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
     ).read_bytes()
-    other = train(config.with_seed(7), out=tmp_path / "three")
+    other = train(replace(config, seed=7), out=tmp_path / "three")
     assert other.class_order != train(config, out=tmp_path / "one", resume=True).class_order
     record = json.loads(first.splitlines()[-1])
     assert list(record["views"]) == ["both", "real", "regenerated"]

@@ -120,7 +120,14 @@ def test_print_config(tmp_path: Path) -> None:
     values = json.loads(result.stdout)
     assert (values["method"], values["backbone"], values["seed"]) == ("wa", "resnet50", [1, 2])
     (tmp_path / "printed.json").write_text(result.stdout)
-    assert escort("train", "--config", tmp_path / "printed.json", "--print-config").stdout == result.stdout
+    again = json.loads(escort("train", "--config", tmp_path / "printed.json", "--print-config").stdout)
+    sources = values.pop("from")
+    assert again.pop("from")["method"] == f"{tmp_path / 'printed.json'}: method"
+    assert again == values
+    assert (sources["backbone"], sources["lr"]) == ("flag", "default")
+    assert sources["method"] == f"{tmp_path / 'c.json'}: model_name"
+    options = {f"method.{name}" for name in values["method_options"]}
+    assert set(sources) == set(values) - {"method_options", "regenerator_options"} | options
     assert values["method_options"]["milestones"] == [60, 100, 140]
 
 
