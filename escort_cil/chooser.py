@@ -25,7 +25,7 @@ class Chooser:
         self._encoder = encoder
 
     def remember(self, phase: int, held: Contents) -> Contents:
-        """The memory after the phase: what is ``held`` of old classes, and of new ones what the selection puts first."""
+        """The memory after the phase: what is ``held`` of old classes, and what the selection puts first of new."""
         new, orders = self._plan.train_images(phase), self._ordered(phase)
         ordered = {label: [new[label][i] for i in order] for label, order in orders.items()}
         budget = self._plan.budget

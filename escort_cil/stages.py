@@ -36,7 +36,8 @@ def train_phase(
     """Trains all stages of a phase, from epoch ``done`` on; the first ``own`` items are the phase's images.
 
     ``herd`` is that of ``PhaseItems``. ``resumed`` holds the tensors of a checkpoint at ``done``, whose weights the
-    network has; ``epoch_ended`` gets the number of epochs done and what to save beside the weights. Raises TrainingError.
+    network has; ``epoch_ended`` gets the number of epochs done and what to save beside the weights. Raises
+    TrainingError.
     """
     place(loop.devices, learner)
     learner.begin_training(items.labels)

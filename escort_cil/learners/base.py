@@ -72,7 +72,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Epochs, learning rate, milestones, factor at each, weight decay; "steplr" or "cosine", which ends at ``min_lr``."""
+    """Epochs, learning rate, milestones, factor at each, weight decay; steplr or cosine, which ends at ``min_lr``."""
 
     epochs: int
     lr: float
@@ -226,7 +226,7 @@ class Learner:
         """Changes the network after a stage's last epoch."""
 
     def see_features(self, features: Tensor, labels: Tensor) -> None:
-        """Gets features (N, D) and class numbers (N,) of the phase's own images, after training. See ``sees_features``."""
+        """Gets features (N, D) and class numbers (N,) of the phase's images, after training. See ``sees_features``."""
 
     def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch: images float (B, 3, S, S), targets int64 (B,), class numbers."""

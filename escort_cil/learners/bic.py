@@ -59,7 +59,7 @@ class BiasedNet(IncrementalNet):
 
     def classify(self, features: Tensor) -> Tensor:
         """Corrected logits."""
-        parts = super().classify(features).split(self.groups, dim=1)
+        parts = torch.split(super().classify(features), self.groups, dim=1)
         return torch.cat([bias(part) for bias, part in zip(self.biases, parts, strict=True)], dim=1)
 
 

@@ -1,8 +1,9 @@
 """EWC, elastic weight consolidation (Kirkpatrick et al. 2017), as PyCIL runs it.
 
-After a phase's training one pass over its images gives the diagonal of the Fisher information: the mean over the batches
-of the squared gradient of the batch's mean cross-entropy over all classes, at most ``fisher_max``. As in PyCIL that is
-the gradient of a batch and not of each image, the images are augmented, and batch normalisation is in training mode.
+After a phase's training one pass over its images gives the diagonal of the Fisher information: the mean over the
+batches of the squared gradient of the batch's mean cross-entropy over all classes, at most ``fisher_max``. As in PyCIL
+that is the gradient of a batch and not of each image, the images are augmented, and batch normalisation is in training
+mode.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Ewc(Learner):
 
     @torch.no_grad()
     def end_stage(self, stage: int) -> None:
-        """Joins the new Fisher information with the old, which counts by the share of old classes, and keeps weights."""
+        """Joins the new Fisher information with the old, which counts by the share of old classes; keeps weights."""
         if stage == 0:
             return
         net, alpha = self._anchored, self.known / self.total

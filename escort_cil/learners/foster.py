@@ -7,9 +7,9 @@ is evaluated and chooses the memory, which the paper calls FOSTER B4; ``evaluate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,8 @@ class FosterHyperparameters(Hyperparameters):
 class FosterNet(BackboneListNet):
     """The old backbone and a new one under one head, and the student that both become.
 
-    ``aux`` classifies by the new backbone alone; ``old_head`` is the head before the phase. ``shows_student`` says whose
-    output the network gives: in training the stage's, else the student's if it is to be ``evaluated``.
+    ``aux`` classifies by the new backbone alone; ``old_head`` is the head before the phase. ``shows_student`` says
+    whose output the network gives: in training the stage's, else the student's if it is to be ``evaluated``.
     """
 
     old_head: Head
@@ -128,6 +128,19 @@ class Foster(Learner):
     name = "foster"
     hyperparameters = FosterHyperparameters
     grows = True
+    file_keys: ClassVar[Mapping[str, str]] = {
+        "beta1": "beta1",
+        "beta2": "beta2",
+        "oofc": "new_on_old",
+        "is_teacher_wa": "align_teacher",
+        "is_student_wa": "align_student",
+        "wa_value": "align_value",
+        "lambda_okd": "distillation_weight",
+        "init_epochs": "init_epochs",
+        "boosting_epochs": "epochs",
+        "compression_epochs": "compression_epochs",
+        "lr": "lr",
+    }
     config: FosterHyperparameters
 
     def __init__(self, config: FosterHyperparameters, backbone: BackboneMaker, **more: Any) -> None:
@@ -157,7 +170,7 @@ class Foster(Learner):
                 weight[block] = 0
             mask = torch.ones_like(weight)
             mask[block] = 0
-            weight.register_hook(lambda gradient: gradient * mask)
+            weight.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
 
     def begin_stage(self, stage: int) -> None:
         """Boosting trains the new backbone and the heads, compression the student alone."""

@@ -122,7 +122,7 @@ def nca(logits: Tensor, targets: Tensor) -> Tensor:
 
 def pod_spatial(profiles: Tensor, old: Tensor, sizes: Sequence[int]) -> Tensor:
     """The mean over stages and images of the distance of two networks' profiles (B, sum of ``sizes``), one a stage."""
-    stages = zip(profiles.split(list(sizes), dim=1), old.split(list(sizes), dim=1), strict=True)
+    stages = zip(torch.split(profiles, list(sizes), dim=1), torch.split(old, list(sizes), dim=1), strict=True)
     return torch.stack([(a - b).norm(dim=1).mean() for a, b in stages]).mean()
 
 

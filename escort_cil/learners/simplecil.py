@@ -1,4 +1,4 @@
-"""SimpleCIL (Zhou et al. 2023): each class's weights are the mean of its features; the network is trained once or never.
+"""SimpleCIL (Zhou et al. 2023): a class's weights are the mean of its features; the network is trained once or never.
 
 As in PyCIL the first phase trains network and classifier, then the means take the classifier's place, and later phases
 train nothing. A frozen (pretrained) backbone is not trained at all: the means are all there is to learn.
@@ -6,7 +6,9 @@ train nothing. A frozen (pretrained) backbone is not trained at all: the means a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ class Simplecil(Learner):
     hyperparameters = SimplecilHyperparameters
     uses_memory = False
     sees_features = True
+    file_keys: ClassVar[Mapping[str, str]] = {"min_lr": "min_lr"}
 
     def make_network(self) -> GrowingNet:
         """A cosine classifier with one proxy a class."""

@@ -43,8 +43,8 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
     as fit, old ones in the order in which they stand, new ones in a random order that ``seed`` draws; they are taken as
     the experience gives them without its transforms: Pillow images, uint8 arrays (H, W, 3), or tensors (3, H, W) that
     are uint8 or from 0 to 1. ``buffer`` shows them again: prompts as what ``regenerator`` makes of them in the folder
-    ``images``, each as what ``transform`` makes of its Pillow image, with task label 0 if the experience has task labels.
-    A file that exists is gone on with.
+    ``images``, each as what ``transform`` makes of its Pillow image, with task label 0 if the experience has task
+    labels. A file that exists is gone on with.
     """
 
     def __init__(

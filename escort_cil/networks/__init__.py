@@ -11,11 +11,14 @@ from escort_cil.networks.backbones import (
     backbone_kind,
     backbone_maker,
     backbones,
+    is_pretrained,
+    projected_resnet32,
     resnet10,
     resnet18,
     resnet32,
     resnet34,
     resnet50,
+    signed,
 )
 from escort_cil.networks.cosine import CosineHead, CosineNet
 from escort_cil.networks.growing import (
@@ -30,8 +33,10 @@ from escort_cil.networks.growing import (
 
 for _backbone in (resnet18, resnet34, resnet50):
     backbones.add(_backbone.__name__, BackboneKind(_backbone, stems=tuple(STEMS)))
+    backbones.add(f"cosine_{_backbone.__name__}", BackboneKind(signed(_backbone), stems=tuple(STEMS)))
 backbones.add("resnet10", BackboneKind(resnet10, "small", tuple(STEMS)))
 backbones.add("resnet32", BackboneKind(resnet32, "cifar", ("cifar",)))
+backbones.add("cosine_resnet32", BackboneKind(signed(projected_resnet32), "cifar", ("cifar",)))
 
 __all__ = [
     "AUTO",
@@ -51,4 +56,5 @@ __all__ = [
     "backbone_kind",
     "backbone_maker",
     "backbones",
+    "is_pretrained",
 ]

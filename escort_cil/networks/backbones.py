@@ -6,10 +6,10 @@ published one, and PyCIL's: convolutions normal with He's deviation over the fan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,8 +53,8 @@ STEMS: Final = {
 class Backbone(nn.Module):
     """``last(shared(images))``: float (B, 3, S, S) to features (B, feature_dim).
 
-    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling. If both are sequences,
-    ``stages`` counts the stages: the last modules of ``shared``, and the first of ``last``.
+    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling. If both are
+    sequences, ``stages`` counts the stages: the last modules of ``shared``, and the first of ``last``.
     """
 
     def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int, stages: int = 0) -> None:
@@ -102,13 +102,32 @@ class BackboneKind:
 backbones: Registry[BackboneKind] = Registry("backbone")
 
 
+PRETRAINED: Final = "hf:"
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether a backbone's name stands for a pretrained one: see ``networks.pretrained``."""
+    return name.startswith(PRETRAINED)
+
+
 def backbone_kind(name: str) -> BackboneKind:
     """The backbone of a name. Raises UnknownNameError."""
-    return backbones.get(name)
+    return BackboneKind(lambda stem: backbone_maker(name, stem)()) if is_pretrained(name) else backbones.get(name)
 
 
-def backbone_maker(name: str, stem: str = AUTO) -> BackboneMaker:
-    """Makes backbones of a name with a stem; "auto" is the backbone's own, else ImageNet's. Raises ConfigError."""
+def backbone_maker(
+    name: str, stem: str = AUTO, about: Mapping[str, Any] | None = None, *, weights: bool = True
+) -> BackboneMaker:
+    """Makes backbones of a name with a stem; "auto" is the backbone's own, else ImageNet's. Raises ConfigError.
+
+    ``about`` is the description of a pretrained one, which has its ``weights`` or any.
+    """
+    if is_pretrained(name):
+        from escort_cil.networks.pretrained import describe, pretrained_maker
+
+        if stem != AUTO:
+            raise ConfigError("a pretrained backbone has its own", setting="stem", value=stem)
+        return pretrained_maker(name, about or describe(name), weights=weights)
     kind = backbone_kind(name)
     stem = kind.stem or IMAGENET if stem == AUTO else stem
     if kind.stems and stem not in kind.stems:
@@ -250,3 +269,25 @@ def resnet34(stem: str = IMAGENET) -> Backbone:
 def resnet50(stem: str = IMAGENET) -> Backbone:
     """ResNet-50; 2048 features."""
     return resnet(Bottleneck, (3, 4, 6, 3), stem)
+
+
+def signed(make: Callable[[str], Backbone]) -> Callable[[str], Backbone]:
+    """The same network without the last activation, so that features may be negative, for a classifier by cosines.
+
+    Those that PyCIL calls cosine_... (Hou et al. 2019).
+    """
+
+    def made(stem: str) -> Backbone:
+        backbone = make(stem)
+        assert isinstance(backbone.last, nn.Sequential)
+        stage = backbone.last[0]
+        assert isinstance(stage, nn.Sequential)
+        stage[-1].end = nn.Identity()
+        return backbone
+
+    return made
+
+
+def projected_resnet32(stem: str = "cifar") -> Backbone:
+    """``resnet32`` with shortcuts that have weights: PyCIL's cosine_resnet32."""
+    return resnet(BasicBlock, (5, 5, 5), stem, width=16)

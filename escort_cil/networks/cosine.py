@@ -23,7 +23,7 @@ class CosineHead(nn.Module):
         old = torch.empty(0, features) if before is None else before.weight()
         self.old = nn.Parameter(old.detach().clone(), requires_grad=False)
         self.new = nn.Parameter(torch.empty(new * proxies, features).uniform_(-1, 1) / features**0.5)
-        self.sigma = nn.Parameter(torch.ones(1) if before is None else before.sigma.detach().clone())
+        self.sigma: nn.Parameter = nn.Parameter(torch.ones(1) if before is None else before.sigma.detach().clone())
 
     def weight(self) -> Tensor:
         """All proxies (classes * proxies, D)."""
@@ -33,7 +33,7 @@ class CosineHead(nn.Module):
         """Logits (B, classes) of features (B, D)."""
         cosines = F.linear(F.normalize(features, dim=1), F.normalize(self.weight(), dim=1))
         if self.proxies > 1:
-            each = cosines.unflatten(1, (-1, self.proxies))
+            each = cosines.view(len(cosines), -1, self.proxies)
             cosines = (F.softmax(each, dim=-1) * each).sum(-1)
         return self.sigma * cosines
 

@@ -8,6 +8,7 @@ loaded, and no code of a model is run.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,18 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from escort_cil.augment import Transform
-from escort_cil.networks.backbones import Backbone, BackboneMaker
+from escort_cil.networks.backbones import PRETRAINED, Backbone, BackboneMaker
 from escort_codec.errors import ConfigError
 from escort_codec.foreign import parse_json
 from escort_codec.words import escaped, listed
 
-PREFIX: Final = "hf:"
 STAGED: Final = ("resnet", "convnext", "convnextv2")
 """Kinds of models that have stages."""
 FAMILIES: Final = (*STAGED, "vit", "dinov2", "dinov2_with_registers")
 PROCESSOR: Final = "preprocessor_config.json"
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, if a model does not say its own
 
 _UNUSED: Final = (
     "id2label",
@@ -40,14 +39,7 @@ _UNUSED: Final = (
     "transformers_version",
     "_name_or_path",
 )
-_MOST: Final = 1 << 16  # of any whole number in a recorded configuration
-_MOST_LAYERS: Final = 1000
-_MOST_WEIGHTS: Final = 1 << 33
-
-
-def is_pretrained(name: str) -> bool:
-    """Whether a backbone's name stands for a pretrained one."""
-    return name.startswith(PREFIX)
+_MOST, _MOST_LAYERS, _MOST_WEIGHTS = 1 << 16, 1000, 1 << 33  # of a recorded configuration; the first of any number
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -66,11 +58,12 @@ def describe(name: str) -> dict[str, Any]:
     found = {
         "model": {key: value for key, value in config.to_dict().items() if key not in _UNUSED},
         "size": size,
-        "mean": list(processor.get("image_mean") or IMAGENET_MEAN),
-        "std": list(processor.get("image_std") or IMAGENET_STD),
+        "mean": list(processor.get("image_mean") or MEAN),
+        "std": list(processor.get("image_std") or STD),
     }
     check_description(found, name)
-    return found
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as config.json gives it back
+    return plain
 
 
 def check_description(about: Mapping[str, Any], name: str) -> None:
@@ -86,8 +79,23 @@ def has_stages(about: Mapping[str, Any]) -> bool:
 
 def normalised(transform: Transform, about: Mapping[str, Any]) -> Transform:
     """The transform with the normalisation that the backbone was trained with."""
-    mean, std = (tuple(float(value) for value in about[key]) for key in ("mean", "std"))
+    mean, std = ((float(r), float(g), float(b)) for r, g, b in (about["mean"], about["std"]))
     return replace(transform, mean=mean, std=std)
+
+
+def check_use(name: str, about: Mapping[str, Any], maker: BackboneMaker, size: int) -> None:
+    """Raises ConfigError if the network's weights cannot be loaded, or it cannot take images of ``size`` pixels."""
+    network = maker().eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError) as exc:
+        own = about["size"]
+        raise ConfigError(
+            f"{name} cannot take such images ({_line(exc)}): its own have {own} pixels",
+            setting="image_size",
+            value=size,
+        ) from exc
 
 
 def pretrained_maker(name: str, about: Mapping[str, Any], *, weights: bool) -> BackboneMaker:
@@ -107,7 +115,7 @@ def pretrained_maker(name: str, about: Mapping[str, Any], *, weights: bool) -> B
 
 
 class ClassToken(nn.Module):
-    """A transformer of image patches; features are its class token after the last normalisation."""
+    """A transformer of image patches: its features are the class token after the last normalisation."""
 
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__()
@@ -121,7 +129,7 @@ class ClassToken(nn.Module):
 
 
 class NormalisedMean(nn.Module):
-    """The mean over a map (B, C, H, W), normalised over its channels: (B, C)."""
+    """The mean over maps (B, C, H, W), normalised over their channels: (B, C)."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -143,7 +151,7 @@ def _backbone(model: Any) -> Backbone:
                     setattr(part, name, None)
         arguments = {"interpolate_pos_encoding": True} if config.model_type == "vit" else {}
         return Backbone(ClassToken(model, arguments), nn.Identity(), config.hidden_size)
-    stages = list(model.encoder.stages)
+    stages, pooling = list(model.encoder.stages), nn.Module()
     if config.model_type == "resnet":
         stem, pooling = model.embedder, nn.Sequential(model.pooler, nn.Flatten())
     else:
@@ -213,7 +221,7 @@ def _fault(about: Mapping[str, Any]) -> str:
 
 def _source(name: str) -> str:
     """The folder or the Hub's id after "hf:". Raises ConfigError for what is neither."""
-    source = name.removeprefix(PREFIX)
+    source = name.removeprefix(PRETRAINED)
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return str(folder)
@@ -249,7 +257,7 @@ def _transformers(name: str) -> Any:
     try:
         import transformers
     except ImportError as exc:
-        raise ConfigError(f"{escaped(name)}: needs transformers: pip install 'escort[pretrained]'") from exc
+        raise ConfigError("needs `pip install 'escort[pretrained]'`", setting="backbone", value=name) from exc
     return transformers
 
 
@@ -284,8 +292,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
+        (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
 
 
 def _line(exc: BaseException) -> str:
