@@ -43,6 +43,10 @@ from tests.cil.test_learners import (
 IMAGES = torch.zeros(2, 3, 4, 4)
 
 
+def number(value: Tensor) -> float:
+    return float(value.detach())
+
+
 def train_one(learner: Learner, labels: Sequence[int], own: int, herd: Callable[[int], Tensor] | None = None) -> Tensor:
     """Trains a phase with the product's loop on one image of random pixels for each label; returns the images."""
     rng = np.random.default_rng(7)
@@ -55,7 +59,7 @@ def train_one(learner: Learner, labels: Sequence[int], own: int, herd: Callable[
     chosen = herd or (lambda count: torch.empty(0, dtype=torch.int64))
     train_phase(loop, learner, decoded.training, items, own, herd=chosen)
     learner.end_training()
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).number() / 255
 
 
 def in_new_phase(name: str, **options: object) -> Learner:
@@ -81,7 +85,7 @@ def test_lwf() -> None:
     learner.old_network = Says(OLD)
     loss = learner.loss(Output(torch.zeros(2, 1), torch.tensor(LOGITS)), IMAGES, torch.tensor(targets))
     new, old = [row[2:] for row in LOGITS], [row[:2] for row in LOGITS]
-    assert float(loss) == pytest.approx(entropy(new, [1, 0]) + 3 * soft_entropy(old, OLD, 2.0), rel=1e-5)
+    assert number(loss) == pytest.approx(entropy(new, [1, 0]) + 3 * soft_entropy(old, OLD, 2.0), rel=1e-5)
 
 
 # EWC
@@ -128,7 +132,7 @@ def test_ewc_joins_the_fisher_information_by_the_share_of_old_classes() -> None:
     assert torch.allclose(net.get_buffer("fisher.head/bias"), expected, atol=1e-6)
     assert torch.equal(net.get_buffer("means.head/bias"), net.head.bias)
     body = net.get_buffer("fisher.body/shared/0/weight")
-    assert 0 < float(body.max()) <= 0.02
+    assert 0 < number(body.max()) <= 0.02
 
 
 # BiC
@@ -152,7 +156,7 @@ def test_bic_losses() -> None:
     learner = in_new_phase("bic")
     learner.begin_stage(1)
     loss = learner.loss(Output(torch.zeros(2, 1), torch.tensor(LOGITS)), IMAGES, torch.tensor(TARGETS))
-    assert float(loss) == pytest.approx(entropy([softmax(row) for row in LOGITS], TARGETS), rel=1e-5)
+    assert number(loss) == pytest.approx(entropy([softmax(row) for row in LOGITS], TARGETS), rel=1e-5)
 
 
 def test_bic_holds_back_as_many_of_each_class() -> None:
@@ -196,9 +200,9 @@ def test_nca_by_hand() -> None:
     # Logits (0, ln 2), right class 0: s - max is (-ln 2, 0); the right class counts as exp(0) = 1 below:
     # -log(0.5 / (1 + 1)) = ln 4. Right class 1: -log(1 / (0.5 + 1)) = ln 1.5.
     logits = torch.tensor([[0.0, math.log(2)]] * 2)
-    assert float(nca(logits[:1], torch.tensor([0]))) == pytest.approx(math.log(4))
-    assert float(nca(logits[1:], torch.tensor([1]))) == pytest.approx(math.log(1.5))
-    assert float(nca(logits, torch.tensor([0, 1]))) == pytest.approx((math.log(4) + math.log(1.5)) / 2)
+    assert number(nca(logits[:1], torch.tensor([0]))) == pytest.approx(math.log(4))
+    assert number(nca(logits[1:], torch.tensor([1]))) == pytest.approx(math.log(1.5))
+    assert number(nca(logits, torch.tensor([0, 1]))) == pytest.approx((math.log(4) + math.log(1.5)) / 2)
 
 
 def test_profiles_by_hand() -> None:
@@ -207,7 +211,7 @@ def test_profiles_by_hand() -> None:
     assert torch.allclose(profile(maps), torch.tensor([[1, 4, 1, 4]]) / math.sqrt(34))
     # Two stages of one number each: distances 3 and 1 for the first image, 0 and 2 for the second.
     new, old = torch.tensor([[3.0, 1.0], [5.0, 2.0]]), torch.tensor([[0.0, 0.0], [5.0, 0.0]])
-    assert float(pod_spatial(new, old, (1, 1))) == pytest.approx((1.5 + 1.5) / 2)
+    assert number(pod_spatial(new, old, (1, 1))) == pytest.approx((1.5 + 1.5) / 2)
 
 
 def test_cosine_head_by_hand() -> None:
@@ -216,10 +220,10 @@ def test_cosine_head_by_hand() -> None:
         head.new.copy_(torch.tensor([[5.0, 0.0], [0.0, 0.1]]))
         head.sigma.fill_(3.0)
     # The feature (1, 0): cosines 1 and 0, weights e / (e + 1) and 1 / (e + 1).
-    assert float(head(torch.tensor([[7.0, 0.0]]))) == pytest.approx(3 * math.e / (math.e + 1), rel=1e-5)
+    assert number(head(torch.tensor([[7.0, 0.0]]))) == pytest.approx(3 * math.e / (math.e + 1), rel=1e-5)
     grown = CosineHead(2, 2, 2, head)
     assert torch.equal(grown.weight()[:2], head.new)
-    assert float(grown.sigma) == 3
+    assert number(grown.sigma) == 3
     assert [name for name, weight in grown.named_parameters() if weight.requires_grad] == ["new", "sigma"]
     assert grown(torch.zeros(4, 2)).shape == (4, 3)
 
@@ -249,11 +253,11 @@ def test_podnet_loss() -> None:
     for a, b in zip(new_maps, old_maps, strict=True):
         rows = [torch.cat([(m**2).sum(3).flatten(1), (m**2).sum(2).flatten(1)], 1) for m in (a, b)]
         unit = [row / row.norm(dim=1, keepdim=True).clamp(min=1e-12) for row in rows]
-        spatial += float((unit[0] - unit[1]).norm(dim=1).mean()) / 4
+        spatial += number((unit[0] - unit[1]).norm(dim=1).mean()) / 4
     cosine = (new_features * old.features).sum(1) / new_features.norm(dim=1) / old.features.norm(dim=1)
-    expected = float(nca(output.logits, targets)) + math.sqrt(5 / 3) * (float((1 - cosine).mean()) + 5 * spatial)
+    expected = number(nca(output.logits, targets)) + math.sqrt(5 / 3) * (number((1 - cosine).mean()) + 5 * spatial)
     assert spatial > 0
-    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert number(loss) == pytest.approx(expected, rel=1e-4)
 
 
 def test_podnet_ends_with_as_many_of_each_class() -> None:
@@ -300,7 +304,7 @@ def test_foster_losses() -> None:
     old = (features[:, :4] @ net.old_head.weight.T + net.old_head.bias).tolist()
     expected = entropy(weighed, TARGETS) + entropy(aux, TARGETS)
     expected += soft_entropy([row[:2] for row in LOGITS], old, 2.0)
-    assert float(learner.loss(output, images, targets)) == pytest.approx(expected, rel=1e-5)
+    assert number(learner.loss(output, images, targets)) == pytest.approx(expected, rel=1e-5)
 
     learner, net = foster_in_stage(1, beta2=0.5)
     net.eval()
@@ -310,7 +314,9 @@ def test_foster_losses() -> None:
     for said, row in zip(LOGITS, teacher, strict=True):
         soft = [q * weight for q, weight in zip(softmax(row, 2.0), weights, strict=True)]
         loss -= sum(q / sum(soft) * math.log(p) for q, p in zip(soft, softmax(said, 2.0), strict=True)) / 2
-    assert float(learner.loss(Output(features, torch.tensor(LOGITS)), images, targets)) == pytest.approx(loss, rel=1e-5)
+    assert number(learner.loss(Output(features, torch.tensor(LOGITS)), images, targets)) == pytest.approx(
+        loss, rel=1e-5
+    )
 
 
 def test_foster_trains_the_new_backbone_and_then_the_student() -> None:
@@ -363,7 +369,7 @@ def test_foster_aligns_by_a_power() -> None:
     learner.end_stage(0)
     norms = net.head.weight.detach().norm(dim=1)
     # 2 old and 2 new classes: 0.5 ** (2 / 2).
-    assert float(norms[2:].mean()) == pytest.approx(0.5 * float(norms[:2].mean()), rel=1e-5)
+    assert number(norms[2:].mean()) == pytest.approx(0.5 * number(norms[:2].mean()), rel=1e-5)
 
 
 # SimpleCIL
