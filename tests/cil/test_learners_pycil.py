@@ -59,7 +59,7 @@ def train_one(learner: Learner, labels: Sequence[int], own: int, herd: Callable[
     chosen = herd or (lambda count: torch.empty(0, dtype=torch.int64))
     train_phase(loop, learner, decoded.training, items, own, herd=chosen)
     learner.end_training()
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).number() / 255
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def in_new_phase(name: str, **options: object) -> Learner:
