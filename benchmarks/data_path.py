@@ -40,7 +40,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from escort_cil.augment import Transform, augment, transforms
 from escort_cil.augment.policy import IMAGENET_POLICY, image_operations
-from escort_cil.data.store import ImageStore
+from escort_cil.data.base import Store
+from escort_cil.data.pictures import training_store
 from escort_cil.networks import backbone_maker
 from escort_codec.source import scan
 
@@ -135,7 +136,7 @@ def usual(files: list[Path], labels: list[int], transform: Transform, passes: in
 
 
 def ours(
-    store: ImageStore,
+    store: Store,
     ids: Tensor,
     labels: Tensor,
     transform: Transform,
@@ -177,14 +178,14 @@ def our_parts(size: int, files: list[Path], names: list[int]) -> dict[str, Calla
     transform, network = transform_of(size), network_of(names)
     generator, labels = torch.Generator().manual_seed(0), torch.tensor(names)
     out = torch.empty(BATCH, 3, size, size)  # a training loop has one, too
-    store = ImageStore.for_training(transform)
+    store = training_store(transform)
     ids = store.add(list(files))
 
     def mine(passes: int) -> Iterator[tuple[Tensor, Tensor]]:
         return ours(store, ids, labels, transform, passes, generator, out)
 
     def first_epoch() -> None:
-        fresh = ImageStore.for_training(transform)
+        fresh = training_store(transform)
         consume(ours(fresh, fresh.add(list(files)), labels, transform, 1, generator, out))
 
     return {

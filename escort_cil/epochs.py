@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from escort_cil.augment import Transform, augment
+from escort_cil.data.base import Store
 from escort_cil.data.images import Items
-from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
 from escort_cil.learners import Learner
 from escort_cil.networks import Output
@@ -47,7 +47,7 @@ class LoopSettings:
 def train_epochs(
     loop: LoopSettings,
     learner: Learner,
-    store: ImageStore,
+    store: Store,
     items: Items,
     *,
     stage: int = 0,
@@ -86,9 +86,10 @@ def train_epochs(
             ids = items.draw(batch, loop.probability, generator)
             mine = devices.part(len(batch))
             pixels, aspects = store.batch(ids, part=mine, pin_memory=devices.device.type == "cuda")
-            pixels = pixels.to(devices.device, non_blocking=True)
+            if isinstance(pixels, Tensor):
+                pixels = pixels.to(devices.device, non_blocking=True)
             targets = targets[mine].to(devices.device, non_blocking=True)
-            images = augment(pixels, aspects, loop.transform, generator, part=mine)
+            images = augment(pixels, aspects, loop.transform, generator, part=mine, device=devices.device)
             images = images.contiguous(memory_format=torch.channels_last)
             count = min(loop.accumulation, len(images))
             parts = list(zip(images.chunk(count), targets.chunk(count), strict=True))

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -266,8 +266,9 @@ class Trainer:
         self.recorder.figures = self.recorder.figures.after(
             {view: phase_figures(each, groups) for view, each in predicted.items()}
         )
-        record = self.recorder.figures.to_record(memory.to_record())
         self.learner.end_phase()
+        memory = replace(memory, model=self.learner.net.stored_bytes)
+        record = self.recorder.figures.to_record(memory.to_record())
         self.recorder.end_phase(phase, record, self.learner)
         self.devices.processes.wait()
         self._say(phase_line(record))

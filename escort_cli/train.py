@@ -203,10 +203,11 @@ def memory_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
             str(record["memory_real"]),
             str(record["memory_prompt"]),
             f"{record['memory_units']:.1f}",
+            f"{record['model_bytes']:,}",
         ]
         for record in records
     ]
-    return ["phase", "bytes", "real", "prompts", "units"], rows
+    return ["phase", "bytes", "real", "prompts", "units", "model bytes"], rows
 
 
 def _print_means(results: Sequence[RunResult]) -> None:

@@ -75,6 +75,11 @@ class GrowingNet(nn.Module, ABC):
         return twin
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of all its tensors, as model.safetensors holds them."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
+
+    @property
     @abstractmethod
     def feature_dim(self) -> int:
         """Features that the head sees."""

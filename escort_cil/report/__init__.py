@@ -174,6 +174,7 @@ def _comparison_plots(groups: Sequence[RunGroup]) -> list[Plot]:
     found.append(plots.curves(groups, "new", "new", "Accuracy on new classes", accuracy))
     found.append(plots.curves(groups, "forgetting", "forgetting", "Forgetting", "forgetting, points"))
     found.append(plots.against_bytes(groups))
+    found.append(plots.against_bytes(groups, "stored", models=True))
     return [plot for plot in found if plot is not None]
 
 

@@ -173,6 +173,7 @@ def phase_line(record: Mapping[str, Any]) -> str:
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of metrics.jsonl by the names that trackers show: every view's, and the memory's."""
     found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
+    found["model/bytes"] = record["model_bytes"]
     for view, figures in record["views"].items():
         found |= {f"{view}/{key}": value for key, value in figures.items()}
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}

@@ -244,7 +244,7 @@ def test_ids_are_unique_and_references_lead_somewhere(page: str) -> None:
 def test_every_plot_and_picture_has_a_text_alternative(page: str) -> None:
     elements = Elements(page)
     plots = [attributes for attributes in elements.all("svg") if attributes.get("class") == "plot"]
-    assert len(plots) == 6 + 4 * 3  # six that compare, three a run
+    assert len(plots) == 7 + 4 * 3  # seven that compare, three a run
     descriptions = re.findall(r'<desc id="([^"]*)">([^<]*)</desc>', page)
     assert len(descriptions) == len(plots)
     texts = dict(descriptions)

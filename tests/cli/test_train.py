@@ -189,14 +189,14 @@ def test_epochs_and_synthetic_images_are_shown(data: Path, tmp_path: Path) -> No
 
 def test_results_are_two_tables(capsys: pytest.CaptureFixture[str]) -> None:
     keys = ("top1", "top5", "nme_top1", "old", "new", "average_incremental_accuracy", "forgetting")
-    sizes = {"memory_bytes": 1234, "memory_real": 1, "memory_prompt": 24, "memory_units": 2.0}
+    sizes = {"memory_bytes": 1234, "memory_real": 1, "memory_prompt": 24, "memory_units": 2.0, "model_bytes": 5678}
     record = {**dict.fromkeys(keys, 50.0), "phase": 0, "classes": 2, **sizes}
     result = RunResult(Path("runs/x"), TrainConfig(), (), ({**record, "views": {"real": record}},), RunFigures())
     print_results([result])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["icarl,", "runs/x:", "accuracy", "in", "%"] in rows
     assert ["1", "2", *["50.00"] * 7] in rows
-    assert ["1", "1,234", "1", "24", "2.0"] in rows
+    assert ["1", "1,234", "1", "24", "2.0", "5,678"] in rows
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ WRONG: dict[str, list[Any]] = {
     "images": [-1, 1.5, None, 10**18],
     "accuracy_by_phase": [None, [], [1.0], [1.0, "2"], [1.0, 200.0], {}],
     "memory_bytes": [-1, None, "2", 10**18],
+    "model_bytes": [-1, None, "2", 10**18],
     "memory_real_by_class": [[1], [1, 2, 3, 4, -5], None, "12345"],
 }
 
