@@ -8,10 +8,7 @@ from escort_cil.networks.backbones import (
     Backbone,
     BackboneKind,
     BackboneMaker,
-    backbone_kind,
-    backbone_maker,
     backbones,
-    is_pretrained,
     projected_resnet32,
     resnet10,
     resnet18,
@@ -20,6 +17,7 @@ from escort_cil.networks.backbones import (
     resnet50,
     signed,
 )
+from escort_cil.networks.choice import backbone_kind, backbone_maker, is_pretrained
 from escort_cil.networks.cosine import CosineHead, CosineNet
 from escort_cil.networks.growing import (
     BackboneListNet,

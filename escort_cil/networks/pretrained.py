@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from escort_cil.augment import Transform
-from escort_cil.networks.backbones import PRETRAINED, Backbone, BackboneMaker
+from escort_cil.networks.backbones import Backbone, BackboneMaker
 from escort_codec.errors import ConfigError
 from escort_codec.foreign import parse_json
 from escort_codec.words import escaped, listed
 
-STAGED: Final = ("resnet", "convnext", "convnextv2")
-"""Kinds of models that have stages."""
+PRETRAINED: Final = "hf:"
+STAGED: Final = ("resnet", "convnext", "convnextv2")  # those that have stages
 FAMILIES: Final = (*STAGED, "vit", "dinov2", "dinov2_with_registers")
 PROCESSOR: Final = "preprocessor_config.json"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, if a model does not say its own
