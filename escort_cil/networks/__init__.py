@@ -33,6 +33,7 @@ for _backbone in (resnet18, resnet34, resnet50):
     backbones.add(_backbone.__name__, BackboneKind(_backbone, stems=tuple(STEMS)))
     backbones.add(f"cosine_{_backbone.__name__}", BackboneKind(signed(_backbone), stems=tuple(STEMS)))
 backbones.add("resnet10", BackboneKind(resnet10, "small", tuple(STEMS)))
+backbones.add("cosine_resnet10", BackboneKind(signed(resnet10), "small", tuple(STEMS)))
 backbones.add("resnet32", BackboneKind(resnet32, "cifar", ("cifar",)))
 backbones.add("cosine_resnet32", BackboneKind(signed(projected_resnet32), "cifar", ("cifar",)))
 

@@ -68,7 +68,11 @@ class TrainConfig:
     )
 
     method: str = setting(
-        "icarl", "icarl, wa, der, memo, replay, finetune, joint.", group=_PHASES, shown=True, metavar="NAME"
+        "icarl",
+        "icarl, wa, bic, podnet, der, foster, memo; lwf, ewc, simplecil; replay, finetune, joint.",
+        group=_PHASES,
+        shown=True,
+        metavar="NAME",
     )
     init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
     increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
