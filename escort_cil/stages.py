@@ -9,8 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from escort_cil.data.base import Store
 from escort_cil.data.images import Items
-from escort_cil.data.store import ImageStore
 from escort_cil.epochs import LoopSettings, make_generator, place, train_epochs
 from escort_cil.learners import Learner, PhaseItems
 from escort_codec.errors import TrainingError
@@ -24,7 +24,7 @@ CHOSEN: Final = "stage.items"
 def train_phase(
     loop: LoopSettings,
     learner: Learner,
-    store: ImageStore,
+    store: Store,
     items: Items,
     own: int,
     *,

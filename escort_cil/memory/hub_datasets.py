@@ -104,8 +104,8 @@ def _file(value: Mapping[str, Any], split: Any, number: int, image: str) -> tupl
     """The bytes of a row's image file and its ending; a picture of another format becomes PNG."""
     data = value.get("bytes") or Path(value["path"]).read_bytes()
     with Image.open(io.BytesIO(data)) as picture:
-        if picture.format in SUFFIXES:
-            return data, SUFFIXES[picture.format][0]
+        if suffixes := SUFFIXES.get(picture.format or ""):
+            return data, suffixes[0]
     file = io.BytesIO()
     split[number][image].save(file, "PNG")
     return file.getvalue(), ".png"

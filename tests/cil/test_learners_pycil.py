@@ -240,7 +240,7 @@ def test_podnet_loss() -> None:
     learner.begin_phase(3, seed=2)
     assert learner.old_network is not None
     with torch.no_grad():
-        learner.net.get_submodule("body.last.0.0.conv1").weight.mul_(-1)
+        learner.net.get_parameter("body.last.0.0.conv1.weight").mul_(-1)
     images, targets = torch.randn(4, 3, 16, 16), torch.tensor([0, 4, 2, 3])
     learner.net.eval()
     with torch.no_grad():
