@@ -20,6 +20,7 @@ from escort_cil.phase_data import PhaseData
 from escort_cil.precheck import check_run
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState
+from escort_cil.run.first_phase import begin_from_first_phase, first_phase_for, save_first_phase
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.plan import RunPlan, plan_of
 from escort_cil.run.recorder import Recorder, phase_line, phase_values
@@ -34,7 +35,6 @@ from escort_codec.progress import Progress
 log = logging.getLogger(__name__)
 
 TEST_SHARE: Final = 4  # one part in four of the cache memory is for test images
-SLOW_SIDE: Final = 128  # pixels from which training on a CPU takes days
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,16 @@ def train(
     progress: Progress | None = None,
     force: bool = False,
     resume: bool = False,
+    first_phase: Path | None = None,
+    shared: Sequence[Path] = (),
     command: Sequence[str] | None = None,
 ) -> RunResult:
     """Trains phase by phase and leaves a run folder ``out`` (``runs/<name>`` if left out).
 
     An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it, which gives the same
-    metrics as if it had never stopped. ``command`` is recorded. The run is logged, also to log.txt in its folder.
+    metrics as if it had never stopped. The first phase is taken over from the run ``first_phase``, which may differ in
+    what it remembers alone, or from the first of the runs ``shared`` that fits. ``command`` is recorded. The run is
+    logged, also to log.txt in its folder.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
     with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
@@ -75,6 +79,7 @@ def train(
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), folder.read_figures())
         elif not force:
             folder.check_free()
+        first = None if resume else first_phase_for(plan, first_phase, shared)
         check_trackers(plan.config.track)
         devices = Devices(plan.config.device, plan.config.mixed_precision)
         if plan.config.check:
@@ -90,21 +95,19 @@ def train(
                 folder.write_config(plan.values(), sys.argv if command is None else command)
                 if plan.data.splits is not None:
                     folder.write_split(plan.data.splits)
+                if first is not None:
+                    begin_from_first_phase(folder, first, plan)
 
         devices.processes.from_first(begin)
         devices.processes.from_first(lambda: stack.enter_context(folder.logging()))
+        cache, workers = plan.config.cache or folder / names.CACHE, plan.config.workers
         session = stack.enter_context(
-            open_session(
-                plan.config,
-                plan.transform,
-                devices,
-                cache=Path(plan.config.cache) if plan.config.cache else folder / names.CACHE,
-                workers=plan.config.workers,
-                progress=progress,
-            )
+            open_session(plan.config, plan.transform, devices, cache=Path(cache), workers=workers, progress=progress)
         )
         try:
-            return Trainer(plan, folder, session).run(resume=resume)
+            if first is not None and devices.is_main:
+                log.info("the first phase is that of %s: it is not trained again", first.path)
+            return Trainer(plan, folder, session).run(resume=resume or first is not None)
         except KeyboardInterrupt:
             log.warning("stopped: `escort train --resume %s` continues from the last checkpoint", folder.path)
             raise
@@ -166,18 +169,11 @@ class Trainer:
         return RunResult(self.folder.path, self.config, self.plan.order, records, self.recorder.figures)
 
     def _describe(self) -> None:
-        plan = self.plan
-        for line in (plan.data.layout, *plan.data.notes, *plan.notes, *plan.data.changes):
+        for line in self.plan.describe(str(self.devices), on_cpu=self.devices.device.type == "cpu"):
             self._say(line)
-        self._say(f"{plan.describe_network()}; on {self.devices}")
-        if self.devices.device.type == "cpu" and plan.transform.size >= SLOW_SIDE:
-            self._say("this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days")
-        if self.learner.uses_memory:
-            for line in plan.describe():
-                self._say(line)
-            if self.session.exported is not None:
-                makers = " and ".join(self.session.exported.regenerators) or "no regenerator"
-                self._say(f"images in {self.session.exported.folder} are used; they were made by {makers}")
+        if self.learner.uses_memory and self.session.exported is not None:
+            makers = " and ".join(self.session.exported.regenerators) or "no regenerator"
+            self._say(f"images in {self.session.exported.folder} are used; they were made by {makers}")
 
     def _say(self, line: str) -> None:
         if self.devices.is_main:
@@ -243,6 +239,8 @@ class Trainer:
             resumed=resumed,
             epoch_ended=lambda done, tensors: self.recorder.inside(phase, done, epochs, learner, tensors),
         )
+        if phase == 0 and self.devices.is_main:
+            save_first_phase(self.folder, learner.net, plan)
         if learner.sees_features:
             learner.see_features(*data.own_features(phase, self.session.evaluator))
         learner.end_training()

@@ -24,6 +24,7 @@ from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import GroupedCommand, with_flags
 from escort_cli.report import report
+from escort_cli.sweep import sweep
 from escort_cli.terminal import print_line
 from escort_cli.train import train
 from escort_cli.view import view
@@ -36,6 +37,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     encode,
     decode,
     train,
+    sweep,
     evaluate,
     report,
     demo,

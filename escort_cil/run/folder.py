@@ -1,5 +1,6 @@
 """The run folder: ``config.json``, ``split.json`` if test images are held out, ``metrics.jsonl``, ``confusion.npz``,
-``memory.escx``, ``model.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is finished.
+``memory.escx``, ``model.safetensors``, ``first-phase.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is
+finished.
 
 It may be a stranger's: no link in it is followed, only files with names of ours are removed, what is read is checked.
 """
@@ -36,6 +37,7 @@ METRICS: Final = "metrics.jsonl"
 CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
 MODEL: Final = "model.safetensors"
+FIRST_PHASE: Final = "first-phase.safetensors"
 LOG: Final = "log.txt"
 VIEW: Final = "memory.html"
 """The page of the memory that `escort view --export` may have written there; the report links to it."""
@@ -43,7 +45,7 @@ CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
 STATE: Final = "state.json"
 
-FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG)
+FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, FIRST_PHASE, LOG)
 FOLDERS: Final = (CACHE, "tensorboard", "wandb")
 
 WEIGHTS: Final = re.compile(r"phase[0-9]{3,}-epoch[0-9]{5,}\.safetensors")
