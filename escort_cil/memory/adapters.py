@@ -86,7 +86,7 @@ class MemoryDataset(Dataset[tuple[Any, int]]):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
-        self.labels, self.targets = _targets(memory, class_order)
+        self.labels, self.targets = memory_labels(memory, class_order)
         self.transform = transform
 
     def __len__(self) -> int:
@@ -114,13 +114,13 @@ def pycil_memory(
     once per seed. The parameters are those of ``MemoryDataset``.
     """
     paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
-    _, targets = _targets(memory, class_order)
+    _, targets = memory_labels(memory, class_order)
     data = [str(path) for group in paths for path in group]
     counts = [len(group) for group in paths]
     return np.array(data, dtype=np.str_), np.repeat(targets, counts)
 
 
-def _targets(
+def memory_labels(
     memory: str | PathLike[str], class_order: Sequence[str] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The labels by class number, and each exemplar's class number. Raises UsageError if the order lacks a class."""
