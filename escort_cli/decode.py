@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from escort_codec.export.tree import Outcome
     from escort_codec.processes import Processes
     from escort_codec.regenerate import Regenerator
+    from escort_codec.store import Place
 
 ECHO: Final = 10.0
 """Seconds within which a launcher repeats a signal to its processes."""
@@ -99,17 +100,17 @@ def decode(
         labels=tuple(label or ()),
         names=tuple(name or ()),
     )
-    file = the_file(file, quiet=quiet)
-    target = _folder_of(file) if out is None else out
+    memory = the_file(file, quiet=quiet)
+    target = _folder_of(memory) if out is None else out
     settings = {**parse_settings(set_ or []), **typed}
-    with escort_codec.open(file) as reader:
+    with escort_codec.open(memory) as reader:
         if options.images:
             settings |= _consent(regenerator, settings, reader)
         with make_regenerator(regenerator, settings, workers=threads) as chosen:
             _run(ctx, reader, target, options, chosen, as_json=as_json, quiet=quiet)
 
 
-def _folder_of(file: Path) -> Path:
+def _folder_of(file: Place) -> Path:
     """The folder for the files of ``file`` if none was named: nobody's data is mixed with them."""
     from escort_codec.errors import UsageError
     from escort_codec.names import MANIFEST, safe_part

@@ -22,7 +22,7 @@ from escort_codec.exemplar import Exemplar
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, read_file, scan_folder
+from escort_codec.source import SourceImage, check_heads, read_ahead, read_file, scan_folder
 from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def encode_images(
     Works in threads: decoding, Canny, the coder and WebP release the GIL.
     """
     with single_threaded_opencv():
-        groups = in_groups(images, _GROUP)
+        groups = in_groups(read_ahead(images), _GROUP)
         for group, found in in_order(groups, lambda group: _encode_group(group, options), options.workers):
             yield from zip(group, found, strict=True)
 
@@ -183,7 +183,7 @@ def encode_folder(
             images = _remaining(images, writer.partial, data, options)
             report.resumed = len(writer)
         if options.on_error == "raise":
-            _check_images(images, options)
+            check_heads(images, options.max_pixels, options.workers)
         progress.begin("encode", len(images))
         try:
             for image, encoded in encode_images(images, options):
@@ -263,20 +263,6 @@ def image_fault(image: SourceImage) -> str | None:
     fault = label_fault(image.label) or name_fault(image.name)
     fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
     return f"{str(image.path)!r}: {fault}" if fault else None
-
-
-def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
-    """Raises the ImageError of the first file that is not an image or too large, before any work is lost.
-
-    Reads only the heads of the files; other damage shows when a file is decoded.
-    """
-
-    def check(group: Sequence[SourceImage]) -> None:
-        for image in group:
-            image_size(image.path, max_pixels=options.max_pixels)
-
-    for _ in in_order(in_groups(images, 64), check, options.workers):
-        pass
 
 
 def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:

@@ -17,7 +17,7 @@ from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
-from escort_codec.container import Reader
+from escort_codec.container import Reader, open_memory
 from escort_codec.errors import ConfigError, TrainingError, UsageError
 from escort_codec.foreign import check_file
 from escort_codec.recipe import EncodeOptions, parse_colour
@@ -147,7 +147,7 @@ class RunPlan:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
         before = None if self.base is None else self.base.train_config()
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
-        self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
+        self.prompts_file = open_memory(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
             data = find_data(config, self.prompts_file)

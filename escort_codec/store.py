@@ -1,0 +1,307 @@
+"""Files in stores (``s3://``, ``gs://``, ``hf://``, ``https://``, ``memory://``) through fsspec, and read by ranges.
+
+A place is a ``Path`` or a ``Url``. Credentials and endpoints are fsspec's own: its configuration files and environment
+variables. fsspec is imported when the first URL is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from escort_codec.errors import EscortError, StoreError
+
+BLOCK: Final = 1 << 19
+"""Bytes of a block of the cache; a request asks for one or more whole blocks."""
+
+CACHED: Final = 32 << 20
+"""Bytes of blocks that a file keeps, at most."""
+
+AHEAD: Final = 16
+"""Blocks of the longest request when a file is read from end to end."""
+
+TRIES: Final = 3
+"""How often a request is sent if the connection fails."""
+
+_URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_GLOB: Final = re.compile(r"[*?\[]")
+_LOGGERS: Final = ("fsspec", "s3fs", "aiobotocore", "botocore", "gcsfs", "asyncio", "google", "huggingface_hub")
+_HTTP: Final = ("http", "https")
+
+
+class Url(os.PathLike[str]):
+    """A file or folder in a store. ``str`` shows it without passwords and signatures; ``os.fspath`` is all of it."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: str) -> None:
+        self._raw = raw
+
+    @property
+    def protocol(self) -> str:
+        """The first protocol, such as ``s3``."""
+        return re.split("::|://", self._raw, maxsplit=1)[0].lower()
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, without a query."""
+        return PurePosixPath(self._path).name
+
+    @property
+    def stem(self) -> str:
+        """``name`` without its ending."""
+        return PurePosixPath(self._path).stem
+
+    @property
+    def suffix(self) -> str:
+        """The ending of ``name``, with its dot."""
+        return PurePosixPath(self._path).suffix
+
+    @property
+    def has_pattern(self) -> bool:
+        """Whether ``*``, ``?`` or ``[`` stand in the path; in a web address ``?`` begins the query."""
+        return bool(_GLOB.search(self._path))
+
+    @property
+    def _path(self) -> str:
+        if self.protocol in _HTTP:
+            return unquote(urlsplit(self._raw).path)
+        return self._raw.split("://", 1)[1]
+
+    def __fspath__(self) -> str:
+        return self._raw
+
+    def __str__(self) -> str:
+        head, mark, rest = self._raw.partition("://")
+        host, slash, path = rest.partition("/")
+        query = self.protocol in _HTTP and "?" in path
+        return f"{head}{mark}{host.rpartition('@')[2]}{slash}{path.partition('?')[0] + '?...' if query else path}"
+
+    def __repr__(self) -> str:
+        return f"Url({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Url) and other._raw == self._raw
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+
+Place: TypeAlias = Path | Url
+
+
+def place(path: str | os.PathLike[str]) -> Place:
+    """``path`` as a Url if it is one, else as a Path; ``file://`` is a path too."""
+    if isinstance(path, Path | Url):
+        return path
+    text = os.fspath(path)
+    if not _URL.match(text):
+        return Path(text)
+    if text.lower().startswith("file://"):
+        return Path(unquote(text[7:]))
+    return Url(text)
+
+
+def connect(url: Url) -> tuple[Any, str]:
+    """(fsspec's file system, the path in it). Raises StoreError if a package is missing or nobody knows the protocol."""
+    try:
+        import fsspec
+    except ImportError as exc:
+        raise StoreError(f"{url}: needs fsspec, which is not installed: pip install 'escort[remote]'") from exc
+    for name in _LOGGERS:
+        if not (logger := logging.getLogger(name)).handlers:
+            logger.addHandler(logging.NullHandler())  # errors are raised; without this they are on stderr too
+    with store_errors(url, "opened"):
+        return fsspec.core.url_to_fs(os.fspath(url))  # type: ignore[no-any-return]
+
+
+def exists(path: Place) -> bool:
+    """Whether there is something at ``path``. Raises StoreError if a store does not say."""
+    if isinstance(path, Path):
+        return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for a long name
+    fs, name = connect(path)
+    with store_errors(path, "looked up"):
+        return bool(fs.exists(name))
+
+
+def size_of(path: Place) -> int:
+    """The bytes of a file. Raises OSError for a Path, StoreError for a Url."""
+    if isinstance(path, Path):
+        return path.stat().st_size
+    fs, name = connect(path)
+    with store_errors(path, "looked up"):
+        return int(fs.info(name)["size"])
+
+
+def same_place(one: Place, other: Place) -> bool:
+    """Whether both are the same file, and it is there."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return exists(one) and exists(other) and one.samefile(other)
+    return one == other
+
+
+@contextmanager
+def store_errors(url: object, done: str, error: type[EscortError] = StoreError) -> Iterator[None]:
+    """Turns what fsspec and its stores raise into ``error``: "URL: cannot be ``done``: why", in one line."""
+    try:
+        yield
+    except EscortError:
+        raise
+    except Exception as exc:  # each store has errors of its own
+        raise error(f"{url}: cannot be {done}: {reason(exc)}") from exc
+
+
+def reason(exc: BaseException) -> str:
+    """What a store's error means, in a few words."""
+    text = " ".join(str(exc).split())[:300]
+    chain = f"{_chain(exc)} {text}"
+    status = _status(exc)
+    if isinstance(exc, ImportError):
+        return f"{text or 'a package is missing'}: pip install 'escort[remote]'"
+    if re.search(r"NoSuchBucket|bucket does not exist|No such bucket", chain, re.IGNORECASE):
+        return "there is no such bucket"
+    if isinstance(exc, PermissionError) or status in (401, 403) or "Credentials" in chain or "Forbidden" in chain:
+        return f"no permission: check the credentials of the store ({status or text or type(exc).__name__})"
+    if status in (404, 410) or (isinstance(exc, FileNotFoundError) and "Client" not in chain):
+        return "there is no such file or bucket"
+    if isinstance(exc, TimeoutError) or "Timeout" in chain:
+        return "the store does not answer"
+    if isinstance(exc, ConnectionError) or re.search("Connect|Disconnect|Payload|IncompleteRead", chain):
+        return f"the connection was lost or refused ({text or type(exc).__name__})"
+    if isinstance(exc, NotImplementedError):
+        return "the store cannot do this"
+    return text or type(exc).__name__
+
+
+def _status(exc: BaseException | None) -> int | None:
+    """The HTTP status that an error or one of its causes has."""
+    for _ in range(6):
+        if exc is None:
+            break
+        if isinstance(status := getattr(exc, "status", None), int):
+            return status
+        exc = exc.__cause__ or exc.__context__
+    return None
+
+
+def _chain(exc: BaseException | None) -> str:
+    """The names of the types of an error and its causes."""
+    names: list[str] = []
+    while exc is not None and len(names) < 6:
+        names.append(type(exc).__name__)
+        exc = exc.__cause__ or exc.__context__
+    return " ".join(names)
+
+
+class RangeFile:
+    """A file in a store, read by ranges through a cache of ``CACHED`` bytes. Threads and forked processes may share it.
+
+    Opening takes one request. Neighbouring blocks that are missing come with one request; reading on and on asks for
+    longer ranges. Raises StoreError.
+    """
+
+    def __init__(self, url: Url) -> None:
+        self.url = url
+        self.limit = CACHED
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._fs, self._name = connect(url)
+        self._end, self._run = -1, 1
+        self._closed = False
+        with store_errors(url, "opened"):
+            info = self._fs.info(self._name)
+            if info.get("type") == "directory":
+                raise StoreError(f"{url}: is a folder, not a file")
+            if info.get("size") is None or info.get("partial") is False:
+                raise StoreError(f"{url}: the server does not send parts of a file: download it first")
+            self.size = int(info["size"])
+        self._checked = url.protocol not in _HTTP
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; both lie in the file."""
+        if self._closed:
+            raise StoreError(f"{self.url}: cannot be read: the reader was closed")
+        self._after_fork()
+        first, last = offset // BLOCK, (offset + length - 1) // BLOCK
+        found: dict[int, bytes] = {}
+        with self._lock:
+            for number in range(first, last + 1):
+                if number in self._blocks:
+                    self._blocks.move_to_end(number)
+                    found[number] = self._blocks[number]
+        missing = [number for number in range(first, last + 1) if number not in found]
+        if missing:
+            found |= self._load(missing[0], missing[-1])
+        data = b"".join(found[number] for number in range(first, last + 1))
+        return data[offset - first * BLOCK :][:length]
+
+    def _load(self, first: int, last: int) -> dict[int, bytes]:
+        """The blocks ``first`` to ``last`` and some more, in one request."""
+        total = -(-self.size // BLOCK)
+        if last == total - 1:
+            first = min(first, max(0, total - 2))  # the last block may be short; the index lies before the end
+        with self._lock:
+            self._run = min(2 * self._run, AHEAD) if first == self._end else 1
+            last = min(max(last, first + self._run - 1), total - 1)
+            self._end = last + 1
+        start, end = first * BLOCK, min(self.size, (last + 1) * BLOCK)
+        data = self._fetch(start, end)
+        found = {number: data[(number - first) * BLOCK :][:BLOCK] for number in range(first, last + 1)}
+        with self._lock:
+            for number, block in found.items():
+                self._blocks[number] = block
+                self._blocks.move_to_end(number)
+            while len(self._blocks) > max(1, self.limit // BLOCK):
+                self._blocks.popitem(last=False)
+        return found
+
+    def _fetch(self, start: int, end: int) -> bytes:
+        for left in reversed(range(TRIES)):
+            try:
+                with store_errors(self.url, "read"):
+                    data = self._request(start, end)
+                if len(data) == end - start:
+                    return data
+                raise StoreError(
+                    f"{self.url}: cannot be read: {len(data):,} bytes came for {end - start:,}: the connection was "
+                    "lost, or the file was replaced, or the server does not send parts of a file"
+                )
+            except StoreError as exc:
+                if not left or isinstance(exc.__cause__, FileNotFoundError | PermissionError | ValueError):
+                    raise
+            time.sleep(0.2 * (TRIES - left))
+        raise AssertionError
+
+    def _request(self, start: int, end: int) -> bytes:
+        if self._fs.async_impl and self._checked:
+            return bytes(self._fs.cat_file(self._name, start=start, end=end))
+        # A web server that sends no parts would send all: fsspec's file stops reading then. And file systems that are
+        # not asynchronous ask for the size again in ``cat_file``.
+        more = {} if self._checked else {"size": self.size}
+        with self._fs.open(self._name, "rb", cache_type="none", **more) as file:
+            file.seek(start)
+            data = bytes(file.read(end - start))
+        self._checked = True
+        return data
+
+    def _after_fork(self) -> None:
+        """A child cannot use the parent's connections, nor a lock that a thread of the parent may hold."""
+        if os.getpid() != self._pid:
+            self._lock = threading.Lock()
+            self._fs, self._name = connect(self.url)
+            self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Forgets the blocks; later reads raise StoreError."""
+        self._closed = True
+        self._blocks = OrderedDict()
