@@ -107,7 +107,7 @@ def decode(
         if options.images:
             settings |= _consent(regenerator, settings, reader)
         with make_regenerator(regenerator, settings, workers=threads) as chosen:
-            _run(ctx, reader, target, options, chosen, as_json=as_json, quiet=quiet)
+            _run(ctx, reader, target, options, chosen, settings, as_json=as_json, quiet=quiet)
 
 
 def _folder_of(file: Place) -> Path:
@@ -156,6 +156,7 @@ def _run(
     target: Path,
     options: ExportOptions,
     regenerator: Regenerator,
+    settings: dict[str, Any],
     *,
     as_json: bool,
     quiet: bool,
@@ -166,13 +167,16 @@ def _run(
     all and prints one summary.
     """
     from escort_cli.terminal import terminal
-    from escort_codec.errors import EscortError
+    from escort_codec.errors import EscortError, UsageError
     from escort_codec.export.plan import make_plan
     from escort_codec.export.tree import prepare_tree
     from escort_codec.processes import launched
+    from escort_codec.ray_engine import parse_engine
     from escort_codec.workers import EXIT_CODE
 
     def plan_files() -> ExportPlan:
+        if parse_engine(options.engine) is not None and processes.several:
+            raise UsageError("Ray starts the workers: run one process", setting="engine", value=options.engine)
         maker = regenerator if options.images else None
         made = make_plan(reader, target, options, maker, world=processes.world)
         made.notes = [settings_as_flags(note, ctx.command) for note in made.notes]
@@ -189,7 +193,7 @@ def _run(
             if processes.first:
                 raise
             raise typer.Exit(exc.exit_code) from None
-        share = _make(reader, target, plan, options, regenerator, processes, screen, quiet=quiet)
+        share = _make(reader, target, plan, options, regenerator, settings, processes, screen, quiet=quiet)
     if not processes.first:
         return
     _print(target, plan, share, regenerator.name, as_json=as_json, quiet=quiet)
@@ -205,6 +209,7 @@ def _make(
     plan: ExportPlan,
     options: ExportOptions,
     regenerator: Regenerator,
+    settings: dict[str, Any],
     processes: Processes,
     screen: Screen,
     *,
@@ -212,6 +217,7 @@ def _make(
 ) -> Share:
     """Makes this process's share; returns the sum of all shares in the first process."""
     from escort_codec.export.tree import Outcome, prepare_tree, write_tree
+    from escort_codec.ray_engine import parse_engine
     from escort_codec.workers import ended_by_signals
 
     what = f"decode {processes.rank + 1}/{processes.world}" if processes.several else "decode"
@@ -233,9 +239,17 @@ def _make(
 
     screen.begin(what, plan.shares[processes.rank], unit="files")
     with ended_by_signals(end, grace=ECHO if processes.several else 0.0) as signals:
-        maker = regenerator if plan.missing.images else None
-        rank = processes.rank
-        outcome = write_tree(reader, target, plan, maker, options, rank=rank, progress=screen, stop=stop)
+        if parse_engine(options.engine) is None:
+            maker = regenerator if plan.missing.images else None
+            rank = processes.rank
+            outcome = write_tree(reader, target, plan, maker, options, rank=rank, progress=screen, stop=stop)
+        else:
+            from escort_codec.export.ray_tree import ClusterWork, write_tree_with_ray
+
+            work = ClusterWork(regenerator.name, settings)
+            outcome = write_tree_with_ray(
+                reader, target, plan, regenerator, options, work, progress=screen, stop=stop
+            )
         screen.end()
         shares = processes.gather(Share(outcome, signals.asked, regenerator.seconds))
     if processes.several and processes.first:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from escort_codec.errors import SourceError
+from escort_codec.limits import MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.names import MANIFEST
 from escort_codec.source.captions import METADATA, Captions
 from escort_codec.source.image import image_size
@@ -139,6 +140,13 @@ def read_ahead(images: Iterable[SourceImage]) -> Iterator[SourceImage]:
             yield first()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def image_fault(image: SourceImage) -> str | None:
+    """Why an image cannot be an exemplar because of its names or caption, or None: the caps of the format."""
+    fault = label_fault(image.label) or name_fault(image.name)
+    fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
+    return f"{str(image.path)!r}: {fault}" if fault else None
 
 
 def check_heads(images: Sequence[SourceImage], max_pixels: int, workers: int | None) -> None:
