@@ -247,9 +247,7 @@ def _make(
             from escort_codec.export.ray_tree import ClusterWork, write_tree_with_ray
 
             work = ClusterWork(regenerator.name, settings)
-            outcome = write_tree_with_ray(
-                reader, target, plan, regenerator, options, work, progress=screen, stop=stop
-            )
+            outcome = write_tree_with_ray(reader, target, plan, regenerator, options, work, progress=screen, stop=stop)
         screen.end()
         shares = processes.gather(Share(outcome, signals.asked, regenerator.seconds))
     if processes.several and processes.first:

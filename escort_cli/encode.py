@@ -30,9 +30,7 @@ _FLAGS: Final = {"low": "--canny-low", "high": "--canny-high", "overwrite": "--f
 def encode(
     data: Annotated[
         str,
-        typer.Argument(
-            metavar="DATA", help="Folder, or its URL: DATA/train/<class>/<image> or DATA/<class>/<image>."
-        ),
+        typer.Argument(metavar="DATA", help="Folder, or its URL: DATA/train/<class>/<image> or DATA/<class>/<image>."),
     ],
     out: Annotated[str, typer.Argument(metavar="OUT.escx", help="The file to write, or its URL.")],
     *,

@@ -27,7 +27,7 @@ Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files
 
 
 def the_file(file: str | None, *, quiet: bool = False) -> Place:
-    """``file`` as a path or URL, or the only .escx file of the present folder, which is said on stderr. Raises UsageError."""
+    """``file`` as a path or URL; or the only .escx file here, which is said on stderr. Raises UsageError."""
     from escort_cli.terminal import print_line
     from escort_codec.errors import UsageError
 

@@ -91,7 +91,8 @@ class RayEngine:
 
     def count(self, resource: str) -> float:
         """How much of a resource (``CPU``, ``GPU``) the cluster has now."""
-        return float(self.ray.cluster_resources().get(resource, 0.0))
+        resources: dict[str, float] = self.ray.cluster_resources()  # type: ignore[no-untyped-call, unused-ignore]
+        return float(resources.get(resource, 0.0))
 
     def map_in_order(
         self, work: Callable[[Item], Made], items: Sequence[Item], progress: Progress = Progress()

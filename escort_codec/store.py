@@ -112,7 +112,7 @@ def place(path: str | os.PathLike[str]) -> Place:
 
 
 def connect(url: Url) -> tuple[Any, str]:
-    """(fsspec's file system, the path in it). Raises StoreError if a package is missing or nobody knows the protocol."""
+    """(fsspec's file system, the path in it). Raises StoreError for a missing package, an unknown protocol."""
     try:
         import fsspec
     except ImportError as exc:

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any, Final, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from escort_codec.errors import OutputError
 from escort_codec.store import Url, connect, reason, store_errors
@@ -81,9 +81,8 @@ class Upload:
     def _copy(self, source: BinaryIO, target: str) -> None:
         """One object, whole: inside a transaction fsspec completes an upload, or gives it up, at the end."""
         fs: Any = self._fs
-        with fs.transaction:
-            with fs.open(target, "wb", block_size=_PIECE) as out:
-                shutil.copyfileobj(source, out, _PIECE)
+        with fs.transaction, fs.open(target, "wb", block_size=_PIECE) as out:
+            shutil.copyfileobj(source, out, _PIECE)
 
     def clean(self) -> None:
         """Removes the folder of the staged file if it is empty."""

@@ -34,7 +34,9 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
     """
     if not files:
         raise UsageError("merge needs at least one file")
-    parts = [_read_part(path) for file in files for path in parts_of(file)]  # one open at a time: there may be thousands
+    parts = [
+        _read_part(path) for file in files for path in parts_of(file)
+    ]  # one open at a time: there may be thousands
     if any(same_place(part.path, place(out)) for part in parts):
         raise UsageError(f"{out}: is one of the files to merge: choose another name")
     recipes: dict[Recipe, Place] = {}

@@ -30,7 +30,8 @@ CACHE_BYTES = 64 << 20
 
 
 class _Held(Protocol):
-    memory: int
+    @property
+    def memory(self) -> int: ...
 
 
 Held = TypeVar("Held", bound=_Held)
@@ -90,8 +91,8 @@ class Reader(Sequence[Exemplar]):
                 self.file.close()
                 raise
         self._index = self.state.index
-        self.losses = tuple(losses)
-        self.recipes = tuple(self.state.recipes)
+        self.losses: tuple[Loss, ...] = tuple(losses)
+        self.recipes: tuple[Recipe, ...] = tuple(self.state.recipes)
 
     def _prepare(self, path: Place) -> None:
         """Sets what every reader has, before a file is opened."""
@@ -99,8 +100,8 @@ class Reader(Sequence[Exemplar]):
         self.parts: tuple[Place, ...] = (path,)
         self.state = FileState()
         self._index = Index()
-        self.losses: tuple[Loss, ...] = ()
-        self.recipes: tuple[Recipe, ...] = ()
+        self.losses = ()
+        self.recipes = ()
         self._locks: dict[int, threading.Lock] = {}
         self._blocks: Cache[Block] = Cache(CACHE_BYTES)
         self._tables: Cache[Rows] = Cache(CACHE_BYTES // 4)

@@ -35,9 +35,9 @@ class Verdict:
 
 
 def verify(path: str | PathLike[str]) -> Verdict:
-    """Checks the whole file, or all files of a sharded memory until one has a fault (``fault`` names it then): checksums, places of chunks, the index against the blocks, names against each other.
+    """Checks the whole file: checksums, places of chunks, the index against the blocks, names against each other.
 
-    Decodes every edge map and every hint, but no image file of a real exemplar. Faults of the file go into the
+    Of a sharded memory it checks one file after the other, until one has a fault. Decodes every edge map and every hint, but no image file of a real exemplar. Faults of the file go into the
     Verdict. Raises EscortError if the system refuses.
     """
     verdict = Verdict()
