@@ -251,7 +251,8 @@ class RangeFile:
         if last == total - 1:
             first = min(first, max(0, total - 2))  # the last block may be short; the index lies before the end
         with self._lock:
-            self._run = min(2 * self._run, AHEAD) if first == self._end else 1
+            most = min(AHEAD, max(1, self.limit // BLOCK // 2))  # the cache keeps it all until it is used
+            self._run = min(2 * self._run, most) if first == self._end else 1
             last = min(max(last, first + self._run - 1), total - 1)
             self._end = last + 1
         start, end = first * BLOCK, min(self.size, (last + 1) * BLOCK)
@@ -291,7 +292,7 @@ class RangeFile:
         with self._fs.open(self._name, "rb", cache_type="none", **more) as file:
             file.seek(start)
             data = bytes(file.read(end - start))
-        self._checked = True
+        self._checked = self._checked or start > 0  # a server that ignores ranges answers the first one rightly
         return data
 
     def _after_fork(self) -> None:

@@ -37,8 +37,8 @@ class Verdict:
 def verify(path: str | PathLike[str]) -> Verdict:
     """Checks the whole file: checksums, places of chunks, the index against the blocks, names against each other.
 
-    Of a sharded memory it checks one file after the other, until one has a fault. Decodes every edge map and every hint, but no image file of a real exemplar. Faults of the file go into the
-    Verdict. Raises EscortError if the system refuses.
+    Of a sharded memory it checks one file after the other, until one has a fault. Decodes every edge map and every
+    hint, but no image file of a real exemplar. Faults go into the Verdict. Raises EscortError if the system refuses.
     """
     verdict = Verdict()
     parts = parts_of(path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
             opened.seek(start)
             left = (end - start) // 2 if breaks else end - start
             while left and (data := opened.read(min(left, 1 << 20))):
-                self.wfile.write(data)
+                try:
+                    self.wfile.write(data)
+                except OSError:  # the client has heard enough
+                    self.close_connection = True
+                    return
                 how.sent += len(data)
                 left -= len(data)
         if breaks:
@@ -121,3 +128,56 @@ def serving_s3() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+class _Forwarder(socketserver.BaseRequestHandler):
+    """Passes bytes on in both directions, until the client says what the server is to cut off."""
+
+    server: BreakingProxy
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.behind) as upstream:
+            back = threading.Thread(target=self._back, args=(upstream,), daemon=True)
+            back.start()
+            with contextlib.suppress(OSError):
+                while data := self.request.recv(1 << 16):
+                    self.server.seen += data[:400]
+                    if self.server.cut in data:
+                        upstream.shutdown(socket.SHUT_RDWR)
+                        break
+                    upstream.sendall(data)
+
+    def _back(self, upstream: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := upstream.recv(1 << 16):
+                self.request.sendall(data)
+
+
+class BreakingProxy(socketserver.ThreadingTCPServer):
+    """Stands before a server and cuts the connection when a request has ``cut`` in it."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, behind: str, cut: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Forwarder)
+        host, _, port = behind.removeprefix("http://").partition(":")
+        self.behind, self.cut, self.seen = (host, int(port)), cut, b""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def breaking(behind: str, cut: bytes) -> Iterator[BreakingProxy]:
+    """A proxy while the block runs."""
+    server = BreakingProxy(behind, cut)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
