@@ -21,6 +21,7 @@ from escort_codec.imports.item import (
     class_name,
     first_key,
     split_name,
+    split_of_file,
 )
 from escort_codec.source.layout import SPLITS, is_hidden
 
@@ -135,7 +136,7 @@ class ShardSource:
 
     def __iter__(self) -> Iterator[ImportItem]:
         for shard in self._shards:
-            split = next((split_name(word) for word in _words(shard) if split_name(word) in SPLITS), "train")
+            split = split_of_file(shard)
             for key, fields in _samples(members(shard)):
                 if (item := self._item(shard, split, key, fields)) is not None:
                     yield item
@@ -196,9 +197,3 @@ def _samples(files: Iterable[tuple[PurePosixPath, bytes]]) -> Iterator[tuple[str
         fields[ending.lower()] = data
     if fields:
         yield last, fields
-
-
-def _words(shard: Path) -> list[str]:
-    """The words of a shard's name and of its folder's."""
-    text = f"{shard.name} {shard.parent.name}"
-    return "".join(char if char.isalpha() else " " for char in text).split()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, Protocol
 
 from escort_codec.errors import SourceError
@@ -83,6 +84,14 @@ def split_name(name: str, default: str = "train") -> str:
 
     lower = name.lower()
     return next((split for split, names in SPLITS.items() if lower in names), name or default)
+
+
+def split_of_file(path: Path) -> str:
+    """The split that a shard's name (``train-0000.tar``) or the name of its folder says; ``train`` if neither does."""
+    from escort_codec.source.layout import SPLITS
+
+    words = [*re.split(r"[^A-Za-z]+", path.name), path.parent.name]
+    return next((split_name(word) for word in words if split_name(word) in SPLITS), "train")
 
 
 def first_key(wanted: str, usual: tuple[str, ...], there: list[str], what: str, place: str) -> str | None:

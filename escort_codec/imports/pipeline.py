@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -33,8 +34,15 @@ def import_data(
     options = options or ImportOptions()
     check(options)
     source, out = os.fspath(source), Path(out)
-    found = find_source(source, options, out / CACHE)
     tree = ImportTree(out, source, options)
+    try:
+        found = find_source(source, options, out / CACHE)
+    except BaseException:
+        shutil.rmtree(out / CACHE, ignore_errors=True)
+        with suppress(OSError):  # it holds an earlier part of the import, or was never made
+            out.rmdir()
+        raise
+    tree.begin()
     progress.begin("import", found.total if options.limit is None else None)
     try:
         wanted = (item for item in found if not options.split or item.split == split_name(options.split))
@@ -44,6 +52,7 @@ def import_data(
     finally:
         progress.end()
     if not tree.report.splits:
+        tree.discard()
         only = f" in the split {options.split!r}" if options.split else ""
         raise SourceError(f"{source}: holds no images{only}")
     shutil.rmtree(out / CACHE, ignore_errors=True)

@@ -18,8 +18,8 @@ from escort_codec.imports.item import (
     class_name,
     first_key,
     split_name,
+    split_of_file,
 )
-from escort_codec.source.layout import SPLITS
 
 _ROWS: Final = 32
 """Rows that are read at once: each may hold an image of megabytes."""
@@ -81,8 +81,7 @@ class ParquetSource:
 
     def __iter__(self) -> Iterator[ImportItem]:
         for path in self._files:
-            words = re.split(r"[^A-Za-z]+", f"{path.name} {path.parent.name}")
-            split = next((split_name(word) for word in words if split_name(word) in SPLITS), "train")
+            split = split_of_file(path)
             try:
                 with self._parquet.ParquetFile(path) as file:
                     yield from self._rows(path, file, split)

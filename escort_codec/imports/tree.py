@@ -12,6 +12,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -56,18 +58,27 @@ class ImportTree:
         self._labels: set[str] = set()
         self._about = {"source": source, **asdict(options)}
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            record = out / RECORD
-            before = {path.name for path in out.iterdir()}
+            before = {path.name for path in out.iterdir()} - {CACHE}
+        except FileNotFoundError:
+            before = set()
         except OSError as exc:
             raise OutputError(f"{out}: cannot be used: {exc.strerror}") from exc
-        if record.is_file():
-            self._check(record)
-            remove_leftovers(out)
+        self._continued = RECORD in before
+        if self._continued:
+            self._check(out / RECORD)
         elif before:
             raise OutputError(f"{out}: holds other files: choose a new folder")
-        else:
-            self._record(done=False)
+
+    def begin(self) -> None:
+        """Makes the folder, or cleans up what a killed import left in it. Raises OutputError."""
+        if self._continued:
+            remove_leftovers(self.out)
+            return
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise OutputError(f"{self.out}: cannot be created: {exc.strerror}") from exc
+        self._record(done=False)
 
     def _check(self, record: Path) -> None:
         try:
@@ -110,6 +121,14 @@ class ImportTree:
         self.report.existed += not new
         self.report.splits[split] = self.report.splits.get(split, 0) + 1
         self._labels.add(item.label)
+
+    def discard(self) -> None:
+        """Removes the folder that ``begin`` made, in which nothing was written."""
+        if not self._continued:
+            (self.out / RECORD).unlink(missing_ok=True)
+            shutil.rmtree(self.out / CACHE, ignore_errors=True)
+            with suppress(OSError):
+                self.out.rmdir()
 
     def finish(self) -> ImportReport:
         """Records that all is here; the report."""
