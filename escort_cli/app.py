@@ -148,7 +148,7 @@ def escort(
 
 
 for _command in COMMANDS:
-    app.command(_command.__name__.rstrip("_"), cls=Command)(_command)
+    app.command(cls=Command)(_command)
 
 
 def main() -> None:

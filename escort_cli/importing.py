@@ -58,6 +58,9 @@ def import_(
         _print(out, report)
 
 
+import_.__name__ = "import"  # the command's name, which is no name in Python
+
+
 def _print(out: Path, report: ImportReport) -> None:
     from escort_cli.terminal import print_line
 

@@ -57,7 +57,7 @@ def test_every_renamed_flag_exists() -> None:
 
 
 def test_each_command_is_listed_once_with_a_line_of_help() -> None:
-    assert list(GROUP.commands) == [each.__name__.rstrip("_") for each in COMMANDS]  # type: ignore[attr-defined]
+    assert list(GROUP.commands) == [each.__name__ for each in COMMANDS]  # type: ignore[attr-defined]
     assert all(command(each.__name__).get_short_help_str() for each in COMMANDS)
 
 
