@@ -12,8 +12,10 @@ import pytest
 
 import escort_codec
 from escort_cil.trainer import train
+from escort_codec.errors import SourceError
 from escort_codec.recipe import EncodeOptions
 from tests.cil.small_runs import quick
+from tests.store.servers import serving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
@@ -23,6 +25,19 @@ def free_port() -> int:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         return int(opened.getsockname()[1])
+
+
+def test_a_memory_on_a_web_server_trains_as_the_file_does(small_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed (extra remote)")
+    encode = EncodeOptions(coding="rle", seeds=(0, 1), hint=16)
+    escort_codec.encode_folder(small_data, tmp_path / "a.escx", encode)
+    with serving(tmp_path) as server:
+        for name, file in (("disk", str(tmp_path / "a.escx")), ("web", f"{server.address}/a.escx")):
+            train(quick(small_data, prompts_file=file, seeds=(), epochs=1), out=tmp_path / name)
+    assert (tmp_path / "web" / "memory.escx").read_bytes() == (tmp_path / "disk" / "memory.escx").read_bytes()
+    assert (tmp_path / "web" / "metrics.jsonl").exists()
+    with pytest.raises(SourceError, match="copy the folder here first"):
+        train(quick("s3://bucket/photos"), out=tmp_path / "none")
 
 
 def test_two_launchers_with_three_processes_learn_what_one_process_does(small_data: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_folder_and_a_pattern_open_as_the_merged_file_does(parts: Path, tmp_pa
             assert (reader.source, reader.background, set(reader.recipes)) == ("photos", "", set(whole.recipes))
             assert reader.of_label("class-1") == whole.of_label("class-1")
             assert [reader.find(EXEMPLARS[i].key) for i in (0, 299, 300, 899)] == [0, 299, 300, 899]
-            assert "class-9/none.jpg" not in reader
+            assert not reader.__contains__("class-9/none.jpg")
             assert reader[-1] == EXEMPLARS[-1]
             assert reader[295:305] == EXEMPLARS[295:305]
             assert reader.__getitems__([800, 2, 400]) == [EXEMPLARS[i] for i in (800, 2, 400)]
