@@ -23,6 +23,7 @@ from escort_cli.encode import encode
 from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import GroupedCommand, with_flags
+from escort_cli.importing import import_
 from escort_cli.report import report
 from escort_cli.sweep import sweep
 from escort_cli.terminal import print_line
@@ -34,6 +35,7 @@ from escort_codec.words import escaped
 from escort_codec.workers import EXIT_CODE
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    import_,
     encode,
     decode,
     train,
@@ -50,10 +52,12 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     extract,
 )
 
-OPTIONAL: Final = frozenset({"torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2"})
+OPTIONAL: Final = frozenset(
+    {"torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2", "datasets", "pyarrow"}
+)
 """Packages that a plain installation does not have."""
 
-EXTRAS: Final = {"decode": "diffusion", "report": "report"}
+EXTRAS: Final = {"decode": "diffusion", "report": "report", "import": "import"}
 """The extra that brings what a command needs, if it is not ``train``."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,10 +20,11 @@ from escort_codec.copies import EncodedImage, copied, hint_of, opened, parse_cop
 from escort_codec.edges import edge_map
 from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
+from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS
 from escort_codec.progress import Progress
+from escort_codec.ray_engine import LOCAL, RayEngine, parse_engine
 from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, read_file, scan_folder
+from escort_codec.source import SourceImage, check_heads, image_fault, read_ahead, read_file, scan_folder
 from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GROUP: Final = 8  # images per task of a worker
+_GROUP: Final = 8  # images per task of a thread
+_SHARD: Final = 128  # images per task of a cluster: what a worker that dies costs
 _BATCH_PIXELS: Final = 1 << 22  # pixels of edge maps that are coded in one go, at most
 
 
@@ -69,16 +72,29 @@ def encode_picture(image: SourceImage, picture: Image.Image, options: EncodeOpti
 
 
 def encode_images(
-    images: Iterable[SourceImage], options: EncodeOptions
+    images: Iterable[SourceImage], options: EncodeOptions, progress: Progress = Progress()
 ) -> Iterator[tuple[SourceImage, EncodedImage | ImageError]]:
     """Each image with its exemplar or error, in the order of ``images``, in bounded memory.
 
-    Works in threads: decoding, Canny, the coder and WebP release the GIL.
+    Works in threads (decoding, Canny, the coder and WebP release the GIL), or with the engine ``ray`` on a cluster.
     """
+    if (address := parse_engine(options.engine)) is not None:
+        alone = replace(options, engine=LOCAL, workers=1, shard=None)
+        with RayEngine(address) as engine:
+            shards = list(in_groups(images, _SHARD))
+            for shard, made in engine.map_in_order(functools.partial(_encode_shard, alone), shards, progress):
+                yield from zip(shard, made, strict=True)
+        return
     with single_threaded_opencv():
-        groups = in_groups(images, _GROUP)
+        groups = in_groups(read_ahead(images), _GROUP)
         for group, found in in_order(groups, lambda group: _encode_group(group, options), options.workers):
             yield from zip(group, found, strict=True)
+
+
+def _encode_shard(options: EncodeOptions, images: Sequence[SourceImage]) -> list[EncodedImage | ImageError]:
+    """In a worker of a cluster: a few images, each decoded once."""
+    prepare(options.coding)
+    return [made for _, made in encode_images(images, options)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +188,7 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
+    parse_engine(options.engine)
     copy, background = parse_copy(options.kind), options.background_code
     started = time.perf_counter()
     report = EncodeReport()
@@ -183,10 +200,10 @@ def encode_folder(
             images = _remaining(images, writer.partial, data, options)
             report.resumed = len(writer)
         if options.on_error == "raise":
-            _check_images(images, options)
+            check_heads(images, options.max_pixels, options.workers)
         progress.begin("encode", len(images))
         try:
-            for image, encoded in encode_images(images, options):
+            for image, encoded in encode_images(images, options, progress):
                 _add(writer, image, encoded, options, report)
                 progress.advance()
         finally:
@@ -256,27 +273,6 @@ def prepare(coding: str) -> None:
     for simpler in codings:
         if simpler.number <= number:
             simpler.prepare()
-
-
-def image_fault(image: SourceImage) -> str | None:
-    """Why an image cannot be an exemplar because of its names or caption, or None: the caps of the format."""
-    fault = label_fault(image.label) or name_fault(image.name)
-    fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
-    return f"{str(image.path)!r}: {fault}" if fault else None
-
-
-def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
-    """Raises the ImageError of the first file that is not an image or too large, before any work is lost.
-
-    Reads only the heads of the files; other damage shows when a file is decoded.
-    """
-
-    def check(group: Sequence[SourceImage]) -> None:
-        for image in group:
-            image_size(image.path, max_pixels=options.max_pixels)
-
-    for _ in in_order(in_groups(images, 64), check, options.workers):
-        pass
 
 
 def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:

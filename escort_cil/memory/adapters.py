@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from escort_codec.container import Reader
+from escort_codec.container import open_memory
 from escort_codec.container.table import spread
 from escort_codec.errors import OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
@@ -43,7 +43,7 @@ def unpack(
     """
     folder = Path(folder)
     export = ExportOptions(seeds=None if seeds is None else tuple(seeds))
-    with Reader(memory) as reader, make_regenerator(regenerator, options) as maker:
+    with open_memory(memory) as reader, make_regenerator(regenerator, options) as maker:
         plan, outcome = export_file(reader, folder, export, maker)
         if plan.failures or outcome.failed:
             raise RegenerationError(f"{memory}: {(plan.failures + outcome.failures)[0]}")
@@ -124,7 +124,7 @@ def memory_labels(
     memory: str | PathLike[str], class_order: Sequence[str] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The labels by class number, and each exemplar's class number. Raises UsageError if the order lacks a class."""
-    with Reader(memory) as reader:
+    with open_memory(memory) as reader:
         labels = tuple(sorted(reader.labels)) if class_order is None else tuple(class_order)
         missing = [label for label in reader.labels if label not in labels]
         if missing:

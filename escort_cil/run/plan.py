@@ -19,7 +19,7 @@ from escort_cil.run.folder import RunFolder
 from escort_cil.run.presets import filled
 from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
-from escort_codec.container import Reader
+from escort_codec.container import Reader, open_memory
 from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.foreign import check_file
 from escort_codec.source import SourceImage, find_layout
@@ -52,7 +52,7 @@ class RunPlan:
         if before is not None and config.backbone == before.backbone:
             config = replace(config, backbone_config=before.backbone_config)
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
-        self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
+        self.prompts_file = open_memory(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
             data = find_data(config, self.prompts_file)
