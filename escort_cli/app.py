@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 import escort_codec
+from escort_cli.bench import bench
 from escort_cli.decode import decode
 from escort_cli.demo import demo
 from escort_cli.encode import encode
@@ -38,6 +39,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     train,
     evaluate,
     report,
+    bench,
     demo,
     view,
     inspect,
@@ -51,7 +53,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
 OPTIONAL: Final = frozenset({"torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2"})
 """Packages that a plain installation does not have."""
 
-EXTRAS: Final = {"decode": "diffusion", "report": "report"}
+EXTRAS: Final = {"decode": "diffusion", "report": "report", "bench": "all"}
 """The extra that brings what a command needs, if it is not ``train``."""
 
 

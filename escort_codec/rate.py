@@ -31,7 +31,7 @@ LONG: Final = 21
 """Least pixels of the full map's contours that a kept map is compared with: shorter ones are texture."""
 FULL_SIDE: Final = 512
 """Shorter side at which a larger image's full map is drawn, as it is regenerated."""
-HINT_SHARE: Final = 0.15
+HINT_SHARE: Final = 0.25
 """Of the bytes, what the hint gets at least."""
 WHOLE_TRIES: Final = 3
 STRIPPED: Final = ((1.2, EdgeSettings()), (1.25, EdgeSettings(low=75, high=150, blur=0.7)))
@@ -49,7 +49,7 @@ class Scale:
     """What usually fits, as a first guess: ``bytes`` at 16 pixels and a middling ``quality``, the ``power`` of the side
     with which they grow, and the logarithm ``growth`` with which they grow by a step of quality there. ``best`` is the
     highest quality; fewer than ``least`` bytes make no picture. ``sides`` are tried, relative to the side that usually
-    fits, with ``tries`` codings each."""
+    fits, with ``tries`` codings each. ``head`` bytes more are in every file."""
 
     bytes: float
     power: float
@@ -59,14 +59,15 @@ class Scale:
     least: int
     sides: tuple[float, ...] = (0.8, 1.0, 1.25)
     tries: int = 4
+    head: int = 0
 
     def side(self, most_bytes: float) -> float:
         """The side that usually fits."""
-        return float(16 * max(1e-3, most_bytes / self.bytes) ** (1 / self.power))
+        return float(16 * max(1e-3, (most_bytes - self.head) / self.bytes) ** (1 / self.power))
 
 
 VP8: Final = Scale(58, 1.28, 12, 0.03, 100, 32)
-WEBP: Final = Scale(84, 1.15, 12, 0.03, 100, 80)
+WEBP: Final = Scale(58, 1.28, 12, 0.03, 100, 80, head=32)
 LATENT: Final = Scale(16, 1.4, 36, 0.045, 63, 12, (0.9, 1.15), 3)
 LATENT_HINT: Final = Scale(26, 1.5, 48, 0.045, 63, 12, tries=3)
 
