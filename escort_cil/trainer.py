@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from escort_cil.auto import settle_keep
 from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
-from escort_cil.memory.budget import fill, make_shelves
+from escort_cil.memory.budget import AUTO, fill, make_shelves
 from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, shortages
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
@@ -105,6 +106,8 @@ def train(
                 progress=progress,
             )
         )
+        if plan.config.keep == AUTO:
+            session = settle_keep(plan, folder, session)
         try:
             return Trainer(plan, folder, session).run(resume=resume)
         except KeyboardInterrupt:

@@ -25,6 +25,7 @@ from escort_codec.encode import prepare
 from escort_codec.errors import LimitError, UsageError
 from escort_codec.latent.picture import prepare as prepare_latents
 from escort_codec.measure import class_kid, edge_score, psnr, ssim
+from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
 from escort_codec.rate import FULL_SIDE, LONG
 from escort_codec.recipe import EncodeOptions
@@ -38,8 +39,6 @@ log = logging.getLogger(__name__)
 REFERENCES: Final = ("prompt", "original")
 """What ``replay`` measures beside the rates: the paper's full maps, and the files themselves."""
 BUDGET_PER_CLASS: Final = 10_000
-SHEET: Final = 0
-"""The photograph on the sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +168,11 @@ def _measure(
     fulls = [edge_map(rgb) for rgb in originals]
     seen = classifier.look(originals) if classifier else None
     labels = [each.image.label for each in photographs]
-    result.original = originals[SHEET]
+    aspects = [abs(math.log(rgb.shape[1] / rgb.shape[0]) - math.log(4 / 3)) for rgb in originals]
+    on_sheet = int(np.argmin(aspects))  # a photograph of an ordinary shape
+    result.original = originals[on_sheet]
     prepare("context")
+    prepare_measures()
     prepare_latents()
     progress.begin("bench", len(chosen) * len(options.rates) * len(photographs))
     for way in chosen:
@@ -198,7 +200,7 @@ def _measure(
                 values["kid"] = class_kid(features, seen[1], labels)
                 point = Point(**values)
             result.points.append(point)
-            result.sheet[way.name, rate] = kept[SHEET], shown[SHEET]
+            result.sheet[way.name, rate] = kept[on_sheet], shown[on_sheet]
             progress.advance(len(photographs), note=f"{way.name}, {rate} bytes")
     progress.end()
 

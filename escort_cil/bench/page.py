@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +34,7 @@ class Measure:
 
     key: str
     title: str
+    column: str
     axis: str
     note: str
     digits: int
@@ -43,26 +44,26 @@ class Measure:
 
 
 MEASURES: Final = (
-    Measure("recognised", "Recognised", "recognised, %", "Share that the classifier takes for the same as the "
+    Measure("recognised", "Recognised", "Recognised, %", "recognised, %", "Share that the classifier takes for the same as the "
             "photograph itself.", 1, lambda p: p.recognised),
-    Measure("ssim", "SSIM", "SSIM", "Structural similarity with the photograph, at its size.", 3, lambda p: p.ssim),
-    Measure("psnr", "PSNR", "PSNR, dB", "Peak signal-to-noise ratio with the photograph, at its size.", 1,
+    Measure("ssim", "SSIM", "SSIM", "SSIM", "Structural similarity with the photograph, at its size.", 3, lambda p: p.ssim),
+    Measure("psnr", "PSNR", "PSNR, dB", "PSNR, dB", "Peak signal-to-noise ratio with the photograph, at its size.", 1,
             lambda p: p.psnr),
-    Measure("own-f", "Edges of what is seen", "F within 2 pixels", "F of the shown picture's edges against the long "
+    Measure("own-f", "Edges of what is seen", "Seen F", "F within 2 pixels", "F of the shown picture's edges against the long "
             "contours of the photograph's full map.", 3, lambda p: p.own_f),
-    Measure("f", "Edges that are stored", "F within 2 pixels", "F of a prompt's stored map against the long contours "
+    Measure("f", "Edges that are stored", "Stored F", "F within 2 pixels", "F of a prompt's stored map against the long contours "
             "of the full map.", 3, lambda p: p.f),
-    Measure("obeyed", "Does the regenerator obey?", "F within 2 pixels", "F of the regenerated image's own edges "
+    Measure("obeyed", "Does the regenerator obey?", "Obeyed F", "F within 2 pixels", "F of the regenerated image's own edges "
             "against the stored ones.", 3, lambda p: p.obeyed),
-    Measure("kid", "Distance of features", "KID", "Kernel distance of the classifier's features within each class: "
+    Measure("kid", "Distance of features", "KID", "KID", "Kernel distance of the classifier's features within each class: "
             "less is better.", 4, lambda p: p.kid, more=False),
-    Measure("precision", "Precision", "", "Of the stored edge pixels, the share that the full map has.", 3,
+    Measure("precision", "Precision", "Stored P", "", "Of the stored edge pixels, the share that the full map has.", 3,
             lambda p: p.precision, plotted=False),
-    Measure("recall", "Recall", "", "Of the full map's long contours, the share that is stored.", 3,
+    Measure("recall", "Recall", "Stored R", "", "Of the full map's long contours, the share that is stored.", 3,
             lambda p: p.recall, plotted=False),
-    Measure("encode", "Encode, ms", "encode, ms an image", "One core, with the search for the rate.", 1,
+    Measure("encode", "Encode, ms", "Encode, ms", "encode, ms an image", "One core, with the search for the rate.", 1,
             lambda p: p.encode_ms, more=False),
-    Measure("decode", "Decode, ms", "decode, ms an image", "One core.", 1, lambda p: p.decode_ms, more=False),
+    Measure("decode", "Decode, ms", "Decode, ms", "decode, ms an image", "One core.", 1, lambda p: p.decode_ms, more=False),
 )  # fmt: skip
 TIMES: Final = ("encode", "decode")
 
@@ -207,7 +208,7 @@ def _lines(
         axes.set_ylabel(axis)
 
     words = "; ".join(f"{way}: " + ", ".join(f"{y:.3g} at {x:.0f} bytes" for x, y in points) for way, points in series)
-    return Plot(key, title, draw(key, title, f"Line plot. {words}.", paint, height=2.9), note)
+    return Plot(key, title, draw(key, title, f"Line plot. {words}.", paint, height=2.9, left=0.72), note)
 
 
 def _replay_plot(result: BenchResult) -> Plot | None:
@@ -256,7 +257,7 @@ def _table(result: BenchResult) -> SortableTable:
         Column("Kept", numeric=False),
         Column("At most, B"),
         Column("Bytes", "The mean of what an image took."),
-        *(Column(measure.title, measure.note) for measure in shown),
+        *(Column(measure.column, f"{measure.title}. {measure.note}") for measure in shown),
     )
     rows = []
     for point in result.points:
@@ -283,7 +284,8 @@ def _sheet(result: BenchResult, order: Sequence[str]) -> list[SheetLine]:
             pictures.append(photograph(shown, size_text(kept.size), f"{way} in {kept.size} bytes"))
             if kept.exemplar is not None and kept.exemplar.kind == "prompt":
                 exemplar = kept.exemplar
-                maps.append(edge_picture(exemplar.edges, exemplar.label, size_text(len(exemplar.payload))))
+                drawn = edge_picture(exemplar.edges, exemplar.label, "")
+                maps.append(replace(drawn, caption=size_text(len(exemplar.payload))))
         if any(maps):
             lines.append(SheetLine("edge map", tuple(maps)))
         lines.append(SheetLine(way, tuple(pictures)))

@@ -221,6 +221,11 @@ class RunPlan:
         """Whether the method sees the images of all classes in every phase."""
         return learners.get(self.config.method).sees_all
 
+    def use_keep(self, keep: str) -> None:
+        """Puts what was chosen in the place of ``keep`` auto."""
+        self.config = replace(self.config, keep=keep)
+        self.budget = self.config.memory
+
     def leave_out(self, bad: Mapping[SourceImage, str]) -> None:
         """Leaves bad images out; the reasons become notes. Raises SourceError if a class has no training image left."""
         if bad:
