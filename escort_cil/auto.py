@@ -21,8 +21,10 @@ import numpy as np
 
 import escort_codec
 from escort_cil.memory.budget import AUTO
+from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.keep import Keep
-from escort_cil.replay import Images, ReplaySettings, ReplayTest
+from escort_cil.memory.prompts import Prompts
+from escort_cil.replay import SEEDS, Images, ReplaySettings, ReplayTest
 from escort_cil.run.folder import KEEP, RunFolder
 from escort_cil.run.plan import RunPlan
 from escort_cil.session import Session
@@ -36,11 +38,11 @@ from escort_codec.source import SourceImage
 log = logging.getLogger(__name__)
 
 KINDS: Final = ("latent", "webp", "prompt")
-RATES: Final = (120, 200, 300, 450, 700)
+RATES: Final = (150, 250, 400, 700)
 """Bytes of the candidates. A tie goes to the first kind, then to the lower rate."""
 FOLDS: Final = 4
 """A part in so many of each class is held out."""
-FINALISTS: Final = 4
+FINALISTS: Final = 3
 BRIEF: Final = ReplaySettings(steps=80)
 FULL: Final = ReplaySettings(steps=200)
 MAX_TABLE: Final = 1 << 20
@@ -92,17 +94,17 @@ def choose_keep(plan: RunPlan, table: Path, regenerator: Regenerator, progress: 
         raise ConfigError("the first phase has too few images to hold any out: name a kind", setting="keep", value=AUTO)
     key = _key(plan, share)
     found = _read(table, key)
-    settings = {
-        "encode": plan.config.encode_options(),
-        "device": plan.config.device,
-        "workers": plan.config.workers,
-    }
-    size = min(plan.config.image_size, FULL.image_size)
+    config = plan.config
+    options = replace(config.encode_options(), seeds=SEEDS)
+    encoder = ExemplarEncoder(Prompts(options, None, config.hint), config.workers)
+    size = min(config.image_size, FULL.image_size)
 
     def accuracy(candidate: Candidate, fold: int, training: ReplaySettings) -> float | None:
         train, test = folds[fold]
         training = replace(training, image_size=size, seed=fold + 1)
-        with ReplayTest(train, test, regenerator, training, **settings) as replayed:
+        with ReplayTest(
+            train, test, regenerator, training, encoder=encoder, device=config.device, workers=config.workers
+        ) as replayed:
             result = replayed.run(Keep.parse(candidate.keep), share)
         candidate.exemplars = max(candidate.exemplars, result.exemplars)
         return result.accuracy

@@ -68,7 +68,8 @@ class ReplayResult:
 class ReplayTest:
     """Trains on memories of some images and tests on others. Use it in a ``with`` block.
 
-    ``encode`` says how prompts are made beyond ``keep``. Deterministic on one machine.
+    ``encode`` says how prompts are made beyond ``keep``; with an ``encoder`` several tests share the exemplars that it
+    has made. Deterministic on one machine.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ReplayTest:
         settings: ReplaySettings = ReplaySettings(),
         *,
         encode: EncodeOptions | None = None,
+        encoder: ExemplarEncoder | None = None,
         device: str = "cpu",
         workers: int | None = None,
     ) -> None:
@@ -87,7 +89,8 @@ class ReplayTest:
         self._transform = transforms.get("small")(settings.image_size)
         self._devices = Devices(device, "no")
         self._regenerator = regenerator
-        self._encode = replace(encode or EncodeOptions(), seeds=SEEDS, workers=workers)
+        encode = replace(encode or EncodeOptions(), seeds=SEEDS, workers=workers)
+        self._encoder = encoder or ExemplarEncoder(Prompts(encode), workers)
         self._workers = workers
         with ExitStack() as stack:
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="escort-replay-")))
@@ -113,7 +116,7 @@ class ReplayTest:
         Images are kept in an order drawn by the seed. Raises ImageError, RegenerationError.
         """
         budget = Budget(keep, most_bytes, "bytes", per_class=False)
-        encoder = ExemplarEncoder(Prompts(self._encode), self._workers)
+        encoder = self._encoder
         synthetic = SyntheticImages(encoder, SyntheticCache(self._folder, self._regenerator), keep, SEEDS)
         seed = self.settings.seed
         ordered = {
@@ -145,5 +148,5 @@ class ReplayTest:
         finally:
             images.close()
         right = (logits.argmax(1) == self._targets).double()
-        classes = [right[self._targets == number].mean() for number in self._targets.unique()]
+        classes = [right[self._targets == number].mean() for number in sorted(set(self._targets.tolist()))]
         return ReplayResult(str(keep), 100 * float(torch.stack(classes).mean()), count, size)

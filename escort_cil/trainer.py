@@ -96,14 +96,10 @@ def train(
 
         devices.processes.from_first(begin)
         devices.processes.from_first(lambda: stack.enter_context(folder.logging()))
+        cache = Path(plan.config.cache) if plan.config.cache else folder / names.CACHE
         session = stack.enter_context(
             open_session(
-                plan.config,
-                plan.transform,
-                devices,
-                cache=Path(plan.config.cache) if plan.config.cache else folder / names.CACHE,
-                workers=plan.config.workers,
-                progress=progress,
+                plan.config, plan.transform, devices, cache=cache, workers=plan.config.workers, progress=progress
             )
         )
         if plan.config.keep == AUTO:

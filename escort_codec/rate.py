@@ -170,7 +170,7 @@ class _MapSearch:
         return self._scored(edges, replace(settings, min_contour=least), size)
 
     def _clipped(self, side: float) -> int:
-        return max(1, min(self.largest, round(side)))
+        return int(max(1, min(self.largest, round(side))))
 
     def _size(self, edges: EdgeMap) -> int:
         return len(smallest(edges, self.coding)[1])

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import cv2
@@ -21,8 +21,8 @@ from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
 from escort_cil.replay import ReplayResult, ReplaySettings, ReplayTest
 from escort_codec.edges import Contours, edge_map, enlarged, reduced_image
-from escort_codec.encode import prepare
 from escort_codec.errors import LimitError, UsageError
+from escort_codec.exemplars import prepare
 from escort_codec.latent.picture import prepare as prepare_latents
 from escort_codec.measure import class_kid, edge_score, psnr, ssim
 from escort_codec.measure import prepare as prepare_measures
@@ -195,10 +195,8 @@ def _measure(
             point = _point(way.name, rate, kept, shown, originals, fulls, seconds)
             if classifier and seen:
                 classes, features = classifier.look(shown)
-                values = asdict(point)
-                values["recognised"] = 100 * float((classes == seen[0]).mean())
-                values["kid"] = class_kid(features, seen[1], labels)
-                point = Point(**values)
+                recognised = 100 * float((classes == seen[0]).mean())
+                point = replace(point, recognised=recognised, kid=class_kid(features, seen[1], labels))
             result.points.append(point)
             result.sheet[way.name, rate] = kept[on_sheet], shown[on_sheet]
             progress.advance(len(photographs), note=f"{way.name}, {rate} bytes")
@@ -233,17 +231,21 @@ def _point(
             edges = enlarged(each.exemplar.edges, full.shape)
             score = edge_score(edges, long)
             stored.append((score.precision, score.recall, score.f, edge_score(own, edges).f))
-    means = np.mean(rows, axis=0)
-    of_map = [float(value) for value in np.mean(stored, axis=0)] if stored else [None] * 4
-    return Point(
+    seen = [float(value) for value in np.mean(rows, axis=0)]
+    point = Point(
         way,
         rate,
-        sum(each.size for each in kept) / count,
-        *(float(value) for value in means),
-        1000 * seconds[0] / count,
-        1000 * seconds[1] / count,
-        *of_map,
+        bytes=sum(each.size for each in kept) / count,
+        psnr=seen[0],
+        ssim=seen[1],
+        own_f=seen[2],
+        encode_ms=1000 * seconds[0] / count,
+        decode_ms=1000 * seconds[1] / count,
     )
+    if not stored:
+        return point
+    precision, recall, f, obeyed = (float(value) for value in np.mean(stored, axis=0))
+    return replace(point, precision=precision, recall=recall, f=f, obeyed=obeyed)
 
 
 def _replay(
@@ -261,9 +263,9 @@ def _replay(
     encode = EncodeOptions(hint_codec=options.hint_codec)
     progress.begin("replay", len(keeps), unit="memories")
     with ReplayTest(found.train, found.test, maker, ReplaySettings(), encode=encode, device=device) as test:
-        for name, rate, keep in keeps:
+        for name, at, keep in keeps:
             outcome = test.run(keep, result.budget)
-            result.replay.append((name, rate, outcome))
+            result.replay.append((name, at, outcome))
             accuracy = "nothing to train on" if outcome.accuracy is None else f"{outcome.accuracy:.1f} %"
             progress.advance(note=f"{keep}: {accuracy}")
     progress.end()

@@ -24,7 +24,7 @@ TRIES: Final = 32  # exemplars that do not fit for their few bytes in the file's
 
 AUTO: Final = "auto"
 """The setting ``keep`` that is chosen before the first phase (``escort_cil.auto``)."""
-STAND_IN: Final = "latent:120B"
+STAND_IN: Final = "latent:150B"
 """What is assumed of it until then: the smallest that may be chosen."""
 
 
