@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from escort_cil.auto import settle_keep
 from escort_cil.chooser import Chooser
 from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, derived_seed
+from escort_cil.memory.budget import AUTO
 from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, shortages
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
@@ -100,10 +102,12 @@ def train(
 
         devices.processes.from_first(begin)
         devices.processes.from_first(lambda: stack.enter_context(folder.logging()))
-        cache, workers = plan.config.cache or folder / names.CACHE, plan.config.workers
+        cache, workers = Path(plan.config.cache or folder / names.CACHE), plan.config.workers
         session = stack.enter_context(
-            open_session(plan.config, plan.transform, devices, cache=Path(cache), workers=workers, progress=progress)
+            open_session(plan.config, plan.transform, devices, cache=cache, workers=workers, progress=progress)
         )
+        if plan.config.keep == AUTO:
+            session = settle_keep(plan, folder, session)
         try:
             if first is not None and devices.is_main:
                 log.info("the first phase is that of %s: it is not trained again", first.path)

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 import escort_codec
+from escort_cli.bench import bench
 from escort_cli.decode import decode
 from escort_cli.demo import demo
 from escort_cli.encode import encode
@@ -42,6 +43,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     sweep,
     evaluate,
     report,
+    bench,
     demo,
     view,
     inspect,
@@ -57,7 +59,7 @@ OPTIONAL: Final = frozenset(
 )
 """Packages that a plain installation does not have."""
 
-EXTRAS: Final = {"decode": "diffusion", "report": "report", "import": "import"}
+EXTRAS: Final = {"decode": "diffusion", "report": "report", "import": "import", "bench": "all"}
 """The extra that brings what a command needs, if it is not ``train``."""
 
 

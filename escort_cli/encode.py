@@ -85,6 +85,8 @@ def _print(out: Place, report: EncodeReport, *, as_json: bool) -> None:
             "one_in_rgb": sizes.rgb_bytes / sizes.file_bytes,
             "resumed": report.resumed,
             "skipped": report.skipped,
+            "left_out": report.left_out,
+            "most_bytes_per_exemplar": report.bytes_per_exemplar,
             "seconds": round(report.seconds, 3),
         }
         print_json(values)
@@ -94,7 +96,7 @@ def _print(out: Place, report: EncodeReport, *, as_json: bool) -> None:
 
 def print_sizes(out: Place, report: EncodeReport, sizes: FileSizes, source: int | None) -> None:
     """Prints the table of sizes. ``source``: bytes of the source files, or None if they were not all read."""
-    from escort_cli.files import rows_by_use
+    from escort_cli.files import bits_row, rows_by_use
     from escort_cli.terminal import format_bytes, format_ratio, print_line, print_table
 
     total = sizes.file_bytes
@@ -106,9 +108,11 @@ def print_sizes(out: Place, report: EncodeReport, sizes: FileSizes, source: int 
         (str(out), format_bytes(total), ""),
         ("  per exemplar", f"{sizes.bytes_per_exemplar:,.1f} B", ""),
         *rows_by_use(sizes),
-        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}" if sizes.prompts else "-", ""),
+        *bits_row(sizes),
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
+    if report.left_out:
+        print_line(f"{counted(report.left_out, 'image')} left out, of which less than --min-fidelity would be kept")
     if report.skipped:
         print_line(f"{counted(len(report.skipped), 'file')} skipped (named above)")
     if report.resumed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,7 +11,10 @@ from escort_codec.store import Place, place, size_of
 from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from escort_codec.container.measure import FileSizes
+    from escort_codec.recipe import EdgeSettings
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="An .escx file, or its URL.")]
 OptionalFile = Annotated[
@@ -24,6 +27,11 @@ OptionalFile = Annotated[
 ]
 Out = Annotated[str, typer.Option("--out", metavar="OUT.escx", help="The file to write, or its URL.")]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+
+MOST_SETTINGS: Final = 3
+"""Settings of edge maps that are listed one by one."""
+EMPTY: Final = 0xFFFF
+"""The shortest contour that rate control records where not one fits."""
 
 
 def the_file(file: str | None, *, quiet: bool = False) -> Place:
@@ -82,7 +90,7 @@ def inspect(
         ("background", head.background or "-"),
         ("presets", ", ".join(dict.fromkeys(str(r["preset"]) for r in recipes)) or "-"),
         *((f"recipe {n}", ", ".join(f"{k}={v}" for k, v in r.items())) for n, r in enumerate(recipes)),
-        ("edge maps", "; ".join(each.describe() for each in settings) or "-"),
+        ("edge maps", _edges_text(settings, sizes.map_sides)),
         ("seeds", format_seeds(seeds) or "-"),
         ("classes", f"{sizes.classes:,}"),
         (
@@ -96,22 +104,44 @@ def inspect(
         ("file", format_bytes(sizes.file_bytes), ""),
         ("  per exemplar", f"{sizes.bytes_per_exemplar:,.1f} B", ""),
         *rows_by_use(sizes),
-        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}" if sizes.prompts else "-", ""),
+        *bits_row(sizes),
     ]
     print_table(str(memory), ("", "", ""), rows)
     if classes:
         print_table("Classes", ("class", "exemplars"), [(label, f"{count:,}") for label, count in labels.items()])
 
 
+def _edges_text(settings: Sequence[EdgeSettings], sides: tuple[int, int]) -> str:
+    """How the edge maps of a file were made; ranges where rate control chose it for each image."""
+    if len(settings) <= MOST_SETTINGS:
+        return "; ".join(each.describe() for each in settings) or "-"
+
+    def span(values: Sequence[float]) -> str:
+        low, high = min(values), max(values)
+        return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+    contours = [each.min_contour for each in settings if each.min_contour < EMPTY]
+    return (
+        f"Canny {span([each.low for each in settings])}/{span([each.high for each in settings])}, blur "
+        f"{span([each.blur for each in settings])}, contours of at least {span(contours or [EMPTY])}, shorter side "
+        f"{span(sides)} pixels: {len(settings):,} settings"
+    )
+
+
 def rows_by_use(sizes: FileSizes) -> list[tuple[str, str, str]]:
     """Table rows: what the bytes of a file are spent on, and the shares."""
     from escort_cli.terminal import format_bytes, format_share
 
-    uses = [("edge maps", sizes.edge_bytes), ("hints", sizes.hint_bytes)]
+    uses = [("edge maps", sizes.edge_bytes), ("hints", sizes.hint_bytes)] if sizes.prompts else []
     uses += [("real images", sizes.image_bytes)] if sizes.image_bytes else []
     uses += [("latents", sizes.latent_bytes)] if sizes.latent_bytes else []
     uses += [("text", sizes.text_bytes), ("everything else", sizes.other_bytes)]
     return [(f"  {use}", format_bytes(count), format_share(count, sizes.file_bytes)) for use, count in uses]
+
+
+def bits_row(sizes: FileSizes) -> list[tuple[str, str, str]]:
+    """The table row of bits per pixel, if there are edge maps."""
+    return [("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}", "")] if sizes.map_pixels else []
 
 
 def verify(file: OptionalFile = None) -> None:

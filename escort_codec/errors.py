@@ -7,6 +7,7 @@
     ├── LimitError                 a value above a cap of the format, in writing
     ├── SourceError                the data folder: missing, empty, unreadable
     │   └── ImageError             one image file: not an image, damaged, too large
+    │       └── FidelityError      what is kept of it is too little
     ├── FormatError                the .escx file; knows the chunk and the offset
     │   ├── NotEscxError           the signature is missing or was damaged in transfer
     │   ├── VersionError           a major version that this reader does not know
@@ -81,6 +82,10 @@ class SourceError(EscortError):
 
 class ImageError(SourceError):
     """One image file cannot be used. The message begins with its path."""
+
+
+class FidelityError(ImageError):
+    """What is kept of an image is less than the setting ``min_fidelity`` asks for."""
 
 
 class FormatError(EscortError):

@@ -19,7 +19,7 @@ from escort_cil.run.folder import RunFolder
 from escort_cil.run.presets import filled
 from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
-from escort_codec.container import Reader, open_memory
+from escort_codec.container import open_memory
 from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.foreign import check_file
 from escort_codec.source import SourceImage, find_layout
@@ -156,6 +156,11 @@ class RunPlan:
     def sees_all(self) -> bool:
         """Whether the method sees the images of all classes in every phase."""
         return learners.get(self.config.method).sees_all
+
+    def use_keep(self, keep: str) -> None:
+        """Puts what was chosen in the place of ``keep`` auto."""
+        self.config = replace(self.config, keep=keep)
+        self.budget = self.config.memory
 
     def leave_out(self, bad: Mapping[SourceImage, str]) -> None:
         """Leaves bad images out; the reasons become notes. Raises SourceError if a class has no training image left."""

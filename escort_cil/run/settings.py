@@ -33,10 +33,7 @@ _as_in = partial(setting_of, group=_SYNTHETIC)
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All settings of a run. None, 0 or "" as a default means what the help says.
-
-    ``data`` or ``prompts_file`` is needed. Raises ConfigError for a value that is not valid.
-    """
+    """All settings of a run; None, 0 or "" as a default means what the help says. Raises ConfigError."""
 
     data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
@@ -139,8 +136,9 @@ class TrainConfig:
     budget: str = setting("", "2MB, 20KB/class, 20units/class or 2000units.", group=_MEMORY, shown=True, metavar="SIZE")
     keep: str = setting(
         "",
-        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'. If "
-        "left out: prompts for bytes, originals for units, else these counts.",
+        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'; "
+        "prompt:400B, latent:400B, webp:400B: what keeps most in so many bytes; auto: the best of these. If left out: "
+        "prompts for bytes, originals for units, else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",
@@ -210,7 +208,7 @@ class TrainConfig:
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of ``to_map``; keys may be missing, and values be texts as typed. Raises ConfigError."""
-        from escort_cil.memory.budget import Budget
+        from escort_cil.memory.budget import AUTO, Budget
         from escort_cil.memory.keep import Keep
 
         values = dict(values)
@@ -218,7 +216,7 @@ class TrainConfig:
             values["budget"] = str(values["budget"])
         config = build(cls, values, "setting", ConfigError)
         # One spelling, so that a resumed run can be compared with its folder.
-        keep = str(Keep.parse(config.keep)) if config.keep else ""
+        keep = str(Keep.parse(config.keep)) if config.keep not in ("", AUTO) else config.keep
         return replace(config, budget=str(Budget.parse(config.budget, keep)) if config.budget else "", keep=keep)
 
     # What the settings mean together.

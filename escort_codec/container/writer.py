@@ -148,6 +148,11 @@ class Writer:
         self._check_open()
         self._assembler.add(exemplar)
 
+    def finished_size(self) -> int:
+        """Bytes that the file will have if no more is added; writes the exemplars that are in no block yet."""
+        self._check_open()
+        return self._assembler.finished_size()
+
     def commit(self) -> None:
         """Completes the file on the disk with an index and a trailer. More may be added afterwards."""
         self._check_open()
