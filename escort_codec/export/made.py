@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from escort_codec.errors import EscortError, OutputError
-from escort_codec.export.options import LONGEST, QUALITIES, ExportOptions
+from escort_codec.export.options import LONGEST, ExportOptions
 from escort_codec.export.plan import Task
 from escort_codec.export.real import check_real
 from escort_codec.regenerate.base import JobResult, RGBImage, image_digest
@@ -64,7 +64,6 @@ def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
             f"has {max(image.shape):,} pixels a side, and {options.format} takes {longest:,}: set `format` to png"
         )
     file = io.BytesIO()
-    quality = QUALITIES[options.format] if options.quality is None else options.quality
-    more = {} if quality is None else {"quality": quality}
+    more = {} if options.used_quality is None else {"quality": options.used_quality}
     Image.fromarray(image).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[options.format], **more)
     return file.getvalue()

@@ -220,6 +220,7 @@ class TreeWriter:
     def _write(self, task: Task, made: MadeFile) -> None:
         exemplar = task.exemplar
         about = (exemplar.key, exemplar.label, task.number, task.kind, task.seed)
-        entry = ManifestEntry(task.path, *about, made.regenerator, made.recipe, made.digest)
+        quality = self._options.used_quality if task.kind in ("image", "latent") else None
+        entry = ManifestEntry(task.path, *about, made.regenerator, made.recipe, made.digest, quality)
         folder, _, name = task.path.rpartition("/")
         write_file(make_folder(self._out, folder) / name, made.data, lambda: self._manifest.add(entry))
