@@ -69,7 +69,7 @@ class TrainConfig:
 
     method: str = setting(
         "icarl",
-        "icarl, wa, bic, podnet, der, foster, memo; lwf, ewc, simplecil; replay, finetune, joint.",
+        "icarl, wa, bic, podnet, der, foster, memo, lwf, ...",
         group=_PHASES,
         shown=True,
         metavar="NAME",
@@ -93,7 +93,7 @@ class TrainConfig:
 
     backbone: str = setting(
         "resnet18",
-        "resnet18, resnet34, resnet50; resnet32 for 32 pixels; resnet10 for a CPU; hf:ID_OR_FOLDER.",
+        "resnet18, resnet34, resnet50, resnet32, resnet10, hf:ID_OR_FOLDER.",
         group=_NETWORK,
         shown=True,
         metavar="NAME",
@@ -154,7 +154,7 @@ class TrainConfig:
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
     )
     augmentation_prob: float | None = setting(
-        None, "Chance of a synthetic copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
+        None, "Chance of a copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
     )
     augmentations_per_image: int | None = setting(
         None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
