@@ -69,7 +69,7 @@ class TrainConfig:
 
     method: str = setting(
         "icarl",
-        "icarl, wa, bic, podnet, der, foster, memo, lwf, ...",
+        "icarl, wa, bic, podnet, der, foster, memo...",
         group=_PHASES,
         shown=True,
         metavar="NAME",
@@ -93,7 +93,7 @@ class TrainConfig:
 
     backbone: str = setting(
         "resnet18",
-        "resnet18, resnet34, resnet50, resnet32, resnet10, hf:ID_OR_FOLDER.",
+        "resnet10 to 50, cosine_..., hf:ID_OR_FOLDER.",
         group=_NETWORK,
         shown=True,
         metavar="NAME",
