@@ -108,10 +108,10 @@ def plan_sweep(path: Path, out: Path) -> list[PlannedRun]:
             planned.append(PlannedRun(replace(asked.config, seed=seed), folder))
     for run in planned:
         assert run.out is not None
-        folder = RunFolder(run.out)
-        with plan_of(run.config, folder) as plan:
-            if folder.exists:
-                folder.check_config(plan.values())
+        there = RunFolder(run.out)
+        with plan_of(run.config, there) as plan:
+            if there.exists:
+                there.check_config(plan.values())
     return planned
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.base import Room
+from escort_cil.data.base import Room, Store
 from escort_cil.data.decoding import Source, T, decode_all
 from escort_cil.data.pictures import training_store
 from escort_cil.data.store import ImageStore
@@ -142,7 +142,8 @@ class DecodedImages:
         places, digests = list(first.values()), [b""] * len(first)
         rows = np.cumsum(evaluated) - 1
         with ExitStack() as stack:
-            training: Room = stack.enter_context(self.training.room(len(places)))
+            store_of_all: Store = self.training
+            training = stack.enter_context(store_of_all.room(len(places)))
             evaluation: Room | None = None
             if self._apart is not None:
                 evaluation = stack.enter_context(self._apart.room(sum(evaluated)))

@@ -77,7 +77,7 @@ class TrainConfig:
     init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
     increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
     seed: int = setting(
-        1993, "Seed of the class order; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
+        1993, "Seed of class orders; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
     )
     model_seed: int = setting(
         1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED

@@ -44,9 +44,19 @@ class ExportOptions:
     )
     format: str = setting("jpg", "jpg, png or webp.", group=_GROUP, shown=True, choices=tuple(QUALITIES))
     quality: int | None = setting(
-        None, "1 to 100; 95 for jpg and 90 for webp if left out.", group=_GROUP, shown=True, least=1, most=100
+        None,
+        "1 to 100; 95 for jpg and 90 for webp if left out. The paper's are 75.",
+        group=_GROUP,
+        shown=True,
+        least=1,
+        most=100,
     )
     workers: int = setting(2, "Threads that save while the regenerator works.", least=1)
+
+    @property
+    def used_quality(self) -> int | None:
+        """The quality of the images' files; None for PNG."""
+        return QUALITIES[self.format] if self.quality is None else self.quality
 
     def __post_init__(self) -> None:
         check(self)

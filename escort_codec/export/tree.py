@@ -28,7 +28,7 @@ from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.options import LONGEST, QUALITIES, ExportOptions
+from escort_codec.export.options import LONGEST, ExportOptions
 from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
 from escort_codec.export.real import check_real
 from escort_codec.names import make_folder
@@ -244,7 +244,16 @@ class _Writer:
     ) -> None:
         exemplar = task.exemplar
         entry = ManifestEntry(
-            task.path, exemplar.key, exemplar.label, task.number, task.kind, task.seed, regenerator, recipe, digest
+            task.path,
+            exemplar.key,
+            exemplar.label,
+            task.number,
+            task.kind,
+            task.seed,
+            regenerator,
+            recipe,
+            digest,
+            self._options.used_quality if task.kind in ("image", "latent") else None,
         )
         folder, _, name = task.path.rpartition("/")
         write_file(make_folder(self._out, folder) / name, data, lambda: self._manifest.add(entry))
@@ -264,7 +273,6 @@ def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
             f"has {max(image.shape):,} pixels a side, and {options.format} takes {longest:,}: set `format` to png"
         )
     file = io.BytesIO()
-    quality = QUALITIES[options.format] if options.quality is None else options.quality
-    more = {} if quality is None else {"quality": quality}
+    more = {} if options.used_quality is None else {"quality": options.used_quality}
     Image.fromarray(image).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[options.format], **more)
     return file.getvalue()
