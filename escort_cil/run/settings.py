@@ -93,7 +93,7 @@ class TrainConfig:
 
     backbone: str = setting(
         "resnet18",
-        "resnet10 to 50, cosine_..., hf:ID_OR_FOLDER.",
+        "resnet10 to 50 or hf:ID_OR_FOLDER.",
         group=_NETWORK,
         shown=True,
         metavar="NAME",
