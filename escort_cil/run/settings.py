@@ -66,7 +66,7 @@ class TrainConfig:
 
     method: str = setting(
         "icarl",
-        "icarl, wa, bic, podnet, der, foster, memo; lwf, ewc, simplecil; replay, finetune, joint.",
+        "icarl, wa, bic, podnet, der, foster, memo...",
         group=_PHASES,
         shown=True,
         metavar="NAME",
@@ -74,7 +74,7 @@ class TrainConfig:
     init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
     increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
     seed: int = setting(
-        1993, "Seed of the class order; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
+        1993, "Seed of class orders; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
     )
     model_seed: int = setting(
         1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED
@@ -90,7 +90,7 @@ class TrainConfig:
 
     backbone: str = setting(
         "resnet18",
-        "resnet18, resnet34, resnet50; resnet32 for 32 pixels; resnet10 for a CPU; hf:ID_OR_FOLDER.",
+        "resnet10 to 50 or hf:ID_OR_FOLDER.",
         group=_NETWORK,
         shown=True,
         metavar="NAME",
@@ -152,7 +152,7 @@ class TrainConfig:
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
     )
     augmentation_prob: float | None = setting(
-        None, "Chance of a synthetic copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
+        None, "Chance of a copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
     )
     augmentations_per_image: int | None = setting(
         None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
