@@ -161,7 +161,7 @@ class WebPCopy(Copy):
     def parse(cls, options: str) -> Self:
         """``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``, bytes with a B behind them."""
         if limited := _limited(options, cls.name, cls.MAX_SIDE, WEBP.least, MAX_PAYLOAD):
-            return cls(limited[0], cls.quality, limited[1])
+            return cls(limited[0], most_bytes=limited[1])
         match = re.fullmatch(r"([0-9]{1,5})(?::([0-9]{1,3}))?", options)
         if not match or not 1 <= int(match[1]) <= cls.MAX_SIDE or int(match[2] or 0) > 100:
             raise UsageError("write webp:SIDE, webp:SIDE:QUALITY or webp:BYTES, such as webp:64:20 or webp:400B")

@@ -107,8 +107,13 @@ def run_bench(
     options: BenchOptions = BenchOptions(),
     regenerator_options: Mapping[str, Any] | None = None,
     progress: Progress = Progress(),
+    *,
+    classifier: Classifier | None = None,
 ) -> BenchResult:
-    """Measures photographs of ``data``, one core at a time. Raises EscortError of many kinds."""
+    """Measures photographs of ``data``, one core at a time. Raises EscortError of many kinds.
+
+    ``classifier`` takes the place of the one that ``options`` name.
+    """
     check(options)
     if not options.rates or min(options.rates) < 1:
         raise UsageError("give bytes an image, such as 200,400", setting="rates", value=options.rates)
@@ -117,7 +122,8 @@ def run_bench(
     for name in missing:
         log.info("not measured: %s, which this Pillow does not write", name)
     chosen = [way for way in chosen if way.name not in missing]
-    classifier = load_classifier(options.classifier, options.device) if options.classifier else None
+    if classifier is None and options.classifier:
+        classifier = load_classifier(options.classifier, options.device)
     found = read_data(data, layout=options.layout)
     training = sum(map(len, found.train.values()))
     budget = _budget(options.budget, len(found.train))

@@ -12,7 +12,7 @@ from escort_codec.encode import LEAST
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.exemplars import encode_picture
-from escort_codec.recipe import EncodeOptions
+from escort_codec.recipe import HIRES, EncodeOptions
 from escort_codec.source import SourceImage
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -
         raise ConfigError(f"{prompts_file.path}: holds no prompts: give a file that `escort encode` wrote")
     first = some[0]
     side = max(first.hint_size or (0,))
-    if any(each.map_shape != each.size for each in some) and len({each.edge_settings for each in some}) > 1:
+    scaled = any(each.map_shape != each.size for each in some)
+    if scaled and (first.recipe.preset == HIRES or len({each.edge_settings for each in some}) > 1):
         # Rate control found them for each image: new prompts get as many bytes as the largest.
         most = max(len(each.payload) + len(each.hint or b"") for each in some)
         default = EncodeOptions()

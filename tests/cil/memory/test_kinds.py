@@ -37,6 +37,9 @@ def image(small_data: Path) -> SourceImage:
         ("original", "", Original(), "original"),
         ("prompt", "", Prompt(), "prompt"),
         ("webp", "64", WebP(WebPCopy(64, 20)), "webp:64:20"),
+        ("webp", "400B", WebP(WebPCopy(None, 20, 400)), "webp:400B"),
+        ("prompt", "400B", Prompt(400), "prompt:400B"),
+        ("latent", "250B", Latent(LatentCopy(None, most_bytes=250)), "latent:250B"),
         ("webp", "16383:100", WebP(WebPCopy(16383, 100)), "webp:16383:100"),
         ("latent", "64", Latent(LatentCopy(64)), f"latent:64:{DEFAULT_QUALITY}"),
         ("latent", "1024:0", Latent(LatentCopy(1024, 0)), "latent:1024:0"),
@@ -51,7 +54,16 @@ def test_a_kind_is_written_as_it_is_read(name: str, options: str, kind: Exemplar
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("original", "1"), ("prompt", "x"), ("webp", ""), ("webp", "0"), ("webp", "64:101"), ("latent", "64:64")],
+    [
+        ("original", "1"),
+        ("prompt", "x"),
+        ("prompt", "31B"),
+        ("webp", "79B"),
+        ("webp", ""),
+        ("webp", "0"),
+        ("webp", "64:101"),
+        ("latent", "64:64"),
+    ],
 )
 def test_options_that_a_kind_does_not_have(name: str, options: str) -> None:
     with pytest.raises(ConfigError) as caught:
