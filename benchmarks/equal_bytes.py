@@ -1,13 +1,19 @@
-"""Which memory is best at equal bytes? Four learners, nine memories, two budgets, with and without augmentation.
+"""Which memory is best at equal bytes? Four learners, many memories, two budgets, with and without augmentation.
 
     python benchmarks/equal_bytes.py DATA [--work work/equal_bytes] [--out benchmarks/results/equal_bytes]
     python benchmarks/equal_bytes.py DATA --memory-only
+    python benchmarks/equal_bytes.py DATA --setting large --methods icarl --augmentation 0.5
+    python benchmarks/equal_bytes.py DATA --methods icarl --augmentation 0.5 --budgets 200KB --policies auto
 
 The set-up: resnet10 at 64 pixels, the classes in five phases, `--epochs` a phase, the means of the class orders of
 `--orders`; every kind of memory has the same budget in bytes of its file, and the same augmentation. `finetune` (no
 memory) and `joint` (all data) are the lower and the upper bound. With augmentation 0.5 half of the images, new ones and
 whole remembered ones, are shown as copies: regenerated from prompts (by `harmonic`, two seeds), or reduced, as the
 memory keeps them. `--memory-only` trains one network on the memory alone, chosen at random, of all classes at once.
+
+Beside the policies with names, each kind is tried with rate control at `--rates` bytes an image (`webp 250 B` keeps
+webp:250B), and the best rate of each kind stands below each table; `auto` is `--keep auto`. `--setting large` is
+resnet18 at 112 pixels on the first ten classes.
 
 Runs are kept in the work folder. Finished runs are not repeated, so the script can be stopped and started again.
 `--jobs` of them run at a time, each in one thread; the figures do not depend on it.
@@ -21,6 +27,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -64,7 +71,24 @@ POLICIES = {
     "prompts without hint": Policy({"keep": "prompt", "hint": 0}),
     "sketches with hint": Policy({"keep": "prompt"}, "sketch"),
     "0.3 originals, 0.7 prompts": Policy({"keep": "30% original + 70% prompt"}),
+    "auto": Policy({"keep": "auto"}, ""),
 }
+RATED = ("prompt", "latent", "webp")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "small": {"backbone": "resnet10", "image_size": 64},
+    "large": {"backbone": "resnet18", "image_size": 112},
+}
+LARGE_CLASSES = 10
+
+
+def policy_of(name: str) -> Policy:
+    """A policy by name, or ``prompt 400 B``."""
+    if name in POLICIES:
+        return POLICIES[name]
+    kind, rate, _ = name.split(" ")
+    return Policy({"keep": f"{kind}:{rate}B"}, "")
+
+
 PROMPTS = {
     "full": EncodeOptions(seeds=SEEDS, overwrite=True),
     "sketch": EncodeOptions(settings=EdgeSettings(blur=2.0, min_contour=30), seeds=SEEDS, overwrite=True),
@@ -104,8 +128,7 @@ def config_of(cell: Cell, args: argparse.Namespace, work: Path) -> TrainConfig:
     values: dict[str, Any] = {
         "data": args.data,
         "method": cell.method,
-        "backbone": "resnet10",
-        "image_size": 64,
+        **SETTINGS[args.setting],
         "epochs": args.epochs,
         "batch_size": args.batch_size,
         "lr": args.lr,
@@ -118,9 +141,9 @@ def config_of(cell: Cell, args: argparse.Namespace, work: Path) -> TrainConfig:
         "augmentation_prob": cell.augmentation,
     }
     if cell.policy != "none":
-        policy = POLICIES[cell.policy]
+        policy = policy_of(cell.policy)
         values |= {
-            "prompts_file": str(work / f"{policy.prompts}.escx"),
+            "prompts_file": str(work / f"{policy.prompts}.escx") if policy.prompts else "",
             "budget": str(cell.budget),
             "eval_views": "both",
         }
@@ -197,10 +220,33 @@ def table(results: Sequence[tuple[Cell, dict[str, Any]]], args: argparse.Namespa
                 size = max(record["memory_bytes"] for group in groups if group for record in group)
                 figures = " | ".join(shown(group, view) for group in groups for view in VIEWS)
                 lines.append(f"| {policy} | {held:.0f} | {size:,} | {figures} |")
-            lines.append("")
+            lines += ["", *best_rates(values, methods, budget, augmentation, args.policies, key), ""]
     every = [record for _, record in results]
     lines.append(f"{len(every)} runs, {sum(record['cpu'] for record in every) / 60:.0f} minutes of one core in all")
     return "\n".join(lines)
+
+
+def best_rates(
+    values: Mapping[tuple[str, str, int, float], Sequence[Mapping[str, Any]]],
+    methods: Sequence[str],
+    budget: int,
+    augmentation: float,
+    policies: Sequence[str],
+    key: str,
+) -> list[str]:
+    """A line for each kind with rate control: its best rate by the mean over methods and orders of the real view."""
+    lines = []
+    for kind in RATED:
+        found = []
+        for policy in policies:
+            groups = [values.get((method, policy, budget, augmentation)) for method in methods]
+            records = [record for group in groups if group for record in group]
+            if records and policy.startswith(f"{kind} ") and policy.endswith(" B"):
+                found.append((sum(r["views"]["real"][key] for r in records) / len(records), policy))
+        if found:
+            mean, policy = max(found)
+            lines.append(f"- best rate of {kind}: {policy}, {mean:.1f}")
+    return lines
 
 
 def figures(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,6 +261,15 @@ def cost(group: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(record['cpu'] for record in group):.0f} s of one core"
 
 
+def first_classes(data: str, folder: Path) -> str:
+    """A copy of the first classes of the data, made once."""
+    for part in ("train", "test"):
+        for source in sorted((Path(data) / part).iterdir())[:LARGE_CLASSES]:
+            if not (folder / part / source.name).exists():
+                shutil.copytree(source, folder / part / source.name)
+    return str(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA", help="folder with train/ and test/")
@@ -222,7 +277,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/equal_bytes"))
     parser.add_argument("--memory-only", action="store_true")
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--policies", nargs="+", default=tuple(POLICIES), choices=tuple(POLICIES))
+    parser.add_argument("--policies", nargs="*", default=tuple(POLICIES), choices=tuple(POLICIES))
+    parser.add_argument("--rates", nargs="*", type=int, default=(250, 400), help="bytes an image of each kind")
+    parser.add_argument("--setting", default="small", choices=tuple(SETTINGS))
     parser.add_argument("--budgets", nargs="+", default=("100KB", "300KB"))
     parser.add_argument("--augmentation", nargs="+", type=float, default=(0.0, 0.5))
     parser.add_argument("--orders", nargs="+", type=int, default=(1993, 7))
@@ -232,6 +289,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=300, help="of training on the memory alone")
     args = parser.parse_args()
+    args.policies = [*args.policies, *(f"{kind} {rate} B" for kind in RATED for rate in args.rates)]
+    if args.setting != "small":
+        args.work, args.out = args.work / args.setting, args.out.with_name(f"{args.out.name}_{args.setting}")
+        args.data = first_classes(args.data, args.work / "data")
     args.work.mkdir(parents=True, exist_ok=True)
     for name, options in PROMPTS.items():
         if not (args.work / f"{name}.escx").exists():

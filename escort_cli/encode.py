@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from escort_cli.flags import with_settings
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, settings_of
+from escort_codec.store import Place, place
 from escort_codec.words import counted
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ _FLAGS: Final = {"low": "--canny-low", "high": "--canny-high", "overwrite": "--f
 @with_settings(_SETTINGS, _FLAGS)
 def encode(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder: DATA/train/<class>/<image> or DATA/<class>/<image>.")
+        str,
+        typer.Argument(metavar="DATA", help="Folder, or its URL: DATA/train/<class>/<image> or DATA/<class>/<image>."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.escx", help="The file to write.")],
+    out: Annotated[str, typer.Argument(metavar="OUT.escx", help="The file to write, or its URL.")],
     *,
     typed: dict[str, Any],
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Encode only the K-th of N parts of DATA.")] = None,
@@ -54,7 +55,7 @@ def encode(
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with terminal() as progress:
         report = encode_folder(data, out, options, progress=progress)
-    _print(out, report, as_json=json)
+    _print(place(out), report, as_json=json)
 
 
 def _parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -68,7 +69,7 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(k), int(n)
 
 
-def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
+def _print(out: Place, report: EncodeReport, *, as_json: bool) -> None:
     import escort_codec
     from escort_cli.terminal import print_json
     from escort_codec.container.measure import measure
@@ -84,6 +85,8 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
             "one_in_rgb": sizes.rgb_bytes / sizes.file_bytes,
             "resumed": report.resumed,
             "skipped": report.skipped,
+            "left_out": report.left_out,
+            "most_bytes_per_exemplar": report.bytes_per_exemplar,
             "seconds": round(report.seconds, 3),
         }
         print_json(values)
@@ -91,9 +94,9 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
         print_sizes(out, report, sizes, source)
 
 
-def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int | None) -> None:
+def print_sizes(out: Place, report: EncodeReport, sizes: FileSizes, source: int | None) -> None:
     """Prints the table of sizes. ``source``: bytes of the source files, or None if they were not all read."""
-    from escort_cli.files import rows_by_use
+    from escort_cli.files import bits_row, rows_by_use
     from escort_cli.terminal import format_bytes, format_ratio, print_line, print_table
 
     total = sizes.file_bytes
@@ -105,9 +108,11 @@ def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int |
         (str(out), format_bytes(total), ""),
         ("  per exemplar", f"{sizes.bytes_per_exemplar:,.1f} B", ""),
         *rows_by_use(sizes),
-        ("bits per pixel of an edge map", f"{sizes.bits_per_pixel:.4f}" if sizes.prompts else "-", ""),
+        *bits_row(sizes),
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
+    if report.left_out:
+        print_line(f"{counted(report.left_out, 'image')} left out, of which less than --min-fidelity would be kept")
     if report.skipped:
         print_line(f"{counted(len(report.skipped), 'file')} skipped (named above)")
     if report.resumed:

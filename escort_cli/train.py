@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from escort_cil.sweep import PlannedRun
     from escort_cil.trainer import RunResult
 
-ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options")
-"""Settings without a flag of their own: DATA, --continue, and --set method.X and regenerator.X."""
+ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options", "backbone_config")
+"""Settings without a flag of their own: DATA, --continue, --set method.X and regenerator.X, and what is read."""
 
 FLAGS: Final = {"prompts_file": "--memory"}
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from escort_codec.container.parts import extract, merge, recover, split
     from escort_codec.container.verify import verify
     from escort_codec.edges import edge_map
-    from escort_codec.encode import encode_folder, encode_image
+    from escort_codec.encode import encode_folder
     from escort_codec.errors import EscortError
     from escort_codec.exemplar import Exemplar
+    from escort_codec.exemplars import encode_image
     from escort_codec.export.options import ExportOptions
     from escort_codec.export.tree import export_file
     from escort_codec.hint import decode_hint, encode_hint
@@ -45,7 +46,8 @@ _HOMES = {
     "container.parts": ("extract", "merge", "recover", "split"),
     "container.verify": ("verify",),
     "edges": ("edge_map",),
-    "encode": ("encode_folder", "encode_image"),
+    "encode": ("encode_folder",),
+    "exemplars": ("encode_image",),
     "errors": ("EscortError",),
     "exemplar": ("Exemplar",),
     "export.options": ("ExportOptions",),
@@ -101,10 +103,13 @@ __all__ = [
 
 
 def open(path: str | PathLike[str], *, recover: bool = False) -> Reader:
-    """Opens an ``.escx`` file for reading; see ``Reader``."""
-    from escort_codec.container import Reader
+    """Opens a memory for reading: an ``.escx`` file, a folder of parts or a pattern such as ``parts-*.escx``.
 
-    return Reader(path, recover=recover)
+    Each may be a path or a URL (``s3://bucket/memory.escx``). See ``Reader``.
+    """
+    from escort_codec.container import open_memory
+
+    return open_memory(path, recover=recover)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,17 +7,26 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from escort_codec.errors import UnknownNameError, UsageError
+import numpy as np
+
+from escort_codec.errors import FidelityError, UnknownNameError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.hint import HINT_QUALITY, encode_hint, thumbnail_shape
-from escort_codec.latent.picture import DEFAULT_QUALITY, LEAST_BYTES, encode_latent, prepare
+from escort_codec.hint import thumbnail_shape
+from escort_codec.latent.picture import DEFAULT_QUALITY, LEAST_BYTES, decode_latent, encode_latent, prepare
 from escort_codec.latent.tables import QUALITIES
-from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE
+from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE, MAX_PAYLOAD
+from escort_codec.rate import (
+    LATENT,
+    WEBP,
+    fit_picture,
+    picture_fidelity,
+)
 from escort_codec.recipe import EncodeOptions
 from escort_codec.registry import Registry
-from escort_codec.source import SourceImage, image_size, load_image, read_file
+from escort_codec.source import SourceImage, image_size, load_image, load_rgb, read_file
 from escort_codec.workers import DECODED
 
 if TYPE_CHECKING:
@@ -33,10 +42,6 @@ class EncodedImage:
 
     exemplar: Exemplar
     source_bytes: int
-
-
-HINT_QUALITY_LATENT: Final = 59
-"""A hint's quality if none is asked for: as true as a WebP frame's of quality 20, in 0.6 of its bytes."""
 
 
 class Copy(ABC):
@@ -64,11 +69,20 @@ class Copy(ABC):
 copies: Registry[type[Copy]] = Registry("kind of exemplar")
 
 
-def parse_copy(text: str) -> Copy | None:
-    """``original``, ``webp:64:20``, ``latent:64`` ...; None for ``prompt``. Raises UsageError."""
+def parse_copy(text: str, most_bytes: int | None = None) -> Copy | None:
+    """``original``, ``webp:64:20``, ``latent:64`` ...; None for ``prompt``. Raises UsageError.
+
+    With ``most_bytes``, ``latent`` is what ``latent:250B`` is without, and ``latent:64`` is ``latent:64:250B``.
+    """
     name, _, options = text.partition(":")
     if name == PROMPT and not options:
         return None
+    if most_bytes is not None and name in copies:
+        if name == OriginalFile.name or ":" in options or options.endswith("B"):
+            raise UsageError(
+                "`bytes_per_exemplar` goes with prompt, webp, latent, webp:SIDE", setting="kind", value=text
+            )
+        options = f"{options}:{most_bytes}B".removeprefix(":")
     try:
         return copies.get(name).parse(options)
     except UsageError as exc:
@@ -84,7 +98,18 @@ def copied(image: SourceImage, copy: Copy, options: EncodeOptions, data: bytes |
     """
     data = read_file(image.path) if data is None else data
     with DECODED.holding() as reserve:
-        return EncodedImage(copy.make(image, opened(image, options, data, reserve), options.seeds), len(data))
+        picture = opened(image, options, data, reserve)
+        exemplar = copy.make(image, picture, options.seeds)
+        if options.min_fidelity > 0:
+            shown = exemplar.picture() if exemplar.kind == "latent" else load_rgb(exemplar.image)
+            if (kept := picture_fidelity(shown, np.asarray(picture))) < options.min_fidelity:
+                raise too_little(image, kept, options)
+        return EncodedImage(exemplar, len(data))
+
+
+def too_little(image: SourceImage, kept: float, options: EncodeOptions) -> FidelityError:
+    """What is raised for an image of which less is ``kept`` than ``options`` ask for."""
+    return FidelityError(f"{image.path}: {kept:.3f} of it is kept, less than {options.min_fidelity:g}")
 
 
 def opened(image: SourceImage, options: EncodeOptions, data: bytes, reserve: Callable[[int], None]) -> Image.Image:
@@ -120,24 +145,30 @@ class OriginalFile(Copy):
 
 @dataclass(frozen=True, slots=True)
 class WebPCopy(Copy):
-    """A WebP file whose longer side is at most ``side`` pixels; ``quality`` is WebP's, 0 to 100."""
+    """A WebP file whose longer side is at most ``side`` pixels; ``quality`` is WebP's, 0 to 100.
 
-    side: int
+    With ``most_bytes`` the quality is found for each image, and without a ``side`` the side as well.
+    """
+
+    side: int | None
     quality: int = 20
+    most_bytes: int | None = None
 
     name = "webp"
     MAX_SIDE: ClassVar[int] = 16383  # the format's
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """``SIDE`` or ``SIDE:QUALITY``."""
+        """``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``, bytes with a B behind them."""
+        if limited := _limited(options, cls.name, cls.MAX_SIDE, WEBP.least, MAX_PAYLOAD):
+            return cls(limited[0], most_bytes=limited[1])
         match = re.fullmatch(r"([0-9]{1,5})(?::([0-9]{1,3}))?", options)
         if not match or not 1 <= int(match[1]) <= cls.MAX_SIDE or int(match[2] or 0) > 100:
-            raise UsageError("write webp:SIDE or webp:SIDE:QUALITY, such as webp:64:20")
+            raise UsageError("write webp:SIDE, webp:SIDE:QUALITY or webp:BYTES, such as webp:64:20 or webp:400B")
         return cls(int(match[1])) if match[2] is None else cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
-        return f"webp:{self.side}:{self.quality}"
+        return _named(self.name, self.side, self.quality, self.most_bytes)
 
     def make(self, image: SourceImage, picture: Image.Image | None, seeds: tuple[int, ...] = ()) -> Exemplar:
         """A real exemplar that holds the reduced picture."""
@@ -146,21 +177,50 @@ class WebPCopy(Copy):
 
     def reduced(self, picture: Image.Image) -> bytes:
         """A picture (Pillow, mode RGB) as the WebP file."""
-        from PIL import Image
+        if self.most_bytes is None:
+            assert self.side is not None
+            return _webp(picture, self.side, self.quality)
+        code = partial(_webp, picture)
+        return fit_picture(code, load_rgb, picture, self.most_bytes, WEBP, self.side).data
 
-        height, width = thumbnail_shape((picture.height, picture.width), self.side)
-        small = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        small.info = {}  # a colour profile is not kept
-        file = io.BytesIO()
-        small.save(file, "WEBP", quality=self.quality, method=4)
-        return file.getvalue()
+
+def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
+    from PIL import Image
+
+    height, width = thumbnail_shape((picture.height, picture.width), side)
+    small = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small.info = {}  # a colour profile is not kept
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=quality, method=4)
+    return file.getvalue()
+
+
+def _limited(options: str, name: str, largest: int, least: int, most: int) -> tuple[int | None, int] | None:
+    """(side, bytes) of ``400B`` or ``64:400B``; None for other options. Raises UsageError."""
+    match = re.fullmatch(r"(?:([0-9]{1,5}):)?([0-9]{1,9})B", options)
+    if not match:
+        return None
+    if not least <= int(match[2]) <= most:
+        raise UsageError(f"give {name} pictures {least} to {most} bytes")
+    if match[1] and not 1 <= int(match[1]) <= largest:
+        raise UsageError(f"give {name} pictures 1 to {largest} pixels")
+    return int(match[1]) if match[1] else None, int(match[2])
+
+
+def _named(name: str, side: int | None, quality: int, most_bytes: int | None) -> str:
+    """A copy with its options, as it is written."""
+    parts = [name, *([] if side is None else [str(side)]), str(quality) if most_bytes is None else f"{most_bytes}B"]
+    return ":".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class LatentCopy(Copy):
-    """A learned picture whose longer side is at most ``side`` pixels; ``quality`` 0 to 63, or at most ``bytes``."""
+    """A learned picture whose longer side is at most ``side`` pixels; ``quality`` 0 to 63, or at most ``most_bytes``.
 
-    side: int
+    Without a ``side`` it is found for each image.
+    """
+
+    side: int | None
     quality: int = DEFAULT_QUALITY
     most_bytes: int | None = None
 
@@ -168,21 +228,19 @@ class LatentCopy(Copy):
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """``SIDE``, ``SIDE:QUALITY`` or ``SIDE:BYTES``, the last with a B behind it."""
-        match = re.fullmatch(r"([0-9]{1,4})(?::([0-9]{1,2})|:([0-9]{1,7})B)?", options)
+        """``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``, bytes with a B behind them."""
+        if limited := _limited(options, cls.name, MAX_LATENT_SIDE, LEAST_BYTES, MAX_LATENT):
+            return cls(limited[0], DEFAULT_QUALITY, limited[1])
+        match = re.fullmatch(r"([0-9]{1,4})(?::([0-9]{1,2}))?", options)
         if not match or not 1 <= int(match[1]) <= MAX_LATENT_SIDE or int(match[2] or 0) >= QUALITIES:
             raise UsageError(
-                f"write latent:SIDE, latent:SIDE:QUALITY (0 to {QUALITIES - 1}) or latent:SIDE:BYTES, such as "
-                "latent:64, latent:64:32 or latent:64:250B"
+                f"write latent:SIDE, latent:SIDE:QUALITY (0 to {QUALITIES - 1}), latent:BYTES or latent:SIDE:BYTES, "
+                "such as latent:64, latent:64:32, latent:250B or latent:64:250B"
             )
-        if match[3]:
-            if not LEAST_BYTES <= int(match[3]) <= MAX_LATENT:
-                raise UsageError(f"give latent pictures {LEAST_BYTES} to {MAX_LATENT} bytes")
-            return cls(int(match[1]), DEFAULT_QUALITY, int(match[3]))
         return cls(int(match[1]), DEFAULT_QUALITY if match[2] is None else int(match[2]))
 
     def __str__(self) -> str:
-        return f"latent:{self.side}:{self.quality if self.most_bytes is None else f'{self.most_bytes}B'}"
+        return _named(self.name, self.side, self.quality, self.most_bytes)
 
     def prepare(self) -> None:
         """Loads the tables and kernels."""
@@ -192,7 +250,7 @@ class LatentCopy(Copy):
         """A latent exemplar."""
         assert picture is not None
         return Exemplar.from_latents(
-            encode_latent(picture, self.side, quality=self.quality, most_bytes=self.most_bytes),
+            self.coded(picture),
             label=image.label,
             name=image.name,
             size=(picture.height, picture.width),
@@ -200,15 +258,15 @@ class LatentCopy(Copy):
             seeds=seeds,
         )
 
+    def coded(self, picture: Image.Image) -> bytes:
+        """A picture (Pillow, mode RGB) as a learned one."""
+        if self.side is not None or self.most_bytes is None:
+            return encode_latent(picture, self.side, quality=self.quality, most_bytes=self.most_bytes)
 
-def hint_of(picture: Image.Image, options: EncodeOptions) -> bytes | None:
-    """The colour hint of a prompt, under ``options.hint_codec``; None if there is to be none."""
-    if not options.hint:
-        return None
-    if options.hint_codec == LatentCopy.name:
-        quality = HINT_QUALITY_LATENT if options.hint_quality is None else options.hint_quality
-        return encode_latent(picture, options.hint, quality=quality)
-    return encode_hint(picture, options.hint, HINT_QUALITY if options.hint_quality is None else options.hint_quality)
+        def code(side: int, quality: int) -> bytes:
+            return encode_latent(picture, side, quality=quality)
+
+        return fit_picture(code, decode_latent, picture, self.most_bytes, LATENT).data
 
 
 def real_exemplar(image: SourceImage, data: bytes) -> Exemplar:

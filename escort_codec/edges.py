@@ -6,6 +6,7 @@ Source: Duan et al., arXiv 2311.18266, and its published scripts. With the defau
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -20,27 +21,90 @@ _MAX_AREA: Final = 786_432  # pixels, at resolutions up to 512: 1024 x 768, or 5
 _MULTIPLE: Final = 64  # the latent's factor of 8 times the network's three halvings
 
 
-def edge_map(rgb: NDArray[np.uint8], preset: str = HIRES, settings: EdgeSettings | None = None) -> EdgeMap:
+def edge_map(
+    rgb: NDArray[np.uint8], preset: str = HIRES, settings: EdgeSettings | None = None, side: int | None = None
+) -> EdgeMap:
     """The edge map (bool) of an image: uint8 RGB (H, W, 3), H and W at least 1.
 
     ``hires``: the map has the size of the image. ``lowres``: the image is first resized to the size at which it will
     be generated, and the map has that size. ``settings``: Canny's thresholds and, beyond the paper, a Gaussian before
-    Canny and the shortest contour that is kept (8-connected, in pixels of the map). Raises UsageError for another kind
-    of array, UnknownNameError for an unknown preset.
+    Canny and the shortest contour that is kept (8-connected, in pixels of the map). With a ``side``, also beyond the
+    paper, the image is first reduced to that shorter side (a smaller one stays), whatever the preset. Raises UsageError
+    for another kind of array, UnknownNameError for an unknown preset.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
         raise UsageError(f"an edge map needs a uint8 image (H, W, 3), not {rgb.dtype} {tuple(rgb.shape)}")
     settings = settings or EdgeSettings()
-    if check_preset(preset) == LOWRES:
+    if side is not None:
+        rgb = reduced_image(rgb, side)
+    elif check_preset(preset) == LOWRES:
         rgb = _generation_image(rgb)
     if settings.blur > 0:
         rgb = cv2.GaussianBlur(rgb, (0, 0), settings.blur).astype(np.uint8, copy=False)
-    edges = cv2.Canny(rgb, settings.low, settings.high)
-    if settings.min_contour > 1:
-        _, numbers, stats, _ = cv2.connectedComponentsWithStats(edges, connectivity=8)
-        short = stats[:, cv2.CC_STAT_AREA] < settings.min_contour
-        edges[short[numbers]] = 0
-    return edges > 0
+    return Contours.of(cv2.Canny(rgb, settings.low, settings.high) > 0).at_least(settings.min_contour)
+
+
+@dataclass(frozen=True, slots=True)
+class Contours:
+    """The contours of an edge map ``edges`` (bool, H, W): its 8-connected parts, numbered from 1 in ``numbers``
+    (int32, H, W); ``lengths`` (N + 1,) are their pixels, by number."""
+
+    edges: EdgeMap
+    numbers: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, edges: EdgeMap) -> Contours:
+        """The contours of a map."""
+        _, numbers, stats, _ = cv2.connectedComponentsWithStats(edges.view(np.uint8), connectivity=8)
+        return cls(edges, np.asarray(numbers, np.int32), stats[:, cv2.CC_STAT_AREA].astype(np.int32))
+
+    def at_least(self, pixels: int) -> EdgeMap:
+        """The map without contours of fewer pixels."""
+        if pixels <= 1:
+            return self.edges
+        return self.edges & (self.lengths >= pixels)[self.numbers]
+
+
+def reduced_image(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """An image (H, W, 3) reduced by area means to a shorter side of at most ``side`` pixels."""
+    height, width = rgb.shape[:2]
+    shorter = min(height, width)
+    if shorter <= side:
+        return rgb
+    h, w = (max(1, (2 * length * side + shorter) // (2 * shorter)) for length in (height, width))
+    return cv2.resize(rgb, (w, h), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+_STEPS: Final = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def enlarged(edges: EdgeMap, size: tuple[int, int]) -> EdgeMap:
+    """An edge map (H, W) drawn at ``size``, neither side smaller: lines of one pixel between neighbouring edge pixels.
+
+    A diagonal step is not drawn where two straight ones lead around the corner.
+    """
+    height, width = edges.shape
+    H, W = size
+    if (height, width) == size:
+        return edges
+    padded = np.pad(edges, 1)
+
+    def moved(dy: int, dx: int) -> EdgeMap:
+        return padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+
+    lines = []
+    for dy, dx in ((0, 0), *_STEPS):
+        joined = edges & moved(dy, dx)
+        if dy and dx:
+            joined &= ~moved(0, dx) & ~moved(dy, 0)
+        y, x = np.nonzero(joined)
+        lines.append(np.stack([x, y, x + dx, y + dy], axis=1))
+    # Centres of pixels, in 1/16 pixel, as OpenCV draws them.
+    ends = (np.concatenate(lines).reshape(-1, 2, 2) + 0.5) * (W / width, H / height) - 0.5
+    drawn = np.zeros(size, np.uint8)
+    cv2.polylines(drawn, list(np.rint(ends * 16).astype(np.int32)), False, 1, 1, cv2.LINE_8, 4)
+    return drawn > 0
 
 
 def _generation_image(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,154 +3,53 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import numpy as np
-
-from escort_codec.coding import EdgeMap, codings
+from escort_codec.coding import codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.reader import Reader
-from escort_codec.copies import EncodedImage, copied, hint_of, opened, parse_copy
-from escort_codec.edges import edge_map
-from escort_codec.errors import ImageError, LimitError, SourceError, UsageError
-from escort_codec.exemplar import Exemplar
-from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PROMPT, label_fault, name_fault, text_fault
+from escort_codec.copies import EncodedImage, parse_copy
+from escort_codec.errors import FidelityError, ImageError, LimitError, SourceError, UsageError
+from escort_codec.exemplars import encode_image, encode_images, prepare
+from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PAYLOAD
+from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
-from escort_codec.recipe import EncodeOptions, Recipe, check_options
-from escort_codec.source import SourceImage, image_size, read_file, scan_folder
-from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
-
-if TYPE_CHECKING:
-    from PIL import Image
+from escort_codec.ray_engine import parse_engine
+from escort_codec.recipe import EncodeOptions, check_options
+from escort_codec.settings import settings_of
+from escort_codec.source import SourceImage, check_heads, image_fault, scan_folder
+from escort_codec.words import counted
 
 log = logging.getLogger(__name__)
 
-_GROUP: Final = 8  # images per task of a worker
-_BATCH_PIXELS: Final = 1 << 22  # pixels of edge maps that are coded in one go, at most
+SAMPLED: Final = 64
+"""Images, at least, that are encoded to see what a budget allows."""
+LEAST: Final = int(settings_of(EncodeOptions)["bytes_per_exemplar"].least or 1)
 
 
 @dataclass(slots=True)
 class EncodeReport:
     """The result of ``encode_folder``. ``skipped`` has a line for each skipped file: path and reason.
 
-    ``source_bytes`` and ``pixel_bytes`` (24 bits per pixel) leave out the ``resumed`` exemplars of an earlier call.
+    ``left_out`` counts images of which too little would be kept. ``source_bytes`` and ``pixel_bytes`` (24 bits per
+    pixel) leave out the ``resumed`` exemplars of an earlier call. ``bytes_per_exemplar`` is the most that rate control
+    gave each exemplar.
     """
 
     exemplars: int = 0
     resumed: int = 0
+    left_out: int = 0
+    bytes_per_exemplar: int | None = None
     source_bytes: int = 0
     pixel_bytes: int = 0
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
-
-
-def encode_image(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> EncodedImage:
-    """One image file as an exemplar; ``data`` are its bytes if already read. Raises ImageError."""
-    if copy := parse_copy(options.kind):
-        return copied(image, copy, options, data)
-    return _encode_map(_read(image, options, data), options)
-
-
-def _encoded_or_error(image: SourceImage, options: EncodeOptions) -> EncodedImage | ImageError:
-    try:
-        return encode_image(image, options)
-    except ImageError as exc:
-        return exc
-
-
-def encode_picture(image: SourceImage, picture: Image.Image, options: EncodeOptions) -> Exemplar:
-    """A decoded image (``source.load_image``: Pillow, mode RGB) as a prompt exemplar."""
-    return _encode_map(_extract(image, picture, options), options).exemplar
-
-
-def encode_images(
-    images: Iterable[SourceImage], options: EncodeOptions
-) -> Iterator[tuple[SourceImage, EncodedImage | ImageError]]:
-    """Each image with its exemplar or error, in the order of ``images``, in bounded memory.
-
-    Works in threads: decoding, Canny, the coder and WebP release the GIL.
-    """
-    with single_threaded_opencv():
-        groups = in_groups(images, _GROUP)
-        for group, found in in_order(groups, lambda group: _encode_group(group, options), options.workers):
-            yield from zip(group, found, strict=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Features:
-    """What an exemplar keeps of an image, its edge map not yet coded."""
-
-    image: SourceImage
-    edges: EdgeMap
-    hint: bytes | None
-    size: tuple[int, int]
-    source_bytes: int
-
-
-def _read(image: SourceImage, options: EncodeOptions, data: bytes | None = None) -> _Features:
-    data = read_file(image.path) if data is None else data
-    with DECODED.holding() as reserve:
-        return _extract(image, opened(image, options, data, reserve), options, len(data))
-
-
-def _extract(image: SourceImage, picture: Image.Image, options: EncodeOptions, source_bytes: int = 0) -> _Features:
-    rgb = np.asarray(picture)
-    edges = edge_map(rgb, options.preset, options.settings)
-    hint = hint_of(picture, options)
-    return _Features(image, edges, hint, (rgb.shape[0], rgb.shape[1]), source_bytes)
-
-
-def _encode_map(features: _Features, options: EncodeOptions) -> EncodedImage:
-    image = features.image
-    exemplar = Exemplar.from_edges(
-        features.edges,
-        label=image.label,
-        name=image.name,
-        size=features.size,
-        prompt=image.label if image.caption is None else image.caption,
-        seeds=options.seeds,
-        hint=features.hint,
-        hint_codec=options.hint_codec,
-        edge_settings=options.settings,
-        recipe=Recipe(preset=options.preset),
-        coding=options.coding,
-    )
-    return EncodedImage(exemplar, features.source_bytes)
-
-
-def _encode_group(images: Sequence[SourceImage], options: EncodeOptions) -> list[EncodedImage | ImageError]:
-    """A few images as exemplars or errors.
-
-    Their maps are coded one after another in batches, so that the tables of the coder stay in the processor's cache.
-    """
-    found: list[EncodedImage | ImageError] = []
-    if parse_copy(options.kind):
-        return [_encoded_or_error(image, options) for image in images]
-    batch: list[_Features | ImageError] = []
-
-    def code_batch() -> None:
-        found.extend(one if isinstance(one, ImageError) else _encode_map(one, options) for one in batch)
-        batch.clear()
-
-    pixels = 0
-    for image in images:
-        try:
-            features = _read(image, options)
-        except ImageError as exc:
-            batch.append(exc)
-            continue
-        if pixels + features.edges.size > _BATCH_PIXELS:
-            code_batch()
-            pixels = 0
-        batch.append(features)
-        pixels += features.edges.size
-    code_batch()
-    return found
 
 
 def encode_folder(
@@ -172,39 +71,112 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
-    copy, background = parse_copy(options.kind), options.background_code
+    parse_engine(options.engine)
+    parse_copy(options.kind, 1000 if options.budget else options.bytes_per_exemplar)
     started = time.perf_counter()
     report = EncodeReport()
     images = _usable_images(data, options, report)
+    most = options.bytes_per_exemplar if options.budget is None else first_rate(images, options)
+    done, size = _encode(images, data, out, replace(options, bytes_per_exemplar=most), report, progress)
+    while size is not None:
+        assert most is not None
+        assert options.budget is not None
+        most -= 1 + math.ceil((size - options.budget) / max(1, done.exemplars))
+        if most < LEAST:
+            what = f"{counted(len(images), 'image')} do not fit: give more"
+            raise UsageError(what, setting="budget", value=options.budget)
+        log.info("the file would have %s bytes: once more, with at most %d an exemplar", f"{size:,}", most)
+        done, size = _encode(images, data, out, replace(options, bytes_per_exemplar=most), report, progress)
+    if done.left_out:
+        log.warning("%s left out: less than %g would be kept", counted(done.left_out, "image"), options.min_fidelity)
+    done.seconds = time.perf_counter() - started
+    return done
+
+
+def _encode(
+    images: list[SourceImage],
+    data: str,
+    out: str | os.PathLike[str],
+    options: EncodeOptions,
+    before: EncodeReport,
+    progress: Progress,
+) -> tuple[EncodeReport, int | None]:
+    """Encodes images into ``out``; returns the report, and None, or the bytes of a file that would be above the budget,
+    which is not left."""
+    report = replace(before, skipped=[*before.skipped], bytes_per_exemplar=options.bytes_per_exemplar)
+    copy = parse_copy(options.kind, options.bytes_per_exemplar)
+    background = options.background_code
     writer = Writer(out, source=data, background=background, overwrite=options.overwrite, resume=options.resume)
     try:
         prepare(options.coding) if copy is None else copy.prepare()
+        if options.bytes_per_exemplar is not None or options.min_fidelity:
+            prepare_measures()
         if len(writer):
             images = _remaining(images, writer.partial, data, options)
             report.resumed = len(writer)
         if options.on_error == "raise":
-            _check_images(images, options)
+            check_heads(images, options.max_pixels, options.workers)
         progress.begin("encode", len(images))
         try:
-            for image, encoded in encode_images(images, options):
+            for image, encoded in encode_images(images, options, progress):
                 _add(writer, image, encoded, options, report)
                 progress.advance()
         finally:
             progress.end()
         if not len(writer):
-            raise SourceError(f"{data}: none of its {len(report.skipped)} files is usable")
+            raise SourceError(f"{data}: {_nothing(report)}")
+        report.exemplars = len(writer)
+        if options.budget is not None and (size := writer.finished_size()) > options.budget:
+            writer.abort()
+            return report, size
         writer.close(keep_partial=options.resume)
     except BaseException:
         writer.abort(keep_partial=options.resume)
         raise
-    report.exemplars = len(writer)
-    report.seconds = time.perf_counter() - started
-    return report
+    return report, None
+
+
+def _nothing(report: EncodeReport) -> str:
+    """Why there is no exemplar."""
+    if report.left_out and not report.skipped:
+        return "of each image less than `min_fidelity` would be kept: give a lower one, or more bytes"
+    return f"none of its {len(report.skipped) + report.left_out} files is usable"
+
+
+def first_rate(images: Sequence[SourceImage], options: EncodeOptions) -> int:
+    """Bytes an exemplar with which a file of ``images`` should just stay within the budget.
+
+    What the tables take is measured on a sample. Raises UsageError if the budget is too small for so many images.
+    """
+    assert options.budget is not None
+    count, budget = len(images), options.budget
+    sample = images[:: max(1, count // SAMPLED)]
+    most = min(MAX_PAYLOAD, budget // count)
+    trial = replace(options, bytes_per_exemplar=max(LEAST, most), on_error="skip")
+    copy = parse_copy(options.kind, trial.bytes_per_exemplar)
+    prepare(options.coding) if copy is None else copy.prepare()
+    made = [each.exemplar for _, each in encode_images(sample, trial) if isinstance(each, EncodedImage)]
+    kept = count * len(made) / len(sample)
+    fixed, each = len(pack(made[:1])), 0.0
+    payload = sum(len(exemplar.payload) + len(exemplar.hint or b"") for exemplar in made)
+    if len(made) > 1:
+        fixed -= len(made[0].payload) + len(made[0].hint or b"")
+        each = (len(pack(made)) - payload - fixed) / (len(made) - 1)
+    most = min(MAX_PAYLOAD, int((budget - fixed) / max(1.0, kept) - each))
+    if most < LEAST:
+        needed = math.ceil(fixed + max(1.0, kept) * (LEAST + each))
+        message = f"{counted(count, 'image')} need some {needed:,} bytes at least"
+        raise UsageError(message, setting="budget", value=budget)
+    log.info("at most %d bytes an exemplar, for a file of %s bytes", most, f"{budget:,}")
+    return most
 
 
 def _add(
     writer: Writer, image: SourceImage, encoded: EncodedImage | ImageError, options: EncodeOptions, report: EncodeReport
 ) -> None:
+    if isinstance(encoded, FidelityError):
+        report.left_out += 1
+        return
     if isinstance(encoded, ImageError):
         if options.on_error == "raise":
             raise encoded
@@ -248,35 +220,6 @@ def _usable_images(data: str, options: EncodeOptions, report: EncodeReport) -> l
         if len(found) > cap:
             raise LimitError(f"{data}: {len(found)} {what} are above the cap of {cap} for one file: set `shard`")
     return usable
-
-
-def prepare(coding: str) -> None:
-    """Compiles the kernels of ``coding`` and of the simpler codings, before threads start."""
-    number = codings.get(coding).number
-    for simpler in codings:
-        if simpler.number <= number:
-            simpler.prepare()
-
-
-def image_fault(image: SourceImage) -> str | None:
-    """Why an image cannot be an exemplar because of its names or caption, or None: the caps of the format."""
-    fault = label_fault(image.label) or name_fault(image.name)
-    fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
-    return f"{str(image.path)!r}: {fault}" if fault else None
-
-
-def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
-    """Raises the ImageError of the first file that is not an image or too large, before any work is lost.
-
-    Reads only the heads of the files; other damage shows when a file is decoded.
-    """
-
-    def check(group: Sequence[SourceImage]) -> None:
-        for image in group:
-            image_size(image.path, max_pixels=options.max_pixels)
-
-    for _ in in_order(in_groups(images, 64), check, options.workers):
-        pass
 
 
 def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:

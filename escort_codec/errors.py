@@ -7,6 +7,7 @@
     ├── LimitError                 a value above a cap of the format, in writing
     ├── SourceError                the data folder: missing, empty, unreadable
     │   └── ImageError             one image file: not an image, damaged, too large
+    │       └── FidelityError      what is kept of it is too little
     ├── FormatError                the .escx file; knows the chunk and the offset
     │   ├── NotEscxError           the signature is missing or was damaged in transfer
     │   ├── VersionError           a major version that this reader does not know
@@ -14,6 +15,8 @@
     │   └── DamagedError           a checksum, length, bound or field is wrong
     ├── CodingError                coded bytes that are not an edge map
     ├── BusyError                  another process is writing this file
+    ├── StoreError                 a URL: no such bucket, no permission, connection lost
+    ├── EngineError                Ray is missing, cannot be reached, or a worker failed
     ├── OutputError                a file cannot be written, or exists already
     ├── RegenerationError          one image could not be regenerated
     │   └── ModelError             a model is missing or of the wrong kind
@@ -81,6 +84,10 @@ class ImageError(SourceError):
     """One image file cannot be used. The message begins with its path."""
 
 
+class FidelityError(ImageError):
+    """What is kept of an image is less than the setting ``min_fidelity`` asks for."""
+
+
 class FormatError(EscortError):
     """A fault in an ``.escx`` file.
 
@@ -136,6 +143,14 @@ class CodingError(EscortError):
 
 class BusyError(EscortError):
     """Another process is writing this file."""
+
+
+class StoreError(EscortError):
+    """A store (a URL) refuses, is not there, or lost the connection."""
+
+
+class EngineError(EscortError):
+    """Ray is missing or cannot be reached, or a worker failed for no reason of ours."""
 
 
 class OutputError(EscortError):

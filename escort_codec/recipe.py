@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TypeAlias
 import msgpack
 
 from escort_codec.errors import LimitError, UsageError
-from escort_codec.limits import MAX_HINT_SIDE, MAX_PIXELS, seeds_fault
-from escort_codec.settings import check, setting
+from escort_codec.limits import MAX_HINT_SIDE, MAX_PAYLOAD, MAX_PIXELS, seeds_fault
+from escort_codec.settings import check, setting, settings_of
 
 HIRES: Final = "hires"
 LOWRES: Final = "lowres"
@@ -157,6 +157,24 @@ class EncodeOptions:
         "What is kept of an image: prompt, latent:64 (latent:SIDE:QUALITY, latent:SIDE:250B), webp:64:20 or original.",
         metavar="KIND",
     )
+    bytes_per_exemplar: int | None = setting(
+        None,
+        "Most bytes of an exemplar: of each image the prompt or picture that keeps most in them (docs/rate.md).",
+        form="bytes",
+        metavar="BYTES",
+        least=32,
+        most=MAX_PAYLOAD,
+    )
+    budget: int | None = setting(
+        None,
+        "Most bytes of the whole file, such as 1MB: the same for each image.",
+        form="bytes",
+        metavar="BYTES",
+        least=1,
+    )
+    min_fidelity: float = setting(
+        0.0, "Leave out images of which less is kept, 0 to 1: F of edge maps, SSIM of pictures.", least=0, most=1
+    )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
     hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
     hint_codec: str = setting(
@@ -168,6 +186,11 @@ class EncodeOptions:
     background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
     workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
+    engine: str = setting(
+        "local",
+        "local: threads; ray: Ray on this machine's cores; ray://HOST:PORT: a Ray cluster.",
+        metavar="ENGINE",
+    )
     on_error: Literal["raise", "skip"] = setting(
         "raise", "raise: stop at a bad image; skip: name it and go on.", choices=("raise", "skip")
     )
@@ -199,5 +222,27 @@ def check_options(options: EncodeOptions) -> None:
         raise UsageError(fault, setting="seeds")
     if options.hint_codec == HINT_CODECS[1] and (options.hint_quality or 0) > 63:
         raise UsageError("give a latent hint 0 to 63", setting="hint_quality", value=options.hint_quality)
+    if options.bytes_per_exemplar is not None or options.budget is not None:
+        _check_rate(options)
     if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
         raise UsageError("write 1/16 to 16/16", setting="shard", value="/".join(map(str, options.shard)))
+
+
+def _check_rate(options: EncodeOptions) -> None:
+    """Raises UsageError for settings that rate control finds itself."""
+    if options.bytes_per_exemplar is not None and options.budget is not None:
+        raise UsageError("give `bytes_per_exemplar` or `budget`, not both", setting="budget", value=options.budget)
+    rate = "bytes_per_exemplar" if options.budget is None else "budget"
+    if options.shard is not None and options.budget is not None:
+        raise UsageError("is of a whole file: give shards `bytes_per_exemplar`", setting="budget", value=options.budget)
+    default = EncodeOptions()
+    for name in settings_of(EdgeSettings):
+        if (value := getattr(options.settings, name)) != getattr(default.settings, name):
+            raise UsageError(f"leave it out: `{rate}` finds it for each image", setting=name, value=value)
+    if options.hint not in (0, default.hint):
+        raise UsageError(
+            f"leave it out, or give 0: `{rate}` finds it for each image", setting="hint", value=options.hint
+        )
+    if options.hint_quality is not None:
+        message = f"leave it out: `{rate}` finds it for each image"
+        raise UsageError(message, setting="hint_quality", value=options.hint_quality)

@@ -221,6 +221,10 @@ class Items:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def of(self, chosen: Tensor) -> Items:
+        """The items ``chosen``, int64."""
+        return Items(self.labels[chosen], self.own[chosen], self.copies[chosen], self.counts[chosen])
+
     def draw(self, index: Tensor, probability: float, generator: torch.Generator) -> Tensor:
         """Ids (B,) of the images that the items ``index`` (B,) are shown as.
 

@@ -12,6 +12,7 @@ from escort_cil.data.split import Splits, apply_splits, draw_split
 from escort_codec.errors import ConfigError, SourceError
 from escort_codec.foreign import read_file
 from escort_codec.source import SourceImage, scan, scan_folder
+from escort_codec.store import Url, place
 from escort_codec.words import counted, listed
 
 MAX_ORDER = 1 << 28  # bytes of a file with a class order
@@ -136,6 +137,8 @@ def read_data(
     ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
     no training image, or no class is new.
     """
+    if isinstance(place(folder), Url):
+        raise SourceError(f"{folder}: training reads its images many times, so from disk: copy the folder here first")
     root = Path(folder)
     found = scan_folder(root, "train", layout)
     apart = found.layout.held_apart

@@ -22,6 +22,12 @@ Counts = tuple[int, ...]
 TRIES: Final = 32  # exemplars that do not fit for their few bytes in the file's tables; then the smaller ones alone
 
 
+AUTO: Final = "auto"
+"""The setting ``keep`` that is chosen before the first phase (``escort_cil.auto``)."""
+STAND_IN: Final = "latent:150B"
+"""What is assumed of it until then: the smallest that may be chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a memory may hold: ``amount`` bytes or the paper's units, in all or ``per_class`` so far.
@@ -41,6 +47,8 @@ class Budget:
         ``keep`` is the setting of that name. If it is "", bytes keep prompts alone, units originals alone, and no
         amount keeps the paper's mixture: 18 originals and 48 prompts per class, which are 20 units. Raises ConfigError.
         """
+        if keep == AUTO:
+            return cls._for_auto(text)
         kept = Keep.parse(keep) if keep else None
         if not text:
             if kept is not None and not kept.counts:
@@ -60,6 +68,14 @@ class Budget:
         except UsageError as exc:
             form = "write 200KB, 20KB/class, 20units/class or 2000units"
             raise ConfigError(form, setting="budget", value=text) from exc
+
+    @classmethod
+    def _for_auto(cls, text: str) -> Budget:
+        """A budget whose ``keep`` stands for what is yet to be chosen. Raises ConfigError without bytes."""
+        budget = cls.parse(text, STAND_IN)
+        if budget.unit != "bytes" or budget.amount is None:
+            raise ConfigError("chooses for a budget in bytes: give `budget`, such as 200KB", setting="keep", value=AUTO)
+        return budget
 
     def __str__(self) -> str:
         if self.amount is None:

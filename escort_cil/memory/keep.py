@@ -15,7 +15,7 @@ from escort_codec.exemplar import Kind as StoredKind
 STORED: Final[tuple[StoredKind, ...]] = tuple(dict.fromkeys(kind.stored for kind in kinds))
 """The stored kinds in the order in which a class's exemplars are chosen and stand in the file: real, prompt."""
 
-_FORM: Final = "write original, webp:64:20, prompt, 30% original + 70% prompt, or 18 original + 48 prompt"
+_FORM: Final = "write original, webp:64:20, prompt, prompt:400B, 30% original + 70% prompt, or 18 original + 48 prompt"
 
 
 @dataclass(frozen=True, slots=True)

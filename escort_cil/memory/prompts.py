@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from escort_codec.coding import codings
 from escort_codec.container import Reader
-from escort_codec.encode import encode_picture
+from escort_codec.encode import LEAST
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
-from escort_codec.recipe import EncodeOptions
+from escort_codec.exemplars import encode_picture
+from escort_codec.recipe import HIRES, EncodeOptions
 from escort_codec.source import SourceImage
 
 if TYPE_CHECKING:
@@ -43,9 +44,19 @@ class Prompts:
             return None
         return replace(exemplar, hint=None) if self._drops_hints else exemplar
 
-    def encode(self, image: SourceImage, picture: Image.Image) -> Exemplar:
-        """A new prompt of an image and its decoded picture (Pillow, mode RGB). Many threads may call it."""
-        return encode_picture(image, picture, self.options)
+    def encode(self, image: SourceImage, picture: Image.Image, most_bytes: int | None = None) -> Exemplar:
+        """A new prompt of an image and its decoded picture (Pillow, mode RGB), with rate control in ``most_bytes``.
+
+        Many threads may call it.
+        """
+        options = self.options
+        if most_bytes is not None:
+            default = EncodeOptions()
+            hint = default.hint if options.hint else 0
+            options = replace(
+                options, bytes_per_exemplar=most_bytes, settings=default.settings, hint=hint, hint_quality=None
+            )
+        return encode_picture(image, picture, options)
 
 
 def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
@@ -59,6 +70,20 @@ def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -
         raise ConfigError(f"{prompts_file.path}: holds no prompts: give a file that `escort encode` wrote")
     first = some[0]
     side = max(first.hint_size or (0,))
+    scaled = any(each.map_shape != each.size for each in some)
+    if scaled and (first.recipe.preset == HIRES or len({each.edge_settings for each in some}) > 1):
+        # Rate control found them for each image: new prompts get as many bytes as the largest.
+        most = max(len(each.payload) + len(each.hint or b"") for each in some)
+        default = EncodeOptions()
+        options = replace(options, settings=default.settings, hint_quality=None)
+        return replace(
+            options,
+            preset=first.recipe.preset,
+            seeds=prompts_file.seeds or options.seeds,
+            bytes_per_exemplar=max(LEAST, most),
+            hint=default.hint if side and hint != 0 else 0,
+            hint_codec=first.hint_codec if first.hint else options.hint_codec,
+        )
     return replace(
         options,
         preset=first.recipe.preset,

@@ -8,15 +8,17 @@ from escort_cil.networks.backbones import (
     Backbone,
     BackboneKind,
     BackboneMaker,
-    backbone_kind,
-    backbone_maker,
     backbones,
+    projected_resnet32,
     resnet10,
     resnet18,
     resnet32,
     resnet34,
     resnet50,
+    signed,
 )
+from escort_cil.networks.choice import backbone_kind, backbone_maker, is_pretrained
+from escort_cil.networks.cosine import CosineHead, CosineNet
 from escort_cil.networks.growing import (
     BackboneListNet,
     ExpandingNet,
@@ -29,8 +31,11 @@ from escort_cil.networks.growing import (
 
 for _backbone in (resnet18, resnet34, resnet50):
     backbones.add(_backbone.__name__, BackboneKind(_backbone, stems=tuple(STEMS)))
+    backbones.add(f"cosine_{_backbone.__name__}", BackboneKind(signed(_backbone), stems=tuple(STEMS)))
 backbones.add("resnet10", BackboneKind(resnet10, "small", tuple(STEMS)))
+backbones.add("cosine_resnet10", BackboneKind(signed(resnet10), "small", tuple(STEMS)))
 backbones.add("resnet32", BackboneKind(resnet32, "cifar", ("cifar",)))
+backbones.add("cosine_resnet32", BackboneKind(signed(projected_resnet32), "cifar", ("cifar",)))
 
 __all__ = [
     "AUTO",
@@ -39,6 +44,8 @@ __all__ = [
     "BackboneKind",
     "BackboneListNet",
     "BackboneMaker",
+    "CosineHead",
+    "CosineNet",
     "ExpandingNet",
     "GrowingNet",
     "Head",
@@ -48,4 +55,5 @@ __all__ = [
     "backbone_kind",
     "backbone_maker",
     "backbones",
+    "is_pretrained",
 ]

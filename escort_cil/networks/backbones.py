@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from escort_codec.errors import ConfigError
 from escort_codec.registry import Registry
 
 AUTO: Final = "auto"
@@ -53,19 +51,34 @@ STEMS: Final = {
 class Backbone(nn.Module):
     """``last(shared(images))``: float (B, 3, S, S) to features (B, feature_dim).
 
-    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling.
+    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling. If both are
+    sequences, ``stages`` counts the stages: the last modules of ``shared``, and the first of ``last``.
     """
 
-    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int) -> None:
+    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int, stages: int = 0) -> None:
         super().__init__()
         self.shared = shared
         self.last = last
         self.feature_dim = feature_dim
+        self.stages = stages
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, feature_dim)."""
         features: Tensor = self.last(self.shared(images))
         return features
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and the maps (B, C, H, W) after each stage."""
+        assert isinstance(self.shared, nn.Sequential)
+        assert isinstance(self.last, nn.Sequential)
+        first = len(self.shared) - (self.stages - 1)
+        x, maps = images, []
+        for number, module in enumerate((*self.shared, self.last[0])):
+            x = module(x)
+            if number >= first:
+                maps.append(x)
+        features: Tensor = self.last[1:](x)
+        return features, tuple(maps)
 
 
 BackboneMaker: TypeAlias = Callable[[], Backbone]
@@ -87,21 +100,6 @@ class BackboneKind:
 backbones: Registry[BackboneKind] = Registry("backbone")
 
 
-def backbone_kind(name: str) -> BackboneKind:
-    """The backbone of a name. Raises UnknownNameError."""
-    return backbones.get(name)
-
-
-def backbone_maker(name: str, stem: str = AUTO) -> BackboneMaker:
-    """Makes backbones of a name with a stem; "auto" is the backbone's own, else ImageNet's. Raises ConfigError."""
-    kind = backbone_kind(name)
-    stem = kind.stem or IMAGENET if stem == AUTO else stem
-    if kind.stems and stem not in kind.stems:
-        only = f"has the stem {kind.stems[0]} alone" if len(kind.stems) == 1 else f"takes {', '.join(kind.stems)}"
-        raise ConfigError(f"{name} {only}", setting="stem", value=stem)
-    return partial(kind.make, stem)
-
-
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and the shortcut around them; (B, planes_in, H, W) to (B, planes, H/stride, W/stride)."""
 
@@ -114,6 +112,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)
+        self.end: nn.Module = self.relu
         self.shortcut = self._shortcut(planes_in, planes, stride)
 
     def _shortcut(self, planes_in: int, planes: int, stride: int) -> nn.Module:
@@ -124,7 +123,7 @@ class BasicBlock(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         out += self.shortcut(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.end(out)
         return result
 
 
@@ -162,6 +161,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * planes)
         self.relu = nn.ReLU(inplace=True)
+        self.end: nn.Module = self.relu
         self.shortcut = _projection(planes_in, 4 * planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += self.shortcut(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.end(out)
         return result
 
 
@@ -196,7 +196,7 @@ def _network(
         stages.append(nn.Sequential(first, *(block(planes_in, planes) for _ in range(1, count))))
     shared = nn.Sequential(*stem, *stages[:-1])
     last = nn.Sequential(stages[-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    backbone = Backbone(shared, last, planes_in)
+    backbone = Backbone(shared, last, planes_in, len(stages))
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -233,3 +233,25 @@ def resnet34(stem: str = IMAGENET) -> Backbone:
 def resnet50(stem: str = IMAGENET) -> Backbone:
     """ResNet-50; 2048 features."""
     return resnet(Bottleneck, (3, 4, 6, 3), stem)
+
+
+def signed(make: Callable[[str], Backbone]) -> Callable[[str], Backbone]:
+    """The same network without the last activation, so that features may be negative, for a classifier by cosines.
+
+    Those that PyCIL calls cosine_... (Hou et al. 2019).
+    """
+
+    def made(stem: str) -> Backbone:
+        backbone = make(stem)
+        assert isinstance(backbone.last, nn.Sequential)
+        stage = backbone.last[0]
+        assert isinstance(stage, nn.Sequential)
+        stage[-1].end = nn.Identity()
+        return backbone
+
+    return made
+
+
+def projected_resnet32(stem: str = "cifar") -> Backbone:
+    """``resnet32`` with shortcuts that have weights: PyCIL's cosine_resnet32."""
+    return resnet(BasicBlock, (5, 5, 5), stem, width=16)

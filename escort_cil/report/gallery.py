@@ -114,7 +114,7 @@ def _real(exemplar: Exemplar) -> GalleryEntry:
         if not learned:
             check_real(exemplar)
         pixels = exemplar.picture() if learned else load_rgb(exemplar.image)
-        image = _photograph(pixels, "image kept", f"{exemplar.label}: the image that is kept")
+        image = photograph(pixels, "image kept", f"{exemplar.label}: the image that is kept")
     except EscortError as exc:
         image = GalleryImage("", "image kept", f"not shown: {exc}")
     height, width = pixels.shape[:2] if image.uri else exemplar.size
@@ -126,7 +126,7 @@ def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
     label = exemplar.label
     images = []
     try:
-        images.append(_edge_map(exemplar.edges, label, size_text(len(exemplar.payload))))
+        images.append(edge_picture(exemplar.edges, label, size_text(len(exemplar.payload))))
     except EscortError as exc:
         images.append(GalleryImage("", "edge map", f"not shown: {exc}"))
     if exemplar.hint is not None:
@@ -148,7 +148,7 @@ def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
         if result.image is None:
             images.append(GalleryImage("", caption, f"not regenerated: {result.error}"))
         else:
-            images.append(_photograph(result.image, caption, f"{label}: regenerated with {caption}"))
+            images.append(photograph(result.image, caption, f"{label}: regenerated with {caption}"))
     parts = [f"{size_text(len(exemplar.payload) + len(exemplar.hint or b''))} in all"]
     parts.append(f"map {exemplar.map_shape[1]} × {exemplar.map_shape[0]} in coding {exemplar.coding}")
     if exemplar.prompt != exemplar.label:
@@ -156,7 +156,8 @@ def _prompt(exemplar: Exemplar, regenerator: Regenerator) -> GalleryEntry:
     return GalleryEntry(exemplar.key, "prompt", "; ".join(parts), tuple(images))
 
 
-def _photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> GalleryImage:
+def photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> GalleryImage:
+    """An image, uint8 RGB, reduced to ``THUMBNAIL``."""
     import cv2
 
     height, width = rgb.shape[:2]
@@ -167,8 +168,8 @@ def _photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> GalleryImage:
     return _image(rgb, caption, alt, "WEBP", pixelated=max(rgb.shape[:2]) < 64)
 
 
-def _edge_map(edges: EdgeMap, label: str, size: str) -> GalleryImage:
-    """Edges dark on light; a large map is reduced so that no edge is lost."""
+def edge_picture(edges: EdgeMap, label: str, size: str) -> GalleryImage:
+    """Edges dark on light; a large map is reduced so that no edge is lost. ``size`` stands in the caption."""
     step = -(-max(*edges.shape, 1) // MAX_MAP_SIDE)
     if step > 1:
         padded = np.pad(edges, [(0, -side % step) for side in edges.shape])

@@ -43,7 +43,7 @@ def save_first_phase(run: RunFolder, network: nn.Module, plan: RunPlan) -> None:
 
 def begin_from_first_phase(run: RunFolder, first: RunFolder, plan: RunPlan) -> None:
     """Lets the new run ``run`` go on after the epochs of the first phase that the run ``first`` has trained."""
-    epochs = plan.hyperparameters.schedule(0).epochs
+    epochs = plan.learner().epochs(0)
     random = {"model_seed": plan.config.model_seed, "phase": 0, "epoch": epochs}
     tensors = prefixed("network", load_tensors(first / names.FIRST_PHASE))
     Checkpoints(run.path).save(CheckpointState(0, epochs, random=random), tensors)

@@ -44,8 +44,10 @@ VIEW: Final = "memory.html"
 CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
 STATE: Final = "state.json"
+KEEP: Final = "keep.json"
+"""What `keep` auto tried before it chose."""
 
-FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, FIRST_PHASE, LOG)
+FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, FIRST_PHASE, LOG, KEEP)
 FOLDERS: Final = (CACHE, "tensorboard", "wandb")
 
 WEIGHTS: Final = re.compile(r"phase[0-9]{3,}-epoch[0-9]{5,}\.safetensors")
@@ -128,6 +130,11 @@ class RunFolder:
         shown = [part.encode(errors="backslashreplace").decode() for part in command]
         whole = {"version": escort_codec.__version__, "command": shown, **values}
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def write_keep(self, keep: str) -> None:
+        """Puts what was chosen to be kept into config.json."""
+        values = {**self.read_config(), "keep": keep}
+        write_file(self / CONFIG, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
     def write_split(self, splits: Splits) -> None:
         """Writes split.json: which images are held out as the test set."""

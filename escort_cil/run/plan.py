@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,14 +12,14 @@ from escort_cil.data.protocol import numbers_note, read_data, split_phases
 from escort_cil.data.split import Splits
 from escort_cil.learners import Learner, learners
 from escort_cil.memory.selection import selections
-from escort_cil.networks import STEMS, backbone_maker
+from escort_cil.networks import STEMS, BackboneMaker, backbone_maker, is_pretrained
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.presets import filled
 from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
-from escort_codec.container import Reader
+from escort_codec.container import open_memory
 from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.foreign import check_file
 from escort_codec.source import SourceImage, find_layout
@@ -34,15 +35,24 @@ class RunPlan:
 
     ``class_to_idx`` maps a label to its class number; ``base`` is the run that this one continues, and ``first`` the
     first phase to train. A run that was stopped needs no training images of the classes it has ``learnt`` (the first in
-    its order), and has ``recorded`` which images it held out. Use it in a ``with`` block: it keeps the file of prompts
-    open. Raises EscortError.
+    its order), and has ``recorded`` which images it held out; if it is ``trained``, a pretrained backbone's weights are
+    not loaded again. Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
     """
 
-    def __init__(self, config: TrainConfig, learnt: Sequence[str] = (), recorded: Splits | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        learnt: Sequence[str] = (),
+        recorded: Splits | None = None,
+        *,
+        trained: bool = False,
+    ) -> None:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
         before = None if self.base is None else self.base.train_config()
+        if before is not None and config.backbone == before.backbone:
+            config = replace(config, backbone_config=before.backbone_config)
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
-        self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
+        self.prompts_file = open_memory(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
             data = find_data(config, self.prompts_file)
@@ -63,10 +73,31 @@ class RunPlan:
             self.transform = self.config.make_transform()
             self.select = selections.get(self.config.selection)
             self.budget = self.config.memory
-            self._backbone = backbone_maker(self.config.backbone, self.config.stem)
+            self._backbone = self._backbone_maker(trained or before is not None)
         except BaseException:
             self.close()
             raise
+
+    def _backbone_maker(self, trained: bool) -> BackboneMaker:
+        """Makes the network's backbones. Raises ConfigError if the method cannot use them."""
+        c, kind = self.config, learners.get(self.config.method)
+        if c.freeze and not (is_pretrained(c.backbone) or self.base is not None):
+            raise ConfigError(f"{c.backbone} is not pretrained: its weights are random", setting="freeze", value=True)
+        if c.freeze and kind.grows:
+            raise ConfigError(f"{c.method} adds trained parts to the backbone each phase", setting="freeze", value=True)
+        maker = backbone_maker(c.backbone, c.stem, c.backbone_config, weights=not trained)
+        if is_pretrained(c.backbone):
+            from escort_cil.networks.pretrained import check_use, has_stages
+
+            if kind.cuts and not has_stages(c.backbone_config):
+                raise ConfigError(
+                    f"{kind.cuts}, and {c.backbone} has no stages: take a resnet or a convnext, or another method",
+                    setting="method",
+                    value=c.method,
+                )
+            assert c.image_size is not None
+            check_use(c.backbone, c.backbone_config, maker, c.image_size)
+        return maker
 
     def close(self) -> None:
         """Closes the file of prompts."""
@@ -86,7 +117,10 @@ class RunPlan:
         if self.base is not None:
             added = sum(self.sizes[self.first :])
             return f"{self.base.path.resolve().name}-then{added}-seed{c.seed}-model{c.model_seed}"
-        return f"{c.method}-{c.backbone}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
+        network = c.backbone
+        if is_pretrained(network):
+            network = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(network).name.removeprefix("hf:"))
+        return f"{c.method}-{network}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
 
     def values(self) -> dict[str, Any]:
         """The whole configuration as config.json holds it."""
@@ -95,7 +129,10 @@ class RunPlan:
 
     def learner(self) -> Learner:
         """The learner, before its first phase."""
-        return learners.get(self.config.method)(self.hyperparameters, self._backbone)
+        c = self.config
+        return learners.get(c.method)(
+            self.hyperparameters, self._backbone, frozen=c.freeze, backbone_rate=c.backbone_rate
+        )
 
     def labels(self, phase: int) -> tuple[str, ...]:
         """The classes of a phase."""
@@ -120,6 +157,11 @@ class RunPlan:
         """Whether the method sees the images of all classes in every phase."""
         return learners.get(self.config.method).sees_all
 
+    def use_keep(self, keep: str) -> None:
+        """Puts what was chosen in the place of ``keep`` auto."""
+        self.config = replace(self.config, keep=keep)
+        self.budget = self.config.memory
+
     def leave_out(self, bad: Mapping[SourceImage, str]) -> None:
         """Leaves bad images out; the reasons become notes. Raises SourceError if a class has no training image left."""
         if bad:
@@ -130,9 +172,14 @@ class RunPlan:
         """Method, network, image size and transform, for the user to see what was decided."""
         config = self.config
         stem = f", stem {config.stem} ({STEMS[config.stem].describe()})" if config.stem in STEMS else ""
+        trained = ""
+        if config.freeze:
+            trained = ", frozen"
+        elif config.backbone_rate != 1:
+            trained = f", trained at {config.backbone_rate:g} of the learning rate"
         augmented = "with" if self.transform.auto_augment else "without"
         return (
-            f"{config.method} with {config.backbone} at {config.image_size} pixels{stem}; "
+            f"{config.method} with {config.backbone}{trained} at {config.image_size} pixels{stem}; "
             f"transform {config.transform} {augmented} AutoAugment"
         )
 
@@ -170,7 +217,8 @@ def plan_of(config: TrainConfig, stopped: RunFolder | None = None) -> RunPlan:
     """The plan of a new run, or of one that was ``stopped`` in its folder and goes on there. Raises EscortError."""
     if stopped is None or not stopped.exists:
         return RunPlan(config)
-    return RunPlan(config, learnt_by(stopped), stopped.read_split())
+    trained = Checkpoints(stopped.path).load() is not None
+    return RunPlan(config, learnt_by(stopped), stopped.read_split(), trained=trained)
 
 
 def learnt_by(run: RunFolder) -> tuple[str, ...]:

@@ -87,9 +87,11 @@ def filled(config: TrainConfig, images: Iterable[SourceImage] = ()) -> tuple[Tra
     The data set's preset decides, else the image size; if that is not given either, the size of the ``images``.
     Raises UnknownNameError for an unknown backbone.
     """
-    from escort_cil.networks import backbone_kind
+    from escort_cil.networks import backbone_kind, is_pretrained
 
     found: dict[str, str] = {}
+    if is_pretrained(config.backbone):
+        config, found = _pretrained(config)
     preset, by = preset_for(config.dataset), f"preset {config.dataset}"
     size = config.image_size
     if size is None and preset is None:
@@ -114,8 +116,24 @@ def filled(config: TrainConfig, images: Iterable[SourceImage] = ()) -> tuple[Tra
         own = backbone_kind(config.backbone)
         values["stem"] = own.stem or (preset.stem if own.stems else AUTO)
         found["stem"] = by if not own.stem and own.stems else f"backbone {config.backbone}"
-    if config.image_size is None:
+    if size is None:
         found.setdefault("image_size", by)
     if not config.transform:
         found["transform"] = by
     return replace(config, **values), found  # type: ignore[arg-type]
+
+
+def _pretrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:
+    """The configuration with what its pretrained backbone is and the size of its images, and what decided each."""
+    from escort_cil.networks.pretrained import check_description, describe
+
+    found: dict[str, str] = {}
+    about, by = config.backbone_config, f"backbone {config.backbone}"
+    if about:
+        check_description(about, config.backbone)
+    else:
+        about, found["backbone_config"] = describe(config.backbone), by
+    size = config.image_size
+    if size is None:
+        size, found["image_size"] = int(about["size"]), by
+    return replace(config, backbone_config=about, image_size=size), found

@@ -165,7 +165,7 @@ def _from_pycil(
     if "dataset" in values:
         put("dataset", values["dataset"], "dataset")
     if network:
-        put("backbone", network.removeprefix("memo_").removeprefix("cosine_"), "convnet_type")
+        put("backbone", network.removeprefix("memo_"), "convnet_type")
     if "num_workers" in values:  # 0: no process but the main one
         put("workers", 1 if values["num_workers"] == 0 else values["num_workers"], "num_workers")
     if "device" in values:

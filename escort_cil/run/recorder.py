@@ -209,7 +209,8 @@ def load_model(run: Path) -> SavedModel:
     groups = _groups(path)
     if sum(groups) > len(config.class_order):
         raise TrainingError(f"{path}: knows {sum(groups)} classes, {names.CONFIG} names {len(config.class_order)}")
-    learner = learners.get(config.method)(config.hyperparameters(), backbone_maker(config.backbone, config.stem))
+    maker = backbone_maker(config.backbone, config.stem, config.backbone_config, weights=False)
+    learner = learners.get(config.method)(config.hyperparameters(), maker)
     held = sum(tensor.numel() for tensor in tensors.values())
     for size in groups:
         learner.begin_phase(size, 0)  # the weights are replaced

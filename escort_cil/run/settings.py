@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from escort_cil.run.presets import datasets, filled, preset_for
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EdgeSettings, EncodeOptions, parse_colour
-from escort_codec.settings import build, check, setting, settings_of
+from escort_codec.settings import build, check, setting, setting_of
 
 if TYPE_CHECKING:
     from escort_cil.augment import Transform
@@ -27,28 +28,12 @@ VIEWS: Final = ("real", "regenerated", "both")
 _DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
 _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
 _SEED: Final = (1 << 32) - 1
-
-
-def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "", group: str = _SYNTHETIC) -> Any:  # noqa: A002
-    """A field with the default, help and bounds that ``cls`` declares."""
-    own = settings_of(cls)[name]
-    return setting(
-        own.default if default is ... else default,
-        help or own.help,
-        group=group,
-        form=own.form,
-        choices=own.choices,
-        least=own.least,
-        most=own.most,
-    )
+_as_in = partial(setting_of, group=_SYNTHETIC)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All settings of a run. None, 0 or "" as a default means what the help says.
-
-    ``data`` or ``prompts_file`` is needed. Raises ConfigError for a value that is not valid.
-    """
+    """All settings of a run; None, 0 or "" as a default means what the help says. Raises ConfigError."""
 
     data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
@@ -80,12 +65,16 @@ class TrainConfig:
     )
 
     method: str = setting(
-        "icarl", "icarl, wa, der, memo, replay, finetune, joint.", group=_PHASES, shown=True, metavar="NAME"
+        "icarl",
+        "icarl, wa, bic, podnet, der, foster, memo...",
+        group=_PHASES,
+        shown=True,
+        metavar="NAME",
     )
     init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
     increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
     seed: int = setting(
-        1993, "Seed of the class order; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
+        1993, "Seed of class orders; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
     )
     model_seed: int = setting(
         1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED
@@ -101,11 +90,16 @@ class TrainConfig:
 
     backbone: str = setting(
         "resnet18",
-        "resnet18, resnet34, resnet50; resnet32 for 32 pixels; resnet10 for a CPU.",
+        "resnet10 to 50 or hf:ID_OR_FOLDER.",
         group=_NETWORK,
         shown=True,
         metavar="NAME",
     )
+    freeze: bool = setting(False, "Train no weight of the pretrained backbone.", group=_NETWORK)
+    backbone_lr: float | None = setting(
+        None, "The backbone's part of the learning rate; 0.1 if pretrained, else 1.", group=_NETWORK, least=0, most=1
+    )
+    backbone_config: Mapping[str, Any] = setting({}, "What a pretrained backbone is; read from it.", group=_NETWORK)
     stem: str = setting(
         "auto",
         "auto (the file's authors', the data set's or the image size's), imagenet (7 x 7), cifar (3 x 3), pycil (3 x 3 "
@@ -114,12 +108,7 @@ class TrainConfig:
         choices=("auto", "imagenet", "cifar", "pycil", "small"),
     )
     image_size: int | None = setting(
-        None,
-        "Pixels; if left out, the data set's or its images'.",
-        group=_NETWORK,
-        shown=True,
-        least=8,
-        most=4096,
+        None, "Pixels; if left out, the data set's or its images'.", group=_NETWORK, shown=True, least=8, most=4096
     )
     transform: str = setting(
         "",
@@ -147,8 +136,9 @@ class TrainConfig:
     budget: str = setting("", "2MB, 20KB/class, 20units/class or 2000units.", group=_MEMORY, shown=True, metavar="SIZE")
     keep: str = setting(
         "",
-        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'. If "
-        "left out: prompts for bytes, originals for units, else these counts.",
+        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'; "
+        "prompt:400B, latent:400B, webp:400B: what keeps most in so many bytes; auto: the best of these. If left out: "
+        "prompts for bytes, originals for units, else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",
@@ -162,7 +152,7 @@ class TrainConfig:
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
     )
     augmentation_prob: float | None = setting(
-        None, "Chance of a synthetic copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
+        None, "Chance of a copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
     )
     augmentations_per_image: int | None = setting(
         None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
@@ -218,7 +208,7 @@ class TrainConfig:
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of ``to_map``; keys may be missing, and values be texts as typed. Raises ConfigError."""
-        from escort_cil.memory.budget import Budget
+        from escort_cil.memory.budget import AUTO, Budget
         from escort_cil.memory.keep import Keep
 
         values = dict(values)
@@ -226,7 +216,7 @@ class TrainConfig:
             values["budget"] = str(values["budget"])
         config = build(cls, values, "setting", ConfigError)
         # One spelling, so that a resumed run can be compared with its folder.
-        keep = str(Keep.parse(config.keep)) if config.keep else ""
+        keep = str(Keep.parse(config.keep)) if config.keep not in ("", AUTO) else config.keep
         return replace(config, budget=str(Budget.parse(config.budget, keep)) if config.budget else "", keep=keep)
 
     # What the settings mean together.
@@ -250,6 +240,11 @@ class TrainConfig:
             return self.augmentation_prob
         return 0.5 if self.kept.has_copies() else 0.0
 
+    @property
+    def backbone_rate(self) -> float:
+        """The backbone's part of the learning rate."""
+        return self.backbone_lr if self.backbone_lr is not None else 0.1 if self.backbone_config else 1.0
+
     def make_transform(self) -> Transform:
         """The transform. Raises ConfigError."""
         from escort_cil.augment import transforms
@@ -257,6 +252,10 @@ class TrainConfig:
         whole, _ = filled(self)
         assert whole.image_size is not None
         made = transforms.get(whole.transform)(whole.image_size)
+        if whole.backbone_config:
+            from escort_cil.networks.pretrained import normalised
+
+            made = normalised(made, whole.backbone_config)
         return replace(made, background=parse_colour(self.background), auto_augment=whole.autoaugment == "imagenet")
 
     def hyperparameters(self) -> Hyperparameters:

@@ -136,6 +136,11 @@ class Assembler:
         self._index_bytes += sum(map(_label_cost, new)) + _block_cost(self.index, -1)
         self._pending, self._pending_bytes = [], 0
 
+    def finished_size(self) -> int:
+        """Bytes of the file if it were finished now; writes pending exemplars."""
+        self.flush()
+        return self.offset + len(make_chunk(INDEX, self.index.pack())) + TAIL_SIZE
+
     def finish(self) -> None:
         """Writes pending exemplars, the index and the trailer. More may be added and finished afterwards."""
         self.flush()

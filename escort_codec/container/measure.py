@@ -21,7 +21,8 @@ _SAMPLE: Final = 16  # blocks whose tables are compressed without their texts: e
 
 @dataclass(slots=True)
 class FileSizes:
-    """Bytes of a file by use. ``rgb_bytes``: the source images at 24 bits per pixel.
+    """Bytes of a file by use. ``rgb_bytes``: the source images at 24 bits per pixel; ``map_sides``: the shorter side of
+    the smallest and of the largest edge map, in pixels.
 
     ``text_bytes`` is what names, classes and prompts cost after compression: measured for up to 16 blocks, spread over
     the file, and from them estimated for larger files.
@@ -39,6 +40,7 @@ class FileSizes:
     latent_bytes: int = 0
     text_bytes: int = 0
     map_pixels: int = 0
+    map_sides: tuple[int, int] = (0, 0)
     rgb_bytes: int = 0
     codings: dict[str, int] = field(default_factory=dict)
     settings: set[EdgeSettings] = field(default_factory=set)
@@ -88,6 +90,9 @@ def measure(reader: Reader) -> FileSizes:
         sizes.latents, sizes.latent_bytes = sizes.latents + latents, sizes.latent_bytes + latent
         sizes.hint_bytes += rows.hint_bytes
         sizes.map_pixels += _map_pixels(rows)
+        if prompts:
+            low, high = _map_sides(rows)
+            sizes.map_sides = min(low, sizes.map_sides[0] or low), max(high, sizes.map_sides[1])
         sizes.rgb_bytes += 3 * _total(product(rows.height, rows.width), rows.count)
         for name, count in _coding_counts(rows, prompts).items():
             sizes.codings[name] = sizes.codings.get(name, 0) + count
@@ -120,6 +125,14 @@ def _map_pixels(rows: Rows) -> int:
     whole = np.equal(rows.map_height, 0) & np.equal(rows.map_width, 0)
     image, own = product(rows.height, rows.width), product(rows.map_height, rows.map_width)
     return _total(np.where(np.equal(rows.kind, PROMPT), np.where(whole, image, own), 0), rows.count)
+
+
+def _map_sides(rows: Rows) -> tuple[int, int]:
+    """The least and the greatest shorter side of the prompts' edge maps."""
+    own, image = np.minimum(rows.map_height, rows.map_width), np.minimum(rows.height, rows.width)
+    sides = np.broadcast_to(np.where(np.equal(own, 0), image, own), rows.count)
+    sides = sides[np.broadcast_to(np.equal(rows.kind, PROMPT), rows.count)]
+    return int(sides.min()), int(sides.max())
 
 
 def _coding_counts(rows: Rows, prompts: int) -> dict[str, int]:

@@ -19,6 +19,7 @@ MOST_PIXELS: Final = 50 * 10**9
 """What is written without a further word (``yes``). A file of a kilobyte may ask for four million large images."""
 
 _GROUP: Final = "Files"
+_CLUSTER: Final = "Cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ class ExportOptions:
         shown=True,
         least=1,
         most=100,
+    )
+    engine: str = setting(
+        "local",
+        "local: this process; ray: Ray on this machine's cores; ray://HOST:PORT: a Ray cluster.",
+        group=_CLUSTER,
+        shown=True,
+        metavar="ENGINE",
+    )
+    gpus_per_worker: float = setting(
+        0.0, "GPUs of each of Ray's workers; 0: a worker for each core.", group=_CLUSTER, shown=True, least=0
     )
     workers: int = setting(2, "Threads that save while the regenerator works.", least=1)
 

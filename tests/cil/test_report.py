@@ -20,7 +20,7 @@ from PIL import Image
 
 from escort_cil.report import write_report
 from escort_cil.report.drawing import Placeholders, clean, size_text, styles
-from escort_cil.report.gallery import _edge_map, gallery
+from escort_cil.report.gallery import edge_picture, gallery
 from escort_cil.report.plots import curves
 from escort_cil.report.runs import find_runs, group_runs, read_run
 from escort_cil.report.tables import number_cell
@@ -501,7 +501,7 @@ def test_gallery_has_no_more_than_there_is(tmp_path: Path) -> None:
 def test_no_edge_of_a_large_map_is_lost() -> None:
     edges = np.zeros((1030, 2050), bool)
     edges[517, 3] = edges[1029, 2049] = True
-    picture = _edge_map(edges, "cat", "9 B")
+    picture = edge_picture(edges, "cat", "9 B")
     shown = np.array(decoded(picture.uri))
     assert (picture.width, picture.height) == (410, 206)
     assert sorted(map(tuple, np.argwhere(~shown).tolist())) == [(103, 0), (205, 409)]

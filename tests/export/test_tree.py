@@ -22,10 +22,11 @@ import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.made import encode_image
 from escort_codec.export.manifest import read_manifest, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import ExportPlan, make_plan, missing_tasks
-from escort_codec.export.tree import Outcome, encode_image, export_file, prepare_tree, write_tree
+from escort_codec.export.tree import Outcome, export_file, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
 from escort_codec.names import SUFFIXES, fold
 from escort_codec.progress import Progress

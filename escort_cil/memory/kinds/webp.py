@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WebP(ExemplarKind):
-    """A WebP file whose longer side is at most ``side`` pixels; ``quality`` is WebP's, 0 to 100."""
+    """A WebP file, as ``copy`` says."""
 
-    side: int
-    quality: int = 20
+    copy: WebPCopy
 
     name = "webp"
     stored = "real"
@@ -29,21 +28,12 @@ class WebP(ExemplarKind):
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """``SIDE`` or ``SIDE:QUALITY``."""
-        copy = parsed(WebPCopy, options)
-        return cls(copy.side, copy.quality)
+        """``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``, bytes with a B behind them."""
+        return cls(parsed(WebPCopy, options))
 
     def __str__(self) -> str:
-        return str(self._copy)
-
-    @property
-    def _copy(self) -> WebPCopy:
-        return WebPCopy(self.side, self.quality)
+        return str(self.copy)
 
     def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
         """A real exemplar that holds the reduced picture."""
-        return self._copy.make(image, picture)
-
-    def reduced(self, picture: Image.Image) -> bytes:
-        """A picture (Pillow, mode RGB) as the WebP file."""
-        return self._copy.reduced(picture)
+        return self.copy.make(image, picture)

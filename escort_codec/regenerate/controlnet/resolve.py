@@ -12,10 +12,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from escort_codec.edges import generation_size, short_side
+from escort_codec.coding import EdgeMap
+from escort_codec.edges import enlarged, generation_size, short_side
 from escort_codec.errors import EscortError, ModelError, RegenerationError
 from escort_codec.exemplar import Exemplar
-from escort_codec.recipe import Recipe
+from escort_codec.recipe import HIRES, Recipe
 from escort_codec.regenerate.base import Job
 from escort_codec.regenerate.controlnet.models import (
     DEFAULT_CONTROLNETS,
@@ -103,10 +104,19 @@ def prepare(job: Job, request: Request) -> ModelInput:
         hint = None
         if request.settings.hint_strength is not None and (pixels := exemplar.hint_pixels) is not None:
             hint = enlarged_hint(pixels, size)
-        control = control_image(exemplar.edges, size)
+        control = control_image(_lines(exemplar, size), size)
     except Exception as exc:  # a damaged payload; OpenCV's limits
         raise RegenerationError(f"{exemplar.key}: {exc}") from exc
     return ModelInput(control, request.prompt, request.negative_prompt, job.seed, hint)
+
+
+def _lines(exemplar: Exemplar, size: tuple[int, int]) -> EdgeMap:
+    """The edge map; one that rate control made smaller than its image is drawn at ``size`` in thin lines."""
+    edges = exemplar.edges
+    reduced = exemplar.recipe.preset == HIRES and exemplar.map_shape != exemplar.size
+    if reduced and edges.size and all(own <= wanted for own, wanted in zip(edges.shape, size, strict=True)):
+        return enlarged(edges, size)
+    return edges
 
 
 def with_pins(recipe: Recipe, choice: ModelChoice, pins: Pins) -> Recipe:

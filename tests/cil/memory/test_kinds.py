@@ -15,7 +15,7 @@ from escort_cil.memory.keep import STORED, Keep
 from escort_cil.memory.kinds import ExemplarKind, Latent, Original, Prompt, WebP, is_regenerated, kinds
 from escort_cil.memory.prompts import Prompts
 from escort_cil.trainer import train
-from escort_codec.copies import LatentCopy
+from escort_codec.copies import LatentCopy, WebPCopy
 from escort_codec.errors import ConfigError, UnknownNameError
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import DEFAULT_QUALITY
@@ -36,8 +36,11 @@ def image(small_data: Path) -> SourceImage:
     [
         ("original", "", Original(), "original"),
         ("prompt", "", Prompt(), "prompt"),
-        ("webp", "64", WebP(64, 20), "webp:64:20"),
-        ("webp", "16383:100", WebP(16383, 100), "webp:16383:100"),
+        ("webp", "64", WebP(WebPCopy(64, 20)), "webp:64:20"),
+        ("webp", "400B", WebP(WebPCopy(None, 20, 400)), "webp:400B"),
+        ("prompt", "400B", Prompt(400), "prompt:400B"),
+        ("latent", "250B", Latent(LatentCopy(None, most_bytes=250)), "latent:250B"),
+        ("webp", "16383:100", WebP(WebPCopy(16383, 100)), "webp:16383:100"),
         ("latent", "64", Latent(LatentCopy(64)), f"latent:64:{DEFAULT_QUALITY}"),
         ("latent", "1024:0", Latent(LatentCopy(1024, 0)), "latent:1024:0"),
         ("latent", "64:250B", Latent(LatentCopy(64, most_bytes=250)), "latent:64:250B"),
@@ -51,7 +54,16 @@ def test_a_kind_is_written_as_it_is_read(name: str, options: str, kind: Exemplar
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("original", "1"), ("prompt", "x"), ("webp", ""), ("webp", "0"), ("webp", "64:101"), ("latent", "64:64")],
+    [
+        ("original", "1"),
+        ("prompt", "x"),
+        ("prompt", "31B"),
+        ("webp", "79B"),
+        ("webp", ""),
+        ("webp", "0"),
+        ("webp", "64:101"),
+        ("latent", "64:64"),
+    ],
 )
 def test_options_that_a_kind_does_not_have(name: str, options: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -63,7 +75,7 @@ def test_what_kinds_make(image: SourceImage) -> None:
     picture = load_image(image.path)
     original = Original().make(image, None, PROMPTS)
     assert (original.kind, original.key, original.image) == ("real", image.key, image.path.read_bytes())
-    reduced = WebP(16).make(image, picture, PROMPTS)
+    reduced = WebP(WebPCopy(16)).make(image, picture, PROMPTS)
     assert (reduced.kind, max(reduced.size), reduced.image[:4]) == ("real", 16, b"RIFF")
     learned = Latent(LatentCopy(16, 50)).make(image, picture, PROMPTS)
     assert (learned.kind, learned.size) == ("latent", (picture.height, picture.width))

@@ -23,9 +23,11 @@ from escort_cil.memory.kinds import Original, Prompt, WebP
 from escort_cil.memory.prompts import Prompts, options_of
 from escort_cil.memory.synthetic import ExportedImages, SyntheticCache, SyntheticImages
 from escort_codec.container import Reader, pack
-from escort_codec.encode import encode_folder, encode_image
+from escort_codec.copies import WebPCopy
+from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
+from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import SourceImage, load_image, load_rgb, scan
@@ -168,7 +170,7 @@ def test_what_is_made_of_an_image_that_is_decoded(
         synthetic.needs(shown=shown, remembered=True),
         synthetic.needs(shown=shown),
     ]
-    assert [(Prompt() in n.kinds, n.of_real == Prompt(), WebP(16) in n.kinds) for n in needs] == expected
+    assert [(Prompt() in n.kinds, n.of_real == Prompt(), WebP(WebPCopy(16)) in n.kinds) for n in needs] == expected
 
 
 def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path) -> None:
@@ -182,10 +184,10 @@ def test_copies_of_what_is_remembered(images: list[SourceImage], tmp_path: Path)
     of_prompt, of_real = copier.of_exemplars([prompt, real], reals=True)
     # A real exemplar's copies are those that its image had before it was remembered.
     assert of_real == copier.of_images(images[1:2])[0]
-    (reduced,) = encoder.exemplars(WebP(16), images[1:2])
+    (reduced,) = encoder.exemplars(WebP(WebPCopy(16)), images[1:2])
     copier = SyntheticImages(encoder, cache_in(tmp_path), Keep.parse("50% webp:16 + 50% prompt"), (0, 1))
     assert copier.of_exemplars([reduced], reals=True) == [[]]
-    assert reduced.image == WebP(16).reduced(load_image(images[1].path))
+    assert reduced.image == WebPCopy(16).reduced(load_image(images[1].path))
 
 
 def test_copies_of_escort_decode_are_found_by_their_manifest(

@@ -1,0 +1,185 @@
+"""``keep`` auto: which kind and rate to keep, found on the first phase's classes alone, by small networks.
+
+A part of each class's training images is held out. For each candidate a memory with these classes' share of the budget
+is filled from the others, a small network is trained on it alone and tested on what was held out. All candidates are
+tried briefly; the best go on with more steps and other parts held out. Nothing but the first phase's training images is
+looked at. The run's own test images and later classes are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any, Final
+
+import numpy as np
+
+import escort_codec
+from escort_cil.memory.budget import AUTO
+from escort_cil.memory.encoder import ExemplarEncoder
+from escort_cil.memory.keep import Keep
+from escort_cil.memory.prompts import Prompts
+from escort_cil.replay import SEEDS, Images, ReplaySettings, ReplayTest
+from escort_cil.run.folder import KEEP, RunFolder
+from escort_cil.run.plan import RunPlan
+from escort_cil.session import Session
+from escort_codec.atomic import write_file
+from escort_codec.errors import ConfigError, TrainingError
+from escort_codec.foreign import parse_json, read_file
+from escort_codec.progress import Progress
+from escort_codec.regenerate.base import Regenerator
+from escort_codec.source import SourceImage
+
+log = logging.getLogger(__name__)
+
+KINDS: Final = ("latent", "webp", "prompt")
+RATES: Final = (150, 250, 400, 700)
+"""Bytes of the candidates. A tie goes to the first kind, then to the lower rate."""
+FOLDS: Final = 4
+"""A part in so many of each class is held out."""
+FINALISTS: Final = 3
+BRIEF: Final = ReplaySettings(steps=80)
+FULL: Final = ReplaySettings(steps=200)
+MAX_TABLE: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One kind and rate: accuracies in per cent on the parts held out, briefly and fully trained."""
+
+    keep: str
+    brief: float | None = None
+    full: tuple[float, ...] = ()
+    exemplars: int = 0
+
+    @property
+    def score(self) -> tuple[int, float]:
+        """What candidates are ordered by: those that were fully trained first."""
+        return (1, mean(self.full)) if self.full else (0, -1.0 if self.brief is None else self.brief)
+
+
+def candidates() -> list[Candidate]:
+    """All that are tried, in the order of their preference."""
+    return [Candidate(str(Keep.parse(f"{kind}:{rate}B"))) for kind in KINDS for rate in RATES]
+
+
+def settle_keep(plan: RunPlan, folder: RunFolder, session: Session) -> Session:
+    """Chooses what a run keeps, and puts it into its plan, its folder and the session, which is returned."""
+
+    def choose() -> str:
+        keep = choose_keep(plan, folder / KEEP, session.regenerator, session.progress)
+        folder.write_keep(keep)
+        return keep
+
+    plan.use_keep(session.devices.processes.from_first(choose))
+    return replace(session, config=plan.config)
+
+
+def choose_keep(plan: RunPlan, table: Path, regenerator: Regenerator, progress: Progress) -> str:
+    """What to keep in the run of a ``plan``; ``table`` is the file in which the search is kept.
+
+    Raises ConfigError if the classes of the first phase are too small to hold anything out.
+    """
+    first = plan.train_images(plan.first)
+    limit = plan.budget.limit(len(plan.order))
+    assert limit is not None
+    share = int(limit * len(first) / len(plan.order) * (FOLDS - 1) / FOLDS)
+    folds = [_fold(first, number) for number in range(FOLDS)]
+    if not all(test for _, test in folds[:1]) or sum(map(len, first.values())) < 2 * FOLDS:
+        raise ConfigError("the first phase has too few images to hold any out: name a kind", setting="keep", value=AUTO)
+    key = _key(plan, share)
+    found = _read(table, key)
+    config = plan.config
+    options = replace(config.encode_options(), seeds=SEEDS)
+    encoder = ExemplarEncoder(Prompts(options, None, config.hint), config.workers)
+    size = min(config.image_size, FULL.image_size)
+
+    def accuracy(candidate: Candidate, fold: int, training: ReplaySettings) -> float | None:
+        train, test = folds[fold]
+        training = replace(training, image_size=size, seed=fold + 1)
+        with ReplayTest(
+            train, test, regenerator, training, encoder=encoder, device=config.device, workers=config.workers
+        ) as replayed:
+            result = replayed.run(Keep.parse(candidate.keep), share)
+        candidate.exemplars = max(candidate.exemplars, result.exemplars)
+        return result.accuracy
+
+    progress.begin("keep auto", len(found) + FINALISTS * FOLDS, unit="trainings")
+    for candidate in found:
+        if candidate.brief is None and not candidate.full:
+            candidate.brief = accuracy(candidate, 0, BRIEF) or 0.0
+            _write(table, key, found)
+        progress.advance(note=f"{candidate.keep}: {candidate.brief:.1f} %")
+    finalists = sorted(found, key=lambda each: -(each.brief or 0.0))[:FINALISTS]
+    for candidate in finalists:
+        for fold in range(len(candidate.full), FOLDS):
+            candidate.full = (*candidate.full, accuracy(candidate, fold, FULL) or 0.0)
+            _write(table, key, found)
+            progress.advance(note=f"{candidate.keep}: {mean(candidate.full):.1f} %")
+    progress.end()
+    best = max(found, key=lambda each: each.score)
+    _say(found, best, share, len(first))
+    return best.keep
+
+
+def _fold(images: Mapping[str, Sequence[SourceImage]], number: int) -> tuple[Images, Images]:
+    """Each class without a part, and that part: the images whose place in an order drawn once falls on ``number``."""
+    train: dict[str, Sequence[SourceImage]] = {}
+    test: dict[str, Sequence[SourceImage]] = {}
+    for at, (label, group) in enumerate(images.items()):
+        order = np.random.default_rng([FOLDS, at]).permutation(len(group))
+        held = set(order[number::FOLDS].tolist()) if len(group) > 1 else set()
+        held = held if len(held) < len(group) else set()
+        train[label] = [image for i, image in enumerate(group) if i not in held]
+        test[label] = [image for i, image in enumerate(group) if i in held]
+    return train, {label: group for label, group in test.items() if group}
+
+
+def _key(plan: RunPlan, share: int) -> str:
+    """What the search depends on, in a digest: images by name and size, share, training, version."""
+    images = [
+        [image.key, image.path.stat().st_size] for group in plan.train_images(plan.first).values() for image in group
+    ]
+    options = asdict(plan.config.encode_options()) | {"workers": None}
+    facts = [images, share, options, asdict(BRIEF), asdict(FULL), plan.config.image_size, plan.config.regenerator]
+    facts += [dict(plan.config.regenerator_options), KINDS, RATES, escort_codec.__version__]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+
+
+def _read(table: Path, key: str) -> list[Candidate]:
+    """The candidates as far as a stopped search came; fresh ones if there is no table, or one of something else."""
+    fresh = candidates()
+    if not table.exists():
+        return fresh
+    try:
+        values: Any = parse_json(read_file(table, TrainingError, most=MAX_TABLE))
+        if values["key"] != key:
+            return fresh
+        rows = {row["keep"]: row for row in values["candidates"]}
+        for each in fresh:
+            row = rows[each.keep]
+            each.brief = None if row["brief"] is None else float(row["brief"])
+            each.full, each.exemplars = tuple(map(float, row["full"])), int(row["exemplars"])
+    except (KeyError, TypeError, ValueError):
+        return candidates()
+    return fresh
+
+
+def _write(table: Path, key: str, found: Sequence[Candidate]) -> None:
+    values = {"key": key, "candidates": [asdict(each) for each in found]}
+    write_file(table, json.dumps(values, indent=1).encode())
+
+
+def _say(found: Sequence[Candidate], best: Candidate, share: int, classes: int) -> None:
+    """Logs the table and the choice."""
+    log.info("keep auto: memories of %s bytes of the first %d classes, the rest held out", f"{share:,}", classes)
+    for each in sorted(found, key=lambda each: each.score, reverse=True):
+        brief = "-" if each.brief is None else f"{each.brief:.1f} %"
+        full = f", {mean(each.full):.1f} % in {len(each.full)} full trainings" if each.full else ""
+        log.info("keep auto: %s, %d exemplars: %s briefly%s", each.keep, each.exemplars, brief, full)
+    log.info("keep auto: the run keeps %s", best.keep)
