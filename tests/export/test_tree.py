@@ -189,7 +189,7 @@ def test_the_quality_of_a_file_is_recorded_and_kept(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is saved with quality 75, not 95: choose another folder"):
             _decode(reader, out)
         _decode(reader, out, ExportOptions(overwrite=True))
-        assert {line["quality"] for line in _lines(out) if line["kind"] == "image"} == {95}
+        assert {entry.quality for entry in read_manifest(out).values() if entry.kind == "image"} == {95}
         _decode(reader, tmp_path / "png", ExportOptions(format="png"))
         assert [line["quality"] for line in _lines(tmp_path / "png")] == [None, None]
 
