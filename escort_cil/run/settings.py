@@ -124,8 +124,8 @@ class TrainConfig:
     )
     keep: str = setting(
         "",
-        "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: '18 original "
-        "+ 48 prompt'. If left out: prompts for bytes, originals for units, else these counts.",
+        "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: "
+        "'18 original + 48 prompt'. If left out: prompts for bytes, originals for units, else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",
