@@ -5,13 +5,14 @@
 DATA is a folder of images (any depth) or a zip of them. Each image is reduced to the longer side (smaller ones stay)
 and coded by each codec at several qualities; PSNR is of the mean squared error over all images, bytes are means. Bytes
 are without what is the same for every file: a learned picture with its head; AVIF's ``mdat`` box (libaom, speed 4); the
-VP8 frame (method 6); a JPEG's scan alone, without its tables. JPEG XL (a bare codestream) is measured if Pillow has a
-plug-in. OUT.json holds curves and ratios, OUT.png the plot (matplotlib).
+VP8 frame (method 6); a JPEG's scan alone, without its tables; JPEG XL's bare codestream, if the package
+pillow-jxl-plugin is there. OUT.json holds curves and ratios, OUT.png the plot (matplotlib).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -23,7 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image
 
 from escort_codec.hint import thumbnail_shape
 from escort_codec.latent.picture import decode_latent, encode_latent
@@ -73,7 +74,9 @@ CODECS: dict[str, tuple[Codec, Sequence[int]]] = {
     "WebP": (by_pillow("WEBP", vp8, method=6), (0, 5, 10, 20, 35, 50, 65, 80)),
     "JPEG": (by_pillow("JPEG", scan, optimize=True), (5, 10, 15, 25, 40, 60, 75)),
 }
-if features.check("jpegxl") if "jpegxl" in features.get_supported() else False:
+with contextlib.suppress(ImportError):
+    import pillow_jxl  # type: ignore[import-not-found]  # noqa: F401 - registers itself
+
     CODECS["JPEG XL"] = (by_pillow("JXL", len, effort=7), (5, 15, 30, 45, 60, 75))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -155,6 +156,16 @@ class Devices:
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """One step with the gradients, unscaled in fp16, which are then cleared."""
         self._scaler.step(optimizer)
+        self._scaler.update()
+        optimizer.zero_grad()
+
+    def look(self, optimizer: torch.optim.Optimizer, see: Callable[[], None]) -> None:
+        """Calls ``see`` with the gradients unscaled, unless fp16 could not hold them; then they are cleared."""
+        self._scaler.unscale_(optimizer)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        enabled = self._scaler.is_enabled()
+        if not enabled or all(bool(w.grad.isfinite().all()) for w in weights if w.grad is not None):
+            see()
         self._scaler.update()
         optimizer.zero_grad()
 

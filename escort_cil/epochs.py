@@ -7,18 +7,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from escort_cil.augment import Transform, augment
+from escort_cil.data.base import Store
 from escort_cil.data.images import Items
-from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
 from escort_cil.learners import Learner
-from escort_cil.learners.base import Schedule
 from escort_cil.networks import Output
 from escort_cil.run.checkpoint import optimizer_tensors, restore_optimizer
 from escort_codec.errors import TrainingError
@@ -48,36 +47,38 @@ class LoopSettings:
 def train_epochs(
     loop: LoopSettings,
     learner: Learner,
-    store: ImageStore,
+    store: Store,
     items: Items,
     *,
+    stage: int = 0,
     done: int = 0,
     resumed: Mapping[str, Tensor] | None = None,
     epoch_ended: Callable[[int, Mapping[str, Tensor]], None] = lambda done, optimizer: None,
 ) -> None:
-    """Trains the learner's network on items for the epochs of its schedule, from epoch ``done`` on.
+    """Trains the learner's network on items for the epochs of one of its stages, from epoch ``done`` of the phase on.
 
     SGD; the learning rate is that of ``Schedule.lr_at``. ``resumed`` holds the optimizer's state of a checkpoint;
-    ``epoch_ended`` gets the number of epochs done and that state. Every process goes through the same batches and takes
-    its part of each. Raises TrainingError if the loss is not finite.
+    ``epoch_ended`` gets the number of epochs of the phase that are done and that state. Every process goes through the
+    same batches and takes its part of each. Raises TrainingError if the loss is not finite.
     """
     devices, config, phase = loop.devices, learner.config, learner.phase
-    schedule = config.schedule(phase)
+    stages = learner.stages(phase)
+    before = sum(each.schedule.epochs for each in stages[:stage])
+    part, schedule = stages[stage], stages[stage].schedule
     network = learner.net
-    devices.place(network)
-    if learner.old_network is not None:
-        devices.place(learner.old_network)
+    place(devices, learner)
     model = devices.shared(network)
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    sgd = torch.optim.SGD(weights, schedule.lr, config.momentum, weight_decay=schedule.weight_decay)
+    sgd = torch.optim.SGD(_groups(learner), schedule.lr, config.momentum, weight_decay=schedule.weight_decay)
     if resumed is not None:
         restore_optimizer(sgd, resumed)
-    started, first = time.monotonic(), done
-    loop.progress.begin(f"phase {phase + 1}/{loop.phases}", schedule.epochs - done, unit="epochs")
-    for epoch in range(done, schedule.epochs):
+    started, first = time.monotonic(), max(done, before)
+    name = f"phase {phase + 1}/{loop.phases}" + (f", {part.name}" if part.name else "")
+    loop.progress.begin(name, before + schedule.epochs - first, unit="epochs")
+    for epoch in range(first, before + schedule.epochs):
         for group in sgd.param_groups:
-            group["lr"] = schedule.lr_at(epoch)
+            group["lr"] = group["scale"] * schedule.lr_at(epoch - before)
         learner.train_mode()
+        learner.hold()
         generator = make_generator(loop.model_seed, "epoch", phase, epoch)
         losses, hits = torch.zeros(2, dtype=torch.float64, device=devices.device)
         for batch in batches(len(items), config.batch_size, devices.world, generator):
@@ -85,9 +86,10 @@ def train_epochs(
             ids = items.draw(batch, loop.probability, generator)
             mine = devices.part(len(batch))
             pixels, aspects = store.batch(ids, part=mine, pin_memory=devices.device.type == "cuda")
-            pixels = pixels.to(devices.device, non_blocking=True)
+            if isinstance(pixels, Tensor):
+                pixels = pixels.to(devices.device, non_blocking=True)
             targets = targets[mine].to(devices.device, non_blocking=True)
-            images = augment(pixels, aspects, loop.transform, generator, part=mine)
+            images = augment(pixels, aspects, loop.transform, generator, part=mine, device=devices.device)
             images = images.contiguous(memory_format=torch.channels_last)
             count = min(loop.accumulation, len(images))
             parts = list(zip(images.chunk(count), targets.chunk(count), strict=True))
@@ -100,26 +102,51 @@ def train_epochs(
                     devices.backward(loss * (len(inputs) * devices.world / len(batch)))
                 losses += loss.detach() * len(inputs)
                 hits += (output.logits.detach().argmax(dim=1) == truth).sum()
-            devices.step(sgd)
+            if part.updates:
+                devices.step(sgd)
+            else:
+                devices.look(sgd, learner.see_gradients)
         loss_sum, hit_sum = devices.total(torch.stack([losses, hits]))
         if not math.isfinite(loss_sum):
             raise TrainingError(
                 f"phase {phase + 1}, epoch {epoch + 1}: the loss is {loss_sum}: lower the learning rate (`lr`)"
             )
         rate = (epoch + 1 - first) * len(items) / max(time.monotonic() - started, 1e-9)
-        _report(loop, phase, epoch, schedule, loss_sum / len(items), 100 * hit_sum / len(items), rate)
+        lr = schedule.lr_at(epoch - before)
+        _report(loop, phase, epoch, learner.epochs(phase), lr, loss_sum / len(items), 100 * hit_sum / len(items), rate)
+        if epoch + 1 == before + schedule.epochs:
+            learner.end_stage(stage)
         epoch_ended(epoch + 1, optimizer_tensors(sgd))
     loop.progress.end()
 
 
+def place(devices: Devices, learner: Learner) -> None:
+    """Moves the learner's networks to the device."""
+    devices.place(learner.net)
+    if learner.old_network is not None:
+        devices.place(learner.old_network)
+
+
+def _groups(learner: Learner) -> list[dict[str, Any]]:
+    """The weights to train, for the optimizer: ``scale`` is a group's part of the learning rate."""
+    weights = [weight for weight in learner.net.parameters() if weight.requires_grad]
+    if learner.backbone_rate == 1:
+        return [{"params": weights, "scale": 1.0}]
+    slow = {id(weight) for part in learner.net.extractors() for weight in part.parameters()}
+    groups = [
+        {"params": [weight for weight in weights if id(weight) in slow], "scale": learner.backbone_rate},
+        {"params": [weight for weight in weights if id(weight) not in slow], "scale": 1.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def _report(
-    loop: LoopSettings, phase: int, epoch: int, schedule: Schedule, loss: float, accuracy: float, rate: float
+    loop: LoopSettings, phase: int, epoch: int, epochs: int, lr: float, loss: float, accuracy: float, rate: float
 ) -> None:
     """Reports an epoch: mean loss, accuracy on the training images in per cent, images per second."""
-    lr = schedule.lr_at(epoch)
     facts = f"loss {loss:.4f}, accuracy {accuracy:.1f} %, lr {lr:g}, {rate:.0f} images/s"
     if loop.devices.is_main:
-        log.debug("phase %d epoch %d/%d: %s", phase + 1, epoch + 1, schedule.epochs, facts)
+        log.debug("phase %d epoch %d/%d: %s", phase + 1, epoch + 1, epochs, facts)
     loop.progress.advance(note=facts)
     figures = {"loss": loss, "accuracy": accuracy, "lr": lr, "images_per_second": rate}
     loop.track({f"train/{name}": value for name, value in figures.items()}, epoch + 1)
@@ -155,8 +182,8 @@ def batches(count: int, size: int, world: int, generator: torch.Generator) -> It
         start = end
 
 
-Purpose = Literal["weights", "epoch", "selection"]
-_CODES: Final[dict[Purpose, int]] = {"weights": 0, "epoch": 1, "selection": 2}
+Purpose = Literal["weights", "epoch", "selection", "items"]
+_CODES: Final[dict[Purpose, int]] = {"weights": 0, "epoch": 1, "selection": 2, "items": 3}
 
 
 def derived_seed(model_seed: int, purpose: Purpose, *place: int) -> int:

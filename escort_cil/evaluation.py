@@ -26,7 +26,7 @@ from escort_cil.run.folder import RunFolder
 from escort_cil.run.recorder import SavedModel, load_model
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
-from escort_codec.container import Reader
+from escort_codec.container.shards import is_there, open_memory
 from escort_codec.errors import RegenerationError, SourceError, TrainingError
 from escort_codec.foreign import check_file
 from escort_codec.names import refuse_link
@@ -156,8 +156,8 @@ def evaluate_run(
             )
         )
         prompts_file = None
-        if held_out and config.prompts_file and Path(config.prompts_file).exists():
-            prompts_file = stack.enter_context(Reader(config.prompts_file))
+        if held_out and config.prompts_file and is_there(config.prompts_file):
+            prompts_file = stack.enter_context(open_memory(config.prompts_file))
         test = session.test_set(
             known,
             options.views or config.eval_views,

@@ -52,7 +52,7 @@ class PhaseData:
         stored = store_items(
             items + memory,
             self.images,
-            evaluated=self._learner.uses_memory or self._learner.sees_all,
+            evaluated=self._learner.reads_features,
             prompts=any(kind.regenerated for kind in self._plan.budget.keep.kinds),
         )
         return stored, len(items), len(memory)
@@ -98,6 +98,12 @@ class PhaseData:
     def features(self, images: Sequence[SourceImage], evaluator: Evaluator) -> Tensor:
         """The network's features (N, D), float32, of images of the data folder."""
         return self._features([image.path for image in images], [str(image.path) for image in images], evaluator)
+
+    def own_features(self, phase: int, evaluator: Evaluator) -> tuple[Tensor, Tensor]:
+        """The network's features (N, D) of a phase's own images, and their class numbers (N,)."""
+        own = self._own(phase)
+        labels = [self._plan.class_to_idx[image.label] for image in own]
+        return self.features(own, evaluator), torch.tensor(labels, dtype=torch.int64)
 
     def means(self, phase: int, remembered: Contents | None, evaluator: Evaluator) -> Tensor | None:
         """The class means (classes, D) after a phase: of the memory, or of all images if the learner sees all; else

@@ -14,12 +14,11 @@ from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.prompts import Prompts
 from escort_cil.run import folder as names
 from escort_cil.run.plan import RunPlan
-from escort_codec.encode import image_fault
 from escort_codec.errors import ConfigError, ImageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.processes import Processes
 from escort_codec.progress import Progress
-from escort_codec.source import SourceImage, load_image
+from escort_codec.source import SourceImage, image_fault, load_image
 from escort_codec.words import counted
 from escort_codec.workers import DECODED, in_order
 

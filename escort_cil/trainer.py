@@ -6,30 +6,30 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
-
 from escort_cil.auto import settle_keep
+from escort_cil.chooser import Chooser
 from escort_cil.data.images import DecodedImages, half_of_memory
 from escort_cil.devices import Devices
-from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
-from escort_cil.memory.budget import AUTO, fill, make_shelves
+from escort_cil.epochs import LoopSettings, derived_seed
+from escort_cil.memory.budget import AUTO
 from escort_cil.memory.contents import Contents, MemoryFigures, exemplars_of, figures_of, shortages
 from escort_cil.metrics import RunFigures, phase_figures
 from escort_cil.phase_data import PhaseData
 from escort_cil.precheck import check_run
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState
+from escort_cil.run.first_phase import begin_from_first_phase, first_phase_for, save_first_phase
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.plan import RunPlan, plan_of
 from escort_cil.run.recorder import Recorder, phase_line, phase_values
 from escort_cil.run.settings import TrainConfig
 from escort_cil.run.tracking import Tracker, check_trackers, make_trackers
 from escort_cil.session import Session, open_session
+from escort_cil.stages import train_phase
 from escort_codec.atomic import remove_leftovers
 from escort_codec.errors import OutputError
 from escort_codec.progress import Progress
@@ -37,7 +37,6 @@ from escort_codec.progress import Progress
 log = logging.getLogger(__name__)
 
 TEST_SHARE: Final = 4  # one part in four of the cache memory is for test images
-SLOW_SIDE: Final = 128  # pixels from which training on a CPU takes days
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +57,16 @@ def train(
     progress: Progress | None = None,
     force: bool = False,
     resume: bool = False,
+    first_phase: Path | None = None,
+    shared: Sequence[Path] = (),
     command: Sequence[str] | None = None,
 ) -> RunResult:
     """Trains phase by phase and leaves a run folder ``out`` (``runs/<name>`` if left out).
 
     An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it, which gives the same
-    metrics as if it had never stopped. ``command`` is recorded. The run is logged, also to log.txt in its folder.
+    metrics as if it had never stopped. The first phase is taken over from the run ``first_phase``, which may differ in
+    what it remembers alone, or from the first of the runs ``shared`` that fits. ``command`` is recorded. The run is
+    logged, also to log.txt in its folder.
     Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
     with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
@@ -78,6 +81,7 @@ def train(
                 return RunResult(folder.path, plan.config, plan.order, tuple(records), folder.read_figures())
         elif not force:
             folder.check_free()
+        first = None if resume else first_phase_for(plan, first_phase, shared)
         check_trackers(plan.config.track)
         devices = Devices(plan.config.device, plan.config.mixed_precision)
         if plan.config.check:
@@ -93,19 +97,21 @@ def train(
                 folder.write_config(plan.values(), sys.argv if command is None else command)
                 if plan.data.splits is not None:
                     folder.write_split(plan.data.splits)
+                if first is not None:
+                    begin_from_first_phase(folder, first, plan)
 
         devices.processes.from_first(begin)
         devices.processes.from_first(lambda: stack.enter_context(folder.logging()))
-        cache = Path(plan.config.cache) if plan.config.cache else folder / names.CACHE
+        cache, workers = Path(plan.config.cache or folder / names.CACHE), plan.config.workers
         session = stack.enter_context(
-            open_session(
-                plan.config, plan.transform, devices, cache=cache, workers=plan.config.workers, progress=progress
-            )
+            open_session(plan.config, plan.transform, devices, cache=cache, workers=workers, progress=progress)
         )
         if plan.config.keep == AUTO:
             session = settle_keep(plan, folder, session)
         try:
-            return Trainer(plan, folder, session).run(resume=resume)
+            if first is not None and devices.is_main:
+                log.info("the first phase is that of %s: it is not trained again", first.path)
+            return Trainer(plan, folder, session).run(resume=resume or first is not None)
         except KeyboardInterrupt:
             log.warning("stopped: `escort train --resume %s` continues from the last checkpoint", folder.path)
             raise
@@ -126,13 +132,14 @@ class Trainer:
         cache_bytes = whole // self.devices.here
         images = DecodedImages(
             plan.transform,
-            evaluates=self.learner.uses_memory or self.learner.sees_all,
+            evaluates=self.learner.reads_features,
             cache_bytes=cache_bytes - cache_bytes // TEST_SHARE,
             folder=folder / names.CACHE,
             workers=config.workers,
         )
         self.synthetic = session.synthetic(plan.prompts_file, copies=config.augmentations_per_image)
         self.data = PhaseData(plan, self.learner, images, self.synthetic, writes=self.devices.is_main)
+        self.chooser = Chooser(plan, self.data, session, self.synthetic.encoder)
         self.test = session.test_set(
             plan.data.test,
             config.eval_views,
@@ -146,7 +153,7 @@ class Trainer:
         self.trackers: list[Tracker] = []
         if self.devices.is_main:
             self.trackers = make_trackers(config.track, folder.path, plan.values())
-        self._epochs = [plan.hyperparameters.schedule(phase).epochs for phase in range(len(plan.sizes))]
+        self._epochs = [self.learner.epochs(phase) for phase in range(len(plan.sizes))]
         self._epochs_before = [sum(self._epochs[:phase]) for phase in range(len(plan.sizes) + 1)]
 
     def run(self, *, resume: bool) -> RunResult:
@@ -166,18 +173,11 @@ class Trainer:
         return RunResult(self.folder.path, self.config, self.plan.order, records, self.recorder.figures)
 
     def _describe(self) -> None:
-        config, plan = self.config, self.plan
-        for line in (plan.data.layout, *plan.data.notes, *plan.data.changes):
+        for line in self.plan.describe(str(self.devices), on_cpu=self.devices.device.type == "cpu"):
             self._say(line)
-        self._say(f"{config.method} with {config.backbone} at {config.image_size} pixels on {self.devices}")
-        if self.devices.device.type == "cpu" and config.image_size >= SLOW_SIDE:
-            self._say("this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days")
-        if self.learner.uses_memory:
-            for line in plan.describe():
-                self._say(line)
-            if self.session.exported is not None:
-                makers = " and ".join(self.session.exported.regenerators) or "no regenerator"
-                self._say(f"images in {self.session.exported.folder} are used; they were made by {makers}")
+        if self.learner.uses_memory and self.session.exported is not None:
+            makers = " and ".join(self.session.exported.regenerators) or "no regenerator"
+            self._say(f"images in {self.session.exported.folder} are used; they were made by {makers}")
 
     def _say(self, line: str) -> None:
         if self.devices.is_main:
@@ -215,7 +215,7 @@ class Trainer:
         after: Contents | None = None
         if config.memory_only:
             data.decode(phase)
-            after = self._remember(phase, held)
+            after = self.chooser.remember(phase, held)
             self.synthetic.encoder.forget(exemplars_of(after))
         items, images, remembered = data.load(phase, held if after is None else after)
         epochs = self._epochs[phase]
@@ -223,7 +223,7 @@ class Trainer:
             f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
             f"remembered, {epochs} epochs"
         )
-        train_epochs(
+        train_phase(
             LoopSettings(
                 self.devices,
                 plan.transform,
@@ -237,37 +237,20 @@ class Trainer:
             learner,
             data.images.training,
             items,
+            images,
+            herd=lambda count: self.chooser.herd(phase, count),
             done=state.epoch if state is not None else 0,
             resumed=resumed,
-            epoch_ended=lambda done, optimizer: self.recorder.inside(phase, done, epochs, learner, optimizer),
+            epoch_ended=lambda done, tensors: self.recorder.inside(phase, done, epochs, learner, tensors),
         )
+        if phase == 0 and self.devices.is_main:
+            save_first_phase(self.folder, learner.net, plan)
+        if learner.sees_features:
+            learner.see_features(*data.own_features(phase, self.session.evaluator))
         learner.end_training()
         if learner.uses_memory and after is None:
-            after = self._remember(phase, held)
+            after = self.chooser.remember(phase, held)
         self._evaluate(phase, after)
-
-    def _remember(self, phase: int, held: Contents) -> Contents:
-        """The memory after the phase: what is ``held`` of old classes, and of new ones what the selection puts first.
-
-        The same on every process.
-        """
-        plan, new = self.plan, self.plan.train_images(phase)
-        features = {
-            label: torch.zeros(len(images), 1)  # there is no network yet to select with
-            if self.config.memory_only
-            else self.data.features(images, self.session.evaluator)
-            for label, images in new.items()
-        }
-
-        def choose() -> Contents:
-            ordered = {}
-            for label, images in new.items():
-                seed = derived_seed(self.config.model_seed, "selection", plan.class_to_idx[label])
-                order = plan.select(np.asarray(features[label], np.float64), len(images), seed)
-                ordered[label] = [images[i] for i in order]
-            return fill(make_shelves(held, ordered, plan.budget, self.synthetic.encoder), plan.budget)
-
-        return self.devices.processes.from_first(choose)
 
     def _evaluate(self, phase: int, contents: Contents | None) -> None:
         """Evaluates the phase and ends it."""
@@ -285,8 +268,9 @@ class Trainer:
         self.recorder.figures = self.recorder.figures.after(
             {view: phase_figures(each, groups) for view, each in predicted.items()}
         )
-        record = self.recorder.figures.to_record(memory.to_record())
         self.learner.end_phase()
+        memory = replace(memory, model=self.learner.net.stored_bytes)
+        record = self.recorder.figures.to_record(memory.to_record())
         self.recorder.end_phase(phase, record, self.learner)
         self.devices.processes.wait()
         self._say(phase_line(record))

@@ -24,7 +24,9 @@ from escort_cli.encode import encode
 from escort_cli.evaluate import evaluate
 from escort_cli.files import extract, inspect, merge, recover, split, verify
 from escort_cli.flags import GroupedCommand, with_flags
+from escort_cli.importing import import_
 from escort_cli.report import report
+from escort_cli.sweep import sweep
 from escort_cli.terminal import print_line
 from escort_cli.train import train
 from escort_cli.view import view
@@ -34,9 +36,11 @@ from escort_codec.words import escaped
 from escort_codec.workers import EXIT_CODE
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    import_,
     encode,
     decode,
     train,
+    sweep,
     evaluate,
     report,
     bench,
@@ -50,10 +54,12 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     extract,
 )
 
-OPTIONAL: Final = frozenset({"torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2"})
+OPTIONAL: Final = frozenset(
+    {"torch", "accelerate", "safetensors", "diffusers", "transformers", "matplotlib", "jinja2", "datasets", "pyarrow"}
+)
 """Packages that a plain installation does not have."""
 
-EXTRAS: Final = {"decode": "diffusion", "report": "report", "bench": "all"}
+EXTRAS: Final = {"decode": "diffusion", "report": "report", "import": "import", "bench": "all"}
 """The extra that brings what a command needs, if it is not ``train``."""
 
 

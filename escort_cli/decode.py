@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from escort_codec.export.tree import Outcome
     from escort_codec.processes import Processes
     from escort_codec.regenerate import Regenerator
+    from escort_codec.store import Place
 
 ECHO: Final = 10.0
 """Seconds within which a launcher repeats a signal to its processes."""
@@ -99,17 +100,17 @@ def decode(
         labels=tuple(label or ()),
         names=tuple(name or ()),
     )
-    file = the_file(file, quiet=quiet)
-    target = _folder_of(file) if out is None else out
+    memory = the_file(file, quiet=quiet)
+    target = _folder_of(memory) if out is None else out
     settings = {**parse_settings(set_ or []), **typed}
-    with escort_codec.open(file) as reader:
+    with escort_codec.open(memory) as reader:
         if options.images:
             settings |= _consent(regenerator, settings, reader)
         with make_regenerator(regenerator, settings, workers=threads) as chosen:
-            _run(ctx, reader, target, options, chosen, as_json=as_json, quiet=quiet)
+            _run(ctx, reader, target, options, chosen, settings, as_json=as_json, quiet=quiet)
 
 
-def _folder_of(file: Path) -> Path:
+def _folder_of(file: Place) -> Path:
     """The folder for the files of ``file`` if none was named: nobody's data is mixed with them."""
     from escort_codec.errors import UsageError
     from escort_codec.names import MANIFEST, safe_part
@@ -155,6 +156,7 @@ def _run(
     target: Path,
     options: ExportOptions,
     regenerator: Regenerator,
+    settings: dict[str, Any],
     *,
     as_json: bool,
     quiet: bool,
@@ -165,13 +167,16 @@ def _run(
     all and prints one summary.
     """
     from escort_cli.terminal import terminal
-    from escort_codec.errors import EscortError
+    from escort_codec.errors import EscortError, UsageError
     from escort_codec.export.plan import make_plan
     from escort_codec.export.tree import prepare_tree
     from escort_codec.processes import launched
+    from escort_codec.ray_engine import parse_engine
     from escort_codec.workers import EXIT_CODE
 
     def plan_files() -> ExportPlan:
+        if parse_engine(options.engine) is not None and processes.several:
+            raise UsageError("Ray starts the workers: run one process", setting="engine", value=options.engine)
         maker = regenerator if options.images else None
         made = make_plan(reader, target, options, maker, world=processes.world)
         made.notes = [settings_as_flags(note, ctx.command) for note in made.notes]
@@ -188,7 +193,7 @@ def _run(
             if processes.first:
                 raise
             raise typer.Exit(exc.exit_code) from None
-        share = _make(reader, target, plan, options, regenerator, processes, screen, quiet=quiet)
+        share = _make(reader, target, plan, options, regenerator, settings, processes, screen, quiet=quiet)
     if not processes.first:
         return
     _print(target, plan, share, regenerator.name, as_json=as_json, quiet=quiet)
@@ -204,6 +209,7 @@ def _make(
     plan: ExportPlan,
     options: ExportOptions,
     regenerator: Regenerator,
+    settings: dict[str, Any],
     processes: Processes,
     screen: Screen,
     *,
@@ -211,6 +217,7 @@ def _make(
 ) -> Share:
     """Makes this process's share; returns the sum of all shares in the first process."""
     from escort_codec.export.tree import Outcome, prepare_tree, write_tree
+    from escort_codec.ray_engine import parse_engine
     from escort_codec.workers import ended_by_signals
 
     what = f"decode {processes.rank + 1}/{processes.world}" if processes.several else "decode"
@@ -232,9 +239,15 @@ def _make(
 
     screen.begin(what, plan.shares[processes.rank], unit="files")
     with ended_by_signals(end, grace=ECHO if processes.several else 0.0) as signals:
-        maker = regenerator if plan.missing.images else None
-        rank = processes.rank
-        outcome = write_tree(reader, target, plan, maker, options, rank=rank, progress=screen, stop=stop)
+        if parse_engine(options.engine) is None:
+            maker = regenerator if plan.missing.images else None
+            rank = processes.rank
+            outcome = write_tree(reader, target, plan, maker, options, rank=rank, progress=screen, stop=stop)
+        else:
+            from escort_codec.export.ray_tree import ClusterWork, write_tree_with_ray
+
+            work = ClusterWork(regenerator.name, settings)
+            outcome = write_tree_with_ray(reader, target, plan, regenerator, options, work, progress=screen, stop=stop)
         screen.end()
         shares = processes.gather(Share(outcome, signals.asked, regenerator.seconds))
     if processes.several and processes.first:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from escort_cli.flags import with_settings
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, settings_of
+from escort_codec.store import Place, place
 from escort_codec.words import counted
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ _FLAGS: Final = {"low": "--canny-low", "high": "--canny-high", "overwrite": "--f
 @with_settings(_SETTINGS, _FLAGS)
 def encode(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder: DATA/train/<class>/<image> or DATA/<class>/<image>.")
+        str,
+        typer.Argument(metavar="DATA", help="Folder, or its URL: DATA/train/<class>/<image> or DATA/<class>/<image>."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.escx", help="The file to write.")],
+    out: Annotated[str, typer.Argument(metavar="OUT.escx", help="The file to write, or its URL.")],
     *,
     typed: dict[str, Any],
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Encode only the K-th of N parts of DATA.")] = None,
@@ -54,7 +55,7 @@ def encode(
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with terminal() as progress:
         report = encode_folder(data, out, options, progress=progress)
-    _print(out, report, as_json=json)
+    _print(place(out), report, as_json=json)
 
 
 def _parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -68,7 +69,7 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(k), int(n)
 
 
-def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
+def _print(out: Place, report: EncodeReport, *, as_json: bool) -> None:
     import escort_codec
     from escort_cli.terminal import print_json
     from escort_codec.container.measure import measure
@@ -93,7 +94,7 @@ def _print(out: Path, report: EncodeReport, *, as_json: bool) -> None:
         print_sizes(out, report, sizes, source)
 
 
-def print_sizes(out: Path, report: EncodeReport, sizes: FileSizes, source: int | None) -> None:
+def print_sizes(out: Place, report: EncodeReport, sizes: FileSizes, source: int | None) -> None:
     """Prints the table of sizes. ``source``: bytes of the source files, or None if they were not all read."""
     from escort_cli.files import bits_row, rows_by_use
     from escort_cli.terminal import format_bytes, format_ratio, print_line, print_table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from escort_codec.store import Place, place, size_of
 from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from escort_codec.container.measure import FileSizes
     from escort_codec.recipe import EdgeSettings
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="An .escx file.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="An .escx file, or its URL.")]
 OptionalFile = Annotated[
-    Path | None,
-    typer.Argument(metavar="FILE", help="An .escx file; the only one of this folder if left out.", show_default=False),
+    str | None,
+    typer.Argument(
+        metavar="FILE",
+        help="An .escx file, a folder or pattern of its parts, or a URL; the only file of this folder if left out.",
+        show_default=False,
+    ),
 ]
+Out = Annotated[str, typer.Option("--out", metavar="OUT.escx", help="The file to write, or its URL.")]
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 MOST_SETTINGS: Final = 3
@@ -28,13 +34,13 @@ EMPTY: Final = 0xFFFF
 """The shortest contour that rate control records where not one fits."""
 
 
-def the_file(file: Path | None, *, quiet: bool = False) -> Path:
-    """``file``, or the only .escx file of the present folder, which is said on stderr. Raises UsageError."""
+def the_file(file: str | None, *, quiet: bool = False) -> Place:
+    """``file`` as a path or URL; or the only .escx file here, which is said on stderr. Raises UsageError."""
     from escort_cli.terminal import print_line
     from escort_codec.errors import UsageError
 
     if file is not None:
-        return file
+        return place(file)
     here = sorted(path for path in Path().iterdir() if path.suffix.lower() == ".escx" and path.is_file())
     here = [path for path in here if not path.name.startswith(".")]
     if len(here) != 1:
@@ -56,8 +62,8 @@ def inspect(
     from escort_codec.container.measure import measure
     from escort_codec.seeds import format_seeds
 
-    file = the_file(file)
-    with escort_codec.open(file) as reader:
+    memory = the_file(file)
+    with escort_codec.open(memory) as reader:
         sizes = measure(reader)
         labels = reader.labels
         settings = sorted(sizes.settings, key=str)
@@ -65,7 +71,7 @@ def inspect(
         version, seeds, head = reader.version, reader.seeds, reader.state.head
     if json:
         values = {
-            "file": str(file),
+            "file": str(memory),
             "version": version,
             "writer": head.writer,
             "source": head.source,
@@ -100,7 +106,7 @@ def inspect(
         *rows_by_use(sizes),
         *bits_row(sizes),
     ]
-    print_table(str(file), ("", "", ""), rows)
+    print_table(str(memory), ("", "", ""), rows)
     if classes:
         print_table("Classes", ("class", "exemplars"), [(label, f"{count:,}") for label, count in labels.items()])
 
@@ -143,17 +149,17 @@ def verify(file: OptionalFile = None) -> None:
     from escort_cli.terminal import print_line, terminal
     from escort_codec.container.verify import verify
 
-    file = the_file(file)
+    memory = the_file(file)
     with terminal():
-        verdict = verify(file)
+        verdict = verify(memory)
     if verdict.fault:
         error = verdict.kind(verdict.fault)
-        error.path = str(file)
+        error.path = verdict.path
         raise error
     held = f"{counted(verdict.exemplars, 'exemplar')} in {counted(verdict.blocks, 'block')}"
-    print_line(f"{file}: {held}, {verdict.size:,} bytes, no faults")
+    print_line(f"{memory}: {held}, {verdict.size:,} bytes, no faults")
     if verdict.note:
-        print_line(f"{file}: {verdict.note}")
+        print_line(f"{memory}: {verdict.note}")
 
 
 def recover(
@@ -172,8 +178,8 @@ def recover(
 
 
 def merge(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to merge.")],
-    out: Annotated[Path, typer.Option("--out", metavar="OUT.escx", help="The file to write.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="The files to merge, or their URLs.")],
+    out: Out,
     keep_recipes: Annotated[
         bool, typer.Option("--keep-recipes", help="Merge files of different presets or recipes; each keeps its own.")
     ] = False,
@@ -185,7 +191,7 @@ def merge(
 
     count = merge(files, out, keep_recipes=keep_recipes, overwrite=overwrite)
     held = f"{counted(count, 'exemplar')} of {counted(len(files), 'file')}"
-    print_line(f"{out}: {held}, {out.stat().st_size:,} bytes")
+    print_line(f"{place(out)}: {held}, {size_of(place(out)):,} bytes")
 
 
 def split(
@@ -206,7 +212,7 @@ def split(
 def extract(
     file: OptionalFile = None,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="SUB.escx", help="The file to write.")],
+    out: Out,
     label: Annotated[list[str] | None, typer.Option("--class", metavar="X", help="A class; may be repeated.")] = None,
     name: Annotated[list[str] | None, typer.Option(metavar="CLASS/NAME", help="An exemplar; may be repeated.")] = None,
     overwrite: Overwrite = False,
@@ -215,6 +221,6 @@ def extract(
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import extract
 
-    file = the_file(file)
-    count = extract(file, out, labels=label or (), names=name or (), overwrite=overwrite)
-    print_line(f"{out}: {counted(count, 'exemplar')}, {out.stat().st_size:,} bytes")
+    memory = the_file(file)
+    count = extract(memory, out, labels=label or (), names=name or (), overwrite=overwrite)
+    print_line(f"{place(out)}: {counted(count, 'exemplar')}, {size_of(place(out)):,} bytes")

@@ -80,7 +80,7 @@ class _PlainScreen(Screen):
             self._printed = now
             seconds = now - self._start
             left = ""
-            if self._total is not None:
+            if self._total is not None and self._done:
                 left = f", {format_time((self._total - self._done) * seconds / max(1, self._done))} left"
             self.print(self._state(seconds) + left)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,11 +15,12 @@ from escort_codec.settings import settings_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from escort_cil.run.command import TrainCommand
+    from escort_cil.sweep import PlannedRun
     from escort_cil.trainer import RunResult
-    from escort_cli.terminal import Screen
 
-ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options")
-"""Settings without a flag of their own: DATA, --continue, and --set method.X and regenerator.X."""
+ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options", "backbone_config")
+"""Settings without a flag of their own: DATA, --continue, --set method.X and regenerator.X, and what is read."""
 
 FLAGS: Final = {"prompts_file": "--memory"}
 
@@ -47,6 +49,10 @@ def train(
             "--continue", metavar="RUN", help="Continue a finished run with DATA's new classes.", rich_help_panel=RUN
         ),
     ] = None,
+    first_phase_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Take RUN's first phase over, if it is the same.", rich_help_panel=RUN),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run.", rich_help_panel=RUN)] = False,
     config: Annotated[
         Path | None,
@@ -72,12 +78,16 @@ def train(
     """
     from escort_cil.data.protocol import read_labels
     from escort_cil.run.command import configure
+    from escort_cil.sweep import train_several
+    from escort_cli.sweep import print_summary
     from escort_cli.terminal import terminal
     from escort_codec.errors import UsageError
     from escort_codec.processes import is_first
 
     if resume is not None and (out is not None or force):
         raise UsageError("`resume` names the run folder: leave `out` and `force` out")
+    if resume is not None and first_phase_from is not None:
+        raise UsageError("a run that is resumed has its first phase: leave `first_phase_from` out")
     if resume is not None and continue_ is not None:
         raise UsageError("`resume` a run that was stopped, or `continue` a finished one: not both")
     if "class_order" in typed:
@@ -89,16 +99,44 @@ def train(
     if settings:
         _print_settings(typed)
         return
-    chosen, seeds, notes = configure(typed, file=config, resume=resume, continued=continue_, seeds=seeds)
+    kept = [part.strip() for part in str(typed.pop("keep", "")).split(",") if part.strip()]
+    rows = [{**typed, "keep": keep} for keep in kept] or [typed]
+    if len(rows) > 1 and (resume is not None or out is None):
+        raise UsageError("several kinds are several runs: name a folder for them with `out`", setting="keep")
+    asked = [configure(row, file=config, resume=resume, continued=continue_, seeds=seeds) for row in rows]
     if print_config:
-        _print_config(chosen, seeds)
+        _print_config(asked[0])
         return
     with terminal(silent=not is_first()) as progress:
-        for note in notes:
+        for note in asked[0].notes:
             progress.print(note)
-        results = _train_each(chosen, seeds, resume or out, progress, force=force, resume=resume is not None)
+        runs = _planned(asked, resume or out)
+        results = train_several(
+            runs, progress=progress, force=force, resume=resume is not None, first_phase=first_phase_from
+        ).results
     if is_first():
         print_results(results)
+        if len(rows) > 1:
+            print_summary(results)
+
+
+def _planned(asked: Sequence[TrainCommand], out: Path | None) -> list[PlannedRun]:
+    """A run for each configuration and class order.
+
+    Several go into folders of ``out``: one for what is kept, and ``seed<N>``; or they are named by their seeds.
+    """
+    from escort_cil.sweep import PlannedRun, folder_name
+
+    runs = []
+    for command in asked:
+        config, place = command.config, out
+        if len(asked) > 1 and out is not None:
+            place = out / folder_name(config.keep)
+            config = replace(config, cache=config.cache or str(out / "cache"))
+        for seed in command.seeds:
+            folder = place / f"seed{seed}" if place is not None and len(command.seeds) > 1 else place
+            runs.append(PlannedRun(replace(config, seed=seed), folder))
+    return runs
 
 
 def _order_seeds(text: str | None) -> tuple[int, ...]:
@@ -109,31 +147,20 @@ def _order_seeds(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seed for part in parts for seed in parse_seeds(part)))
 
 
-def _train_each(
-    config: TrainConfig, seeds: Sequence[int], out: Path | None, progress: Screen, *, force: bool, resume: bool
-) -> list[RunResult]:
-    """A run for each class order. Several go into folders ``seed<N>`` of ``out``, or are named by their seeds."""
-    from escort_cil.trainer import train as train_run
-
-    results = []
-    for seed in seeds:
-        folder = out
-        if len(seeds) > 1:
-            folder = out / f"seed{seed}" if out is not None else None
-            progress.print(f"class order {seed}")
-        results.append(train_run(config.with_seed(seed), out=folder, progress=progress, force=force, resume=resume))
-    return results
-
-
-def _print_config(config: TrainConfig, seeds: tuple[int, ...]) -> None:
+def _print_config(command: TrainCommand) -> None:
+    """The whole configuration as JSON that ``--config`` reads again, and where each value comes from."""
     from dataclasses import asdict
 
+    from escort_cil.run.command import sources_of
+    from escort_cil.run.presets import filled
+    from escort_cil.run.resolve import images_in
     from escort_cli.terminal import print_json
 
+    config, decided = filled(command.config, images_in(command.config))
     values = config.to_map() | {"method_options": asdict(config.hyperparameters())}
-    if len(seeds) > 1:
-        values["seed"] = list(seeds)
-    print_json(values)
+    if len(command.seeds) > 1:
+        values["seed"] = list(command.seeds)
+    print_json(values | {"from": sources_of(command, decided)})
 
 
 def _print_settings(typed: Mapping[str, Any]) -> None:
@@ -194,10 +221,11 @@ def memory_table(records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
             str(record["memory_real"]),
             str(record["memory_prompt"]),
             f"{record['memory_units']:.1f}",
+            f"{record['model_bytes']:,}",
         ]
         for record in records
     ]
-    return ["phase", "bytes", "real", "prompts", "units"], rows
+    return ["phase", "bytes", "real", "prompts", "units", "model bytes"], rows
 
 
 def _print_means(results: Sequence[RunResult]) -> None:

@@ -6,10 +6,14 @@ The files are plain ES modules in ``viewer/``: beside the packages in a checkout
 from __future__ import annotations
 
 import base64
+import functools
+import gzip
 import hashlib
 import json
+import lzma
 import posixpath
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +36,9 @@ POLICY: Final = (
 PRIOR: Final = "prior-1.bin.gz"
 """The tables of coding ``context`` as browsers can unpack them; beside the spec in a checkout."""
 
+LEARNED: Final = "latent-1.bin.gz"
+"""The model of learned pictures as browsers can unpack it."""
+
 _TEXTS: Final = (".js", ".css", ".html")
 _IMPORT: Final = re.compile(r"^import \{([^}]*)\} from '([^']+)';$", re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export (?:async )?(?:function|class|const|var) (\w+)", re.MULTILINE)
@@ -49,6 +56,15 @@ def viewer_files() -> dict[str, bytes]:
     return found | {PRIOR: prior.read_bytes()}
 
 
+@functools.cache
+def learned_model() -> bytes:
+    """The file ``LEARNED``: gzip of the length of the decoder's ONNX file (u32), the tables, and that file."""
+    from escort_codec.latent.tables import DECODER, FILE, read_file
+
+    decoder = read_file(DECODER)
+    return gzip.compress(struct.pack("<I", len(decoder)) + lzma.decompress(read_file(FILE)) + decoder, 6, mtime=0)
+
+
 def served_files(files: Sequence[dict[str, str]]) -> dict[str, bytes]:
     """What a server has to answer with, by path, to show ``files`` ({name, url}): the page is ``""``.
 
@@ -56,11 +72,12 @@ def served_files(files: Sequence[dict[str, str]]) -> dict[str, bytes]:
     """
     parts = viewer_files()
     page = parts.pop("index.html").decode()
-    page = _replace(page, _SERVED, _data("served", {"files": list(files), "prior": PRIOR}))
+    page = _replace(page, _SERVED, _data("served", {"files": list(files), "prior": PRIOR, "learned": LEARNED}))
     page = _replace(page, _PRELOAD, "")
     page = _replace(page, _SCRIPT, '<script defer id="bundle" src="bundle.js"></script>')
     script = bundle({name: body.decode() for name, body in parts.items() if name.endswith(".js")})
-    return {"": page.encode(), "bundle.js": script.encode(), "style.css": parts["style.css"], PRIOR: parts[PRIOR]}
+    found = {"": page.encode(), "bundle.js": script.encode(), "style.css": parts["style.css"]}
+    return found | {PRIOR: parts[PRIOR], LEARNED: learned_model()}
 
 
 def export_page(files: Sequence[Path], out: Path, *, overwrite: bool = False) -> int:
@@ -74,10 +91,13 @@ def export_page(files: Sequence[Path], out: Path, *, overwrite: bool = False) ->
     if not overwrite and out.exists():
         raise OutputError(f"{out}: exists already: choose another name, or give `overwrite`")
     exemplars = size = 0
+    learned = False
     for path in files:
         with escort_codec.open(path) as reader:
             exemplars += len(reader)
             size += reader.size
+            if exemplars <= MOST_EXEMPLARS and size <= MOST_BYTES:
+                learned = learned or any("latent" in (each.kind, each.hint_codec) for each in reader)
     if exemplars > MOST_EXEMPLARS or size > MOST_BYTES:
         held = f"{exemplars:,} exemplars in {size:,} bytes"
         raise LimitError(
@@ -85,7 +105,7 @@ def export_page(files: Sequence[Path], out: Path, *, overwrite: bool = False) ->
             "Take some of them with `escort extract` or `escort split`, or serve them without --export"
         )
     contents = [(path.name, read_file(path, EscortError, most=MOST_BYTES, follow=True)) for path in files]
-    write_file(out, _whole_page(contents).encode())
+    write_file(out, _whole_page(contents, learned).encode())
     return exemplars
 
 
@@ -114,17 +134,20 @@ def _replace(page: str, old: str, new: str) -> str:
     return page.replace(old, new)
 
 
-def _whole_page(files: Sequence[tuple[str, bytes]]) -> str:
-    """The page with script, style, prior and files in it."""
+def _whole_page(files: Sequence[tuple[str, bytes]], learned: bool) -> str:
+    """The page with script, style, prior and files in it, and the model of learned pictures if it is needed."""
     viewer = viewer_files()
     parts = {name: body.decode() for name, body in viewer.items() if name.endswith(_TEXTS)}
     script, style = bundle(parts), parts["style.css"]
     blobs = [("prior", viewer[PRIOR]), *((f"file-{number}", body) for number, (_, body) in enumerate(files))]
+    if learned:
+        blobs.append(("learned", learned_model()))
     data = [
         f'<script type="application/octet-stream" id="{name}">{base64.b64encode(body).decode()}</script>'
         for name, body in blobs
     ]
-    data.append(_data("served", {"embedded": [{"name": f[0], "id": f"file-{n}"} for n, f in enumerate(files)]}))
+    held = [{"name": name, "id": f"file-{number}"} for number, (name, _) in enumerate(files)]
+    data.append(_data("served", {"embedded": held, "learned": learned}))
     page = parts["index.html"]
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; worker-src blob:; "

@@ -103,10 +103,13 @@ __all__ = [
 
 
 def open(path: str | PathLike[str], *, recover: bool = False) -> Reader:
-    """Opens an ``.escx`` file for reading; see ``Reader``."""
-    from escort_codec.container import Reader
+    """Opens a memory for reading: an ``.escx`` file, a folder of parts or a pattern such as ``parts-*.escx``.
 
-    return Reader(path, recover=recover)
+    Each may be a path or a URL (``s3://bucket/memory.escx``). See ``Reader``.
+    """
+    from escort_codec.container import open_memory
+
+    return open_memory(path, recover=recover)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,14 +17,14 @@ from escort_codec.container.reader import Reader
 from escort_codec.copies import EncodedImage, parse_copy
 from escort_codec.errors import FidelityError, ImageError, LimitError, SourceError, UsageError
 from escort_codec.exemplars import encode_image, encode_images, prepare
-from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PAYLOAD, MAX_PROMPT, label_fault, name_fault, text_fault
+from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PAYLOAD
 from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
+from escort_codec.ray_engine import parse_engine
 from escort_codec.recipe import EncodeOptions, check_options
 from escort_codec.settings import settings_of
-from escort_codec.source import SourceImage, image_size, scan_folder
+from escort_codec.source import SourceImage, check_heads, image_fault, scan_folder
 from escort_codec.words import counted
-from escort_codec.workers import in_groups, in_order
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def encode_folder(
     options = options or EncodeOptions()
     check_options(options)
     codings.get(options.coding)
+    parse_engine(options.engine)
     parse_copy(options.kind, 1000 if options.budget else options.bytes_per_exemplar)
     started = time.perf_counter()
     report = EncodeReport()
@@ -114,10 +115,10 @@ def _encode(
             images = _remaining(images, writer.partial, data, options)
             report.resumed = len(writer)
         if options.on_error == "raise":
-            _check_images(images, options)
+            check_heads(images, options.max_pixels, options.workers)
         progress.begin("encode", len(images))
         try:
-            for image, encoded in encode_images(images, options):
+            for image, encoded in encode_images(images, options, progress):
                 _add(writer, image, encoded, options, report)
                 progress.advance()
         finally:
@@ -219,27 +220,6 @@ def _usable_images(data: str, options: EncodeOptions, report: EncodeReport) -> l
         if len(found) > cap:
             raise LimitError(f"{data}: {len(found)} {what} are above the cap of {cap} for one file: set `shard`")
     return usable
-
-
-def image_fault(image: SourceImage) -> str | None:
-    """Why an image cannot be an exemplar because of its names or caption, or None: the caps of the format."""
-    fault = label_fault(image.label) or name_fault(image.name)
-    fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
-    return f"{str(image.path)!r}: {fault}" if fault else None
-
-
-def _check_images(images: list[SourceImage], options: EncodeOptions) -> None:
-    """Raises the ImageError of the first file that is not an image or too large, before any work is lost.
-
-    Reads only the heads of the files; other damage shows when a file is decoded.
-    """
-
-    def check(group: Sequence[SourceImage]) -> None:
-        for image in group:
-            image_size(image.path, max_pixels=options.max_pixels)
-
-    for _ in in_order(in_groups(images, 64), check, options.workers):
-        pass
 
 
 def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:

@@ -15,6 +15,8 @@
     │   └── DamagedError           a checksum, length, bound or field is wrong
     ├── CodingError                coded bytes that are not an edge map
     ├── BusyError                  another process is writing this file
+    ├── StoreError                 a URL: no such bucket, no permission, connection lost
+    ├── EngineError                Ray is missing, cannot be reached, or a worker failed
     ├── OutputError                a file cannot be written, or exists already
     ├── RegenerationError          one image could not be regenerated
     │   └── ModelError             a model is missing or of the wrong kind
@@ -141,6 +143,14 @@ class CodingError(EscortError):
 
 class BusyError(EscortError):
     """Another process is writing this file."""
+
+
+class StoreError(EscortError):
+    """A store (a URL) refuses, is not there, or lost the connection."""
+
+
+class EngineError(EscortError):
+    """Ray is missing or cannot be reached, or a worker failed for no reason of ours."""
 
 
 class OutputError(EscortError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,15 +17,18 @@ from escort_codec.exemplar import Exemplar
 from escort_codec.hint import HINT_QUALITY, encode_hint
 from escort_codec.latent.picture import encode_latent
 from escort_codec.limits import MAX_HINT_SIDE
+from escort_codec.progress import Progress
 from escort_codec.rate import HINT_SHARE, LATENT_HINT, VP8, fit_hint, fit_map, map_fidelity
+from escort_codec.ray_engine import LOCAL, RayEngine, parse_engine
 from escort_codec.recipe import EdgeSettings, EncodeOptions, Recipe
-from escort_codec.source import SourceImage, read_file
+from escort_codec.source import SourceImage, read_ahead, read_file
 from escort_codec.workers import DECODED, in_groups, in_order, single_threaded_opencv
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_GROUP: Final = 8  # images per task of a worker
+_GROUP: Final = 8  # images per task of a thread
+_SHARD: Final = 128  # images per task of a cluster: what a worker that dies costs
 _BATCH_PIXELS: Final = 1 << 22  # pixels of edge maps that are coded in one go, at most
 
 
@@ -82,16 +86,29 @@ def encode_picture(image: SourceImage, picture: Image.Image, options: EncodeOpti
 
 
 def encode_images(
-    images: Iterable[SourceImage], options: EncodeOptions
+    images: Iterable[SourceImage], options: EncodeOptions, progress: Progress = Progress()
 ) -> Iterator[tuple[SourceImage, EncodedImage | ImageError]]:
     """Each image with its exemplar or error, in the order of ``images``, in bounded memory.
 
-    Works in threads: decoding, Canny, the coder and WebP release the GIL.
+    Works in threads (decoding, Canny, the coder and WebP release the GIL), or with the engine ``ray`` on a cluster.
     """
+    if (address := parse_engine(options.engine)) is not None:
+        alone = replace(options, engine=LOCAL, workers=1, shard=None)
+        with RayEngine(address) as engine:
+            shards = list(in_groups(images, _SHARD))
+            for shard, made in engine.map_in_order(functools.partial(_encode_shard, alone), shards, progress):
+                yield from zip(shard, made, strict=True)
+        return
     with single_threaded_opencv():
-        groups = in_groups(images, _GROUP)
+        groups = in_groups(read_ahead(images), _GROUP)
         for group, found in in_order(groups, lambda group: _encode_group(group, options), options.workers):
             yield from zip(group, found, strict=True)
+
+
+def _encode_shard(options: EncodeOptions, images: Sequence[SourceImage]) -> list[EncodedImage | ImageError]:
+    """In a worker of a cluster: a few images, each decoded once."""
+    prepare(options.coding)
+    return [made for _, made in encode_images(images, options)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class SafeNames:
 
     def folder(self, label: str) -> str:
         """A class's folder, one part of a path."""
-        return self._places[""].folders[label]
+        return self._folder("", label)
 
     def stem(self, label: str, name: str, number: int) -> str:
         """A prompt's path without ``_seed00.jpg``: ``label/stem``. ``number`` replaces a missing name."""

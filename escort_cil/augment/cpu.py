@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
-from typing import Final
+from typing import Final, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from escort_codec.workers import compiling
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""A picture: RGB, uint8 (H, W, 3), contiguous and writable."""
 
 _PIECE_BYTES: Final = 12 << 20
 """Bytes of float32 in one piece: it stays in the cache, and the allocator reuses its memory instead of asking the
@@ -58,14 +63,12 @@ def _kernels() -> ModuleType:
     return kernels
 
 
-def crop_resized(
-    images: Tensor, vertical: tuple[Tensor, ...], horizontal: tuple[Tensor, ...], factors: Tensor, size: int
-) -> Tensor:
-    """See ``transform.crop_resized``; ``vertical`` and ``horizontal`` are (first pixels, second pixels, weights of the
-    second), (B, size) each."""
-    out = images.new_empty((len(images), 3, size, size))
-    _kernels().crop_resized(*(v.contiguous().numpy() for v in (images, *vertical, *horizontal, factors, out)))
-    return out
+def crop_resized(picture: Picture, box: Sequence[float], flip: bool, factor: float, out: Tensor) -> None:
+    """Fills ``out``, uint8 (3, size, size), with a box (left, top, width, height; fractions) of a picture: see
+    ``crops.crop_pictures``."""
+    height, width = picture.shape[:2]
+    left, top, across, down = (v * extent for v, extent in zip(box, (width, height, width, height), strict=True))
+    _kernels().crop_resized(picture.reshape(height, -1), left, top, across, down, flip, factor, out.numpy())
 
 
 def histogram(images: Tensor) -> Tensor:

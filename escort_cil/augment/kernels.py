@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, int32, int64, uint8, void
+from numba import boolean, float32, float64, int32, int64, uint8, void
 from numpy.typing import NDArray
 
 from escort_codec.workers import kernel
@@ -12,45 +12,65 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-_places = int64[:, ::1]
-_weights = float32[:, ::1]
 
-
-@kernel(
-    void(uint8[:, :, :, ::1], _places, _places, _weights, _places, _places, _weights, float32[::1], uint8[:, :, :, ::1])
-)
-def crop_resized(
-    images: Bytes,
-    top: Ints,
-    bottom: Ints,
-    down: Floats,
-    left: Ints,
-    right: Ints,
-    along: Floats,
-    factors: Floats,
-    out: Bytes,
-) -> None:
-    """Bilinear from the rows ``top`` and ``bottom`` (B, size) and the columns ``left`` and ``right``; then brightness.
-
-    ``images`` (B, 3, H, W), ``out`` (B, 3, size, size). ``down`` and ``along`` are the weights of the second
-    ones.
+@kernel()
+def _weights(start: float, extent: float, size: int, length: int) -> tuple[Ints, Ints, Floats]:
+    """For ``size`` places that share ``extent`` pixels from ``start`` on, of ``length`` in all: the first pixel of
+    each, how many there are, and their weights. A triangle as wide as two steps, at least two pixels, as Pillow's.
     """
-    batch, channels, _, width = images.shape
-    size = out.shape[3]
-    row = np.empty(width, np.float32)
-    for i in range(batch):
-        factor = factors[i]
-        for c in range(channels):
-            for y in range(size):
-                upper, lower = images[i, c, top[i, y]], images[i, c, bottom[i, y]]
-                weight = down[i, y]
-                for x in range(width):
-                    row[x] = float32(upper[x]) + weight * (float32(lower[x]) - float32(upper[x]))
-                line = out[i, c, y]
-                for x in range(size):
-                    before = row[left[i, x]]
-                    value = before + along[i, x] * (row[right[i, x]] - before)
-                    line[x] = uint8(min(int32(float32(int32(value + float32(0.5))) * factor), int32(255)))
+    step = extent / size
+    reach = max(step, 1.0)
+    first, count = np.empty(size, np.int64), np.empty(size, np.int64)
+    weights = np.zeros((size, int(2 * reach) + 3), np.float32)
+    for i in range(size):
+        centre = start + (i + 0.5) * step
+        low = min(max(int(centre - reach + 0.5), 0), length - 1)
+        high = max(min(int(centre + reach + 0.5), length), low + 1)
+        total = 0.0
+        for j in range(low, high):
+            weight = max(0.0, 1.0 - abs((j + 0.5 - centre) / reach))
+            weights[i, j - low] = weight
+            total += weight
+        for j in range(high - low):
+            weights[i, j] = weights[i, j] / total if total > 0 else 1.0 / (high - low)
+        first[i], count[i] = low, high - low
+    return first, count, weights
+
+
+@kernel(void(uint8[:, ::1], float64, float64, float64, float64, boolean, float32, uint8[:, :, ::1]))
+def crop_resized(
+    rows: Bytes, left: float, top: float, width: float, height: float, flip: bool, factor: float, out: Bytes
+) -> None:
+    """A box of a picture resized to ``out`` (3, size, size), mirrored if ``flip``; then brightness.
+
+    ``rows`` is (H, 3 W): the picture's rows of interleaved pixels. Bilinear with antialiasing.
+    """
+    size = out.shape[2]
+    first_row, row_count, down = _weights(top, height, size, rows.shape[0])
+    first_column, column_count, along = _weights(left, width, size, rows.shape[1] // 3)
+    begin = 3 * first_column.min()
+    end = 3 * (first_column + column_count).max()
+    line = np.empty(end - begin, np.float32)
+    for y in range(size):
+        line[:] = float32(0)
+        for i in range(row_count[y]):
+            weight = down[y, i]
+            row = rows[first_row[y] + i, begin:end]
+            for j in range(end - begin):
+                line[j] += weight * float32(row[j])
+        for x in range(size):
+            red, green, blue = float32(0.5), float32(0.5), float32(0.5)
+            at = 3 * first_column[x] - begin
+            for i in range(column_count[x]):
+                weight = along[x, i]
+                red += weight * line[at]
+                green += weight * line[at + 1]
+                blue += weight * line[at + 2]
+                at += 3
+            place = size - 1 - x if flip else x
+            out[0, y, place] = uint8(min(int32(float32(int32(red)) * factor), int32(255)))
+            out[1, y, place] = uint8(min(int32(float32(int32(green)) * factor), int32(255)))
+            out[2, y, place] = uint8(min(int32(float32(int32(blue)) * factor), int32(255)))
 
 
 @kernel(void(uint8[:, ::1], int64[:, ::1]))

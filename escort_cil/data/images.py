@@ -16,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
+from escort_cil.data.base import Room, Store
 from escort_cil.data.decoding import Source, T, decode_all
+from escort_cil.data.pictures import training_store
 from escort_cil.data.store import ImageStore
 
 EVALUATION_SHARE: Final = 5  # one part in five of the memory: evaluation squares are read once or twice per phase
@@ -25,10 +27,10 @@ _Key: TypeAlias = Path | bytes
 
 
 class DecodedImages:
-    """Squares of images for training, and a second one of those that are evaluated: one decoding makes both.
+    """Pictures or squares of images for training, and squares of those that are evaluated: one decoding makes both.
 
     An image file is known by its path and by its bytes, so that it is also known as a real exemplar. A known image is
-    neither read nor decoded again until ``keep`` drops it. ``cache_bytes`` of the squares are kept in memory (None:
+    neither read nor decoded again until ``keep`` drops it. ``cache_bytes`` of the pixels are kept in memory (None:
     all), the rest in files in ``folder``. Without ``evaluates`` no image is evaluated. For one thread.
     """
 
@@ -46,7 +48,7 @@ class DecodedImages:
         if cache_bytes is not None:
             share = cache_bytes // EVALUATION_SHARE if apart else 0
             rest = cache_bytes - share
-        self.training = ImageStore.for_training(transform, cache_bytes=rest, folder=folder)
+        self.training = training_store(transform, cache_bytes=rest, folder=folder)
         self._evaluates = evaluates
         self._apart: ImageStore | None = None
         if apart:
@@ -102,6 +104,7 @@ class DecodedImages:
         if self._apart is None:
             if not self._evaluates:
                 raise KeyError("no image was stored for evaluation")
+            assert isinstance(self.training, ImageStore)  # one store serves both
             return self.training, ids
         return self._apart, torch.tensor([self._evaluated[i] for i in ids.tolist()], dtype=torch.int64)
 
@@ -139,8 +142,11 @@ class DecodedImages:
         places, digests = list(first.values()), [b""] * len(first)
         rows = np.cumsum(evaluated) - 1
         with ExitStack() as stack:
-            training = stack.enter_context(self.training.room(len(places)))
-            evaluation = None if self._apart is None else stack.enter_context(self._apart.room(sum(evaluated)))
+            store_of_all: Store = self.training
+            training = stack.enter_context(store_of_all.room(len(places)))
+            evaluation: Room | None = None
+            if self._apart is not None:
+                evaluation = stack.enter_context(self._apart.room(sum(evaluated)))
 
             def store(n: int, picture: Image.Image) -> T:
                 training.put(n, picture)
@@ -214,6 +220,10 @@ class Items:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def of(self, chosen: Tensor) -> Items:
+        """The items ``chosen``, int64."""
+        return Items(self.labels[chosen], self.own[chosen], self.copies[chosen], self.counts[chosen])
 
     def draw(self, index: Tensor, probability: float, generator: torch.Generator) -> Tensor:
         """Ids (B,) of the images that the items ``index`` (B,) are shown as.

@@ -12,6 +12,7 @@ from escort_cil.data.split import Splits, apply_splits, draw_split
 from escort_codec.errors import ConfigError, SourceError
 from escort_codec.foreign import read_file
 from escort_codec.source import SourceImage, scan, scan_folder
+from escort_codec.store import Url, place
 from escort_codec.words import counted, listed
 
 MAX_ORDER = 1 << 28  # bytes of a file with a class order
@@ -24,6 +25,19 @@ def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
     """
     ordered = sorted(labels)
     return tuple(ordered[i] for i in np.random.RandomState(seed).permutation(len(ordered)))
+
+
+def numbers_note(labels: Sequence[str], seed: int) -> tuple[str, ...]:
+    """A line about the class order if classes are named by numbers that sort as texts in another order; else nothing.
+
+    PyCIL numbers the classes of CIFAR, and those of ImageNet by their folders' names, as here.
+    """
+    if not all(label.isdecimal() for label in labels) or sorted(labels) == sorted(labels, key=int):
+        return ()
+    return (
+        f"classes are named by numbers and sorted as texts ({', '.join(sorted(labels)[:3])}, ...), as ImageFolder "
+        f"does; PyCIL sorts CIFAR's as numbers, so that its seed {seed} gives another order: `class_order` takes one",
+    )
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -123,6 +137,8 @@ def read_data(
     ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
     no training image, or no class is new.
     """
+    if isinstance(place(folder), Url):
+        raise SourceError(f"{folder}: training reads its images many times, so from disk: copy the folder here first")
     root = Path(folder)
     found = scan_folder(root, "train", layout)
     apart = found.layout.held_apart

@@ -1,8 +1,9 @@
 """Decoded images: kept as uint8 squares, and handed out in batches.
 
-An image is kept as a square of ``side`` pixels, planar (3, side, side). For training the whole image is squashed into
-the square and its aspect ratio is kept beside it, so that a box of the original is a box of the square. For evaluation
-(``short_side``) it is what the network sees: shorter side resized to ``short_side``, centre cropped to ``side``.
+An image is kept as a square of ``side`` pixels, planar (3, side, side): the whole image squashed into it, or
+(``short_side``) what the network sees in evaluation: shorter side resized to ``short_side``, centre cropped to
+``side``.
+Pictures that are cropped at random keep their shape and size: see ``escort_cil.data.pictures``.
 
 Images lie densely in slots: the first ``cache_bytes // image_bytes`` slots in memory, the others in one temporary file
 that is memory-mapped. Dropping images closes the gaps, so that memory and file shrink, and what was in the file moves
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -25,13 +26,14 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.decoding import Source, Square, decode_all
+from escort_cil.data.base import Store
+from escort_cil.data.decoding import Square
 from escort_codec.errors import OutputError
 from escort_codec.recipe import WHITE, Colour
 
 
-class ImageStore:
-    """Images by id.
+class ImageStore(Store):
+    """Squares of one size by id.
 
     Args:
         side, short_side: the square that each image is kept as (``decoding.Square``).
@@ -53,7 +55,7 @@ class ImageStore:
         background: Colour = WHITE,
     ) -> None:
         self._square = Square(side, short_side)
-        self._background = background
+        self.background = background
         if cache_bytes is not None and cache_bytes < 0:
             raise ValueError(f"cache_bytes is {cache_bytes}; it must not be negative")
         self.side = side
@@ -68,13 +70,6 @@ class ImageStore:
         self._slots: NDArray[np.int64] = np.empty(0, np.int64)  # by id; -1 is dropped
         self._owners: NDArray[np.int64] = np.empty(0, np.int64)  # by slot: the id
         self._aspects: NDArray[np.float32] = np.empty(0, np.float32)  # by id
-
-    @classmethod
-    def for_training(
-        cls, transform: Transform, *, cache_bytes: int | None = None, folder: Path | None = None
-    ) -> ImageStore:
-        """An empty store for images that ``augment`` will read."""
-        return cls(transform.stored_side, cache_bytes=cache_bytes, folder=folder, background=transform.background)
 
     @classmethod
     def for_evaluation(
@@ -108,30 +103,14 @@ class ImageStore:
         """Bytes of pixels in the memory-mapped file."""
         return 0 if self._mapped is None else self._mapped.nbytes
 
-    def add(
-        self, images: Sequence[Source], *, names: Sequence[str] | None = None, workers: int | None = None
-    ) -> Tensor:
-        """Decodes images in ``workers`` threads (None: one per core) and stores them; returns their ids, int64 (N,).
-
-        ``names`` are for messages about images that are not files. If one image is bad none is stored: raises
-        ImageError naming the first, and OutputError if the file cannot take them.
-        """
-        with self.room(len(images)) as room:
-            decode_all(images, room.put, names=names, workers=workers, background=self._background)
-        return room.ids
-
     @contextmanager
-    def room(self, count: int) -> Iterator[Room]:
-        """Room for ``count`` images, which the block puts into it, from any thread. If it raises none is kept.
-
-        No other thread may use the store meanwhile: it would wait for ever. Raises OutputError if the file cannot take
-        the images.
-        """
+    def room(self, count: int) -> Iterator[Squares]:
+        """See the base class."""
         with self._lock:
             held, first = len(self), len(self._slots)
             self._resize(held + count)
             ids = torch.arange(first, first + count)
-            room = Room(ids, self._square, lambda i, pixels: self._put(held + i, pixels))
+            room = Squares(ids, self._square, lambda i, pixels: self._put(held + i, pixels))
             try:
                 yield room
             except BaseException:
@@ -142,12 +121,7 @@ class ImageStore:
             self._aspects = np.concatenate([self._aspects, room.aspects])
 
     def batch(self, ids: Tensor, *, part: slice | None = None, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
-        """The images of ``ids`` (int64 (B,)): uint8 (B, 3, side, side) and their aspect ratios w/h, float32 (B,).
-
-        With ``part`` the pixels are only those of ``ids[part]``: a process's share of the batch. A centre-cropped
-        image's aspect ratio is 1. ``pin_memory`` puts the pixels where a GPU can fetch them while the CPU works on.
-        Raises IndexError for an id that is unknown or was dropped.
-        """
+        """See the base class: uint8 (B, 3, side, side). A centre-cropped image's aspect ratio is 1."""
         wanted = ids.cpu().numpy()
         mine = wanted if part is None else wanted[part]
         pixels = torch.empty((len(mine), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pin_memory)
@@ -249,8 +223,8 @@ class ImageStore:
         return OutputError(f"{where}: decoded images cannot be kept there ({exc.strerror}); give more `cache_memory`")
 
 
-class Room:
-    """Slots of a store that are being filled. ``ids`` (N,) are valid once they are."""
+class Squares:
+    """Slots of a store that are being filled: see ``Room``."""
 
     def __init__(self, ids: Tensor, square: Square, keep: Callable[[int, NDArray[np.uint8]], None]) -> None:
         self.ids = ids

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -32,16 +32,32 @@ class Hyperparameters:
     milestones: tuple[int, ...] = setting((80, 120), "Epochs at which a later phase's learning rate drops.")
     lr_decay: float = setting(0.1, "Factor at each milestone of later phases.", least=0, most=1e30)
     weight_decay: float = setting(2e-4, "Weight decay of later phases.", least=0, most=1e30)
+    scheduler: str = setting(
+        "steplr", "steplr: the rate drops at milestones; cosine: it falls to min_lr.", choices=("steplr", "cosine")
+    )
+    min_lr: float = setting(0.0, "Learning rate in the end, with cosine.", least=0, most=1e30)
     momentum: float = setting(0.9, "Momentum of SGD.", least=0, most=1)
     batch_size: int = setting(128, "Images per optimiser step, over all devices.", least=1)
 
     def schedule(self, phase: int) -> Schedule:
         """The optimisation of a phase."""
+        end = (self.scheduler, self.min_lr)
         if phase == 0:
             return Schedule(
-                self.init_epochs, self.init_lr, self.init_milestones, self.init_lr_decay, self.init_weight_decay
+                self.init_epochs, self.init_lr, self.init_milestones, self.init_lr_decay, self.init_weight_decay, *end
             )
-        return Schedule(self.epochs, self.lr, self.milestones, self.lr_decay, self.weight_decay)
+        return Schedule(self.epochs, self.lr, self.milestones, self.lr_decay, self.weight_decay, *end)
+
+    def with_own_milestones(self, given: Collection[str]) -> Any:
+        """The same with the method's milestones moved in proportion where other epochs, but no milestones are
+        ``given``: they belong to the method's own number of epochs."""
+        moved: dict[str, Any] = {}
+        own: dict[str, Any] = {field.name: field.default for field in fields(self)}
+        for first in ("init_", ""):
+            epochs, milestones = f"{first}epochs", f"{first}milestones"
+            if epochs in given and milestones not in given:
+                moved[milestones] = _scaled(own[milestones], getattr(self, epochs), own[epochs])
+        return replace(self, **moved)
 
     def shortened(self, epochs: int) -> Any:
         """The same with ``epochs`` epochs in every phase and the milestones moved in proportion."""
@@ -56,16 +72,20 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Epochs, learning rate, milestones, factor at each, weight decay."""
+    """Epochs, learning rate, milestones, factor at each, weight decay; steplr or cosine, which ends at ``min_lr``."""
 
     epochs: int
     lr: float
     milestones: tuple[int, ...]
     lr_decay: float
     weight_decay: float
+    scheduler: str = "steplr"
+    min_lr: float = 0.0
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate of an epoch (0 ..)."""
+        if self.scheduler == "cosine":
+            return self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         return self.lr * math.prod(self.lr_decay for milestone in self.milestones if milestone <= epoch)
 
 
@@ -73,12 +93,47 @@ def _scaled(milestones: tuple[int, ...], epochs: int, before: int) -> tuple[int,
     return tuple(max(1, round(milestone * epochs / before)) for milestone in milestones)
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a phase's training, with an optimiser of its own.
+
+    If it does not ``update``, no weight changes: the learner looks at the gradients (``Learner.see_gradients``).
+    """
+
+    schedule: Schedule
+    name: str = ""
+    updates: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseItems:
+    """What a learner may know of a phase's N items to choose some of them.
+
+    ``labels`` (N,) are class numbers, int64. The first ``own`` items are the phase's images, the others are remembered.
+    ``generator`` draws the same numbers for every stage of the phase. ``herd(n)`` gives the items, int64, that the
+    memory's selection puts first, ``n`` of each new class, by the network's features as they are now.
+    """
+
+    labels: Tensor
+    own: int
+    generator: torch.Generator
+    herd: Callable[[int], Tensor]
+
+    @property
+    def remembered(self) -> int:
+        """How many are remembered."""
+        return len(self.labels) - self.own
+
+
 class Learner:
     """One class-incremental method.
 
-    A phase runs: ``begin_phase``, then for each batch ``loss`` (in the modes that ``train_mode`` sets), then
-    ``end_training`` once, before evaluation, and ``end_phase`` after it. ``known`` and ``total`` count the classes
-    before and after the phase's; ``network`` is None before the first phase.
+    A phase runs: ``begin_phase``; ``begin_training``; for each of its ``stages`` ``begin_stage``, then for each batch
+    ``loss`` (in the modes that ``train_mode`` sets), and ``end_stage``; then ``end_training`` once, before evaluation,
+    and ``end_phase`` after it. All but the loss are called on every process alike, and again if a run is resumed; but
+    what ``end_stage`` does is part of the stage's last checkpoint. What a later phase needs is in ``network``, whose
+    weights and buffers are saved. ``known`` and ``total`` count the classes before and after the phase's; ``network``
+    is None before the first phase.
     """
 
     name: ClassVar[str]
@@ -86,10 +141,22 @@ class Learner:
     uses_memory: ClassVar[bool] = True
     sees_all: ClassVar[bool] = False
     """Whether it trains on the images of all phases so far (the upper bound)."""
+    sees_features: ClassVar[bool] = False
+    """Whether ``see_features`` is to be called."""
+    grows: ClassVar[bool] = False
+    """Whether each phase adds a part that makes features, so that there is nothing to train if these are frozen."""
+    cuts: ClassVar[str] = ""
+    """What it does that a backbone without stages does not allow: "shares all stages but the last"."""
+    file_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of PyCIL's files that this method alone has, each with the hyperparameter that it sets."""
 
-    def __init__(self, config: Hyperparameters, backbone: BackboneMaker) -> None:
+    def __init__(
+        self, config: Hyperparameters, backbone: BackboneMaker, *, frozen: bool = False, backbone_rate: float = 1.0
+    ) -> None:
         self.config = config
         self.backbone = backbone
+        self.frozen = frozen
+        self.backbone_rate = backbone_rate
         self.network: GrowingNet | None = None
         self.old_network: GrowingNet | None = None
         self.phase = -1
@@ -99,6 +166,11 @@ class Learner:
     def make_network(self) -> GrowingNet:
         """A network without classes."""
         return IncrementalNet(self.backbone)
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the network's features of training images are needed."""
+        return self.uses_memory or self.sees_all or self.sees_features
 
     @property
     def net(self) -> GrowingNet:
@@ -122,6 +194,39 @@ class Learner:
     def train_mode(self) -> None:
         """Puts the network into training mode."""
         self.net.train()
+
+    def hold(self) -> None:
+        """Keeps what makes features as it is, in evaluation mode, if it is ``frozen``."""
+        if self.frozen:
+            for part in self.net.extractors():
+                part.requires_grad_(False).eval()
+
+    def stages(self, phase: int) -> tuple[Stage, ...]:
+        """The parts of a phase's training, in order; none if nothing is trained."""
+        return (Stage(self.config.schedule(phase)),)
+
+    def epochs(self, phase: int) -> int:
+        """The epochs of a phase, over all stages."""
+        return sum(stage.schedule.epochs for stage in self.stages(phase))
+
+    def begin_training(self, labels: Tensor) -> None:
+        """Gets the class numbers (N,) of the phase's items, before its first stage."""
+
+    def items(self, stage: int, given: PhaseItems) -> Tensor | None:
+        """The items that a stage is trained on, int64; None: all. A stage without items is left out."""
+        return None
+
+    def begin_stage(self, stage: int) -> None:
+        """Prepares the network for a stage; its weights stay, as a resumed run calls this again."""
+
+    def see_gradients(self) -> None:
+        """Gets the gradients of a batch's loss in a stage that does not update."""
+
+    def end_stage(self, stage: int) -> None:
+        """Changes the network after a stage's last epoch."""
+
+    def see_features(self, features: Tensor, labels: Tensor) -> None:
+        """Gets features (N, D) and class numbers (N,) of the phase's images, after training. See ``sees_features``."""
 
     def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch: images float (B, 3, S, S), targets int64 (B,), class numbers."""

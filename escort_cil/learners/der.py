@@ -26,6 +26,7 @@ class DerHyperparameters(Hyperparameters):
 class Expanding(Learner):
     """Common to DER and MEMO: frozen old parts, an auxiliary head's loss, weight alignment after later phases."""
 
+    grows = True
     config: DerHyperparameters
 
     @property

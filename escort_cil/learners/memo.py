@@ -21,6 +21,7 @@ class Memo(Expanding):
 
     name = "memo"
     hyperparameters = MemoHyperparameters
+    cuts = "shares all stages but the last"
     config: MemoHyperparameters
 
     def make_network(self) -> GrowingNet:

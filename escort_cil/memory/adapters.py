@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from escort_codec.container import Reader
+from escort_codec.container import open_memory
 from escort_codec.container.table import spread
 from escort_codec.errors import OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
@@ -43,7 +43,7 @@ def unpack(
     """
     folder = Path(folder)
     export = ExportOptions(seeds=None if seeds is None else tuple(seeds))
-    with Reader(memory) as reader, make_regenerator(regenerator, options) as maker:
+    with open_memory(memory) as reader, make_regenerator(regenerator, options) as maker:
         plan, outcome = export_file(reader, folder, export, maker)
         if plan.failures or outcome.failed:
             raise RegenerationError(f"{memory}: {(plan.failures + outcome.failures)[0]}")
@@ -86,7 +86,7 @@ class MemoryDataset(Dataset[tuple[Any, int]]):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
-        self.labels, self.targets = _targets(memory, class_order)
+        self.labels, self.targets = memory_labels(memory, class_order)
         self.transform = transform
 
     def __len__(self) -> int:
@@ -114,17 +114,17 @@ def pycil_memory(
     once per seed. The parameters are those of ``MemoryDataset``.
     """
     paths = unpack(memory, folder, seeds=seeds, regenerator=regenerator, options=options)
-    _, targets = _targets(memory, class_order)
+    _, targets = memory_labels(memory, class_order)
     data = [str(path) for group in paths for path in group]
     counts = [len(group) for group in paths]
     return np.array(data, dtype=np.str_), np.repeat(targets, counts)
 
 
-def _targets(
+def memory_labels(
     memory: str | PathLike[str], class_order: Sequence[str] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The labels by class number, and each exemplar's class number. Raises UsageError if the order lacks a class."""
-    with Reader(memory) as reader:
+    with open_memory(memory) as reader:
         labels = tuple(sorted(reader.labels)) if class_order is None else tuple(class_order)
         missing = [label for label in reader.labels if label not in labels]
         if missing:

@@ -76,8 +76,9 @@ def shortages(contents: Sequence[ClassMemory]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """The memory after a phase: the file's bytes, exemplars by kind, and the paper's units.
+    """What is stored after a phase: the file's bytes, exemplars by kind, the paper's units, and the model's bytes.
 
+    ``model`` is the size of all tensors of model.safetensors, as MEMO's authors count it beside the exemplars.
     ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far. All that
     are shown as they are kept count as real: image files and learned pictures.
     """
@@ -88,9 +89,10 @@ class MemoryFigures:
     units: float = 0.0
     real_by_class: tuple[int, ...] = ()
     prompt_by_class: tuple[int, ...] = ()
+    model: int = 0
 
     def to_record(self) -> dict[str, Any]:
-        """The keys ``memory_...`` of a line of metrics.jsonl."""
+        """The keys ``memory_...`` and ``model_bytes`` of a line of metrics.jsonl."""
         return {
             "memory_bytes": self.bytes,
             "memory_real": self.real,
@@ -98,6 +100,7 @@ class MemoryFigures:
             "memory_units": round(self.units, DECIMALS),
             "memory_real_by_class": list(self.real_by_class),
             "memory_prompt_by_class": list(self.prompt_by_class),
+            "model_bytes": self.model,
         }
 
 

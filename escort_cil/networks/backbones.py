@@ -7,36 +7,97 @@ published one, and PyCIL's: convolutions normal with He's deviation over the fan
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escort_codec.registry import Registry
 
+AUTO: Final = "auto"
+IMAGENET: Final = "imagenet"
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """What comes before the first stage: a convolution, and max pooling that halves the image again."""
+
+    kernel: int
+    stride: int
+    pools: bool
+
+    def layers(self, width: int) -> list[nn.Module]:
+        """The layers, for images of three channels."""
+        first = nn.Conv2d(3, width, self.kernel, self.stride, self.kernel // 2, bias=False)
+        pooling = [nn.MaxPool2d(3, 2, 1)] if self.pools else []
+        return [first, nn.BatchNorm2d(width), nn.ReLU(inplace=True), *pooling]
+
+    def describe(self) -> str:
+        """For people: ``7 x 7, stride 2, max pooling``."""
+        return f"{self.kernel} x {self.kernel}, stride {self.stride}, {'max' if self.pools else 'no'} pooling"
+
+
+STEMS: Final = {
+    IMAGENET: Stem(7, 2, pools=True),
+    "cifar": Stem(3, 1, pools=False),
+    "pycil": Stem(3, 1, pools=True),
+    "small": Stem(3, 2, pools=True),
+}
+"""By name. "pycil" is that of PyCIL and the paper for large images if the first phase is not as large as the others;
+"small" is resnet10's, for images of about 64 pixels."""
+
 
 class Backbone(nn.Module):
     """``last(shared(images))``: float (B, 3, S, S) to features (B, feature_dim).
 
-    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling.
+    ``shared`` holds the stem and all stages but the last, ``last`` the last stage and the pooling. If both are
+    sequences, ``stages`` counts the stages: the last modules of ``shared``, and the first of ``last``.
     """
 
-    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int) -> None:
+    def __init__(self, shared: nn.Module, last: nn.Module, feature_dim: int, stages: int = 0) -> None:
         super().__init__()
         self.shared = shared
         self.last = last
         self.feature_dim = feature_dim
+        self.stages = stages
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, feature_dim)."""
         features: Tensor = self.last(self.shared(images))
         return features
 
+    def with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and the maps (B, C, H, W) after each stage."""
+        assert isinstance(self.shared, nn.Sequential)
+        assert isinstance(self.last, nn.Sequential)
+        first = len(self.shared) - (self.stages - 1)
+        x, maps = images, []
+        for number, module in enumerate((*self.shared, self.last[0])):
+            x = module(x)
+            if number >= first:
+                maps.append(x)
+        features: Tensor = self.last[1:](x)
+        return features, tuple(maps)
+
 
 BackboneMaker: TypeAlias = Callable[[], Backbone]
 """Makes a backbone with fresh weights from torch's random numbers."""
 
-backbones: Registry[BackboneMaker] = Registry("backbone")
+
+@dataclass(frozen=True, slots=True)
+class BackboneKind:
+    """A backbone to choose by name. ``make`` takes one of ``stems``.
+
+    ``stem`` is the one that it has by itself; "" leaves the choice to the data set and the image size.
+    """
+
+    make: Callable[[str], Backbone]
+    stem: str = ""
+    stems: tuple[str, ...] = ()
+
+
+backbones: Registry[BackboneKind] = Registry("backbone")
 
 
 class BasicBlock(nn.Module):
@@ -51,6 +112,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)
+        self.end: nn.Module = self.relu
         self.shortcut = self._shortcut(planes_in, planes, stride)
 
     def _shortcut(self, planes_in: int, planes: int, stride: int) -> nn.Module:
@@ -61,7 +123,7 @@ class BasicBlock(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         out += self.shortcut(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.end(out)
         return result
 
 
@@ -99,6 +161,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * planes)
         self.relu = nn.ReLU(inplace=True)
+        self.end: nn.Module = self.relu
         self.shortcut = _projection(planes_in, 4 * planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +170,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += self.shortcut(x)
-        result: Tensor = self.relu(out)
+        result: Tensor = self.end(out)
         return result
 
 
@@ -133,7 +196,7 @@ def _network(
         stages.append(nn.Sequential(first, *(block(planes_in, planes) for _ in range(1, count))))
     shared = nn.Sequential(*stem, *stages[:-1])
     last = nn.Sequential(stages[-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    backbone = Backbone(shared, last, planes_in)
+    backbone = Backbone(shared, last, planes_in, len(stages))
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -141,44 +204,54 @@ def _network(
 
 
 def resnet(
-    block: type[BasicBlock] | type[Bottleneck], blocks: Sequence[int], *, width: int = 64, small_stem: bool = False
+    block: type[BasicBlock] | type[Bottleneck], blocks: Sequence[int], stem: str, *, width: int = 64
 ) -> Backbone:
-    """A residual network of four stages with ``blocks`` blocks each, the first of ``width`` planes.
+    """A residual network of a stage for each number of ``blocks``, the first of ``width`` planes, after a stem."""
+    return _network(STEMS[stem].layers(width), block, blocks, width)
 
-    The stem is ImageNet's (7 x 7, stride 2, max pooling); with ``small_stem``, for images of about 64 pixels, its
-    convolution is 3 x 3.
+
+def resnet10(stem: str = "small") -> Backbone:
+    """One block per stage, 16 to 128 planes: 310 thousand weights, for small images on a CPU."""
+    return resnet(BasicBlock, (1, 1, 1, 1), stem, width=16)
+
+
+def resnet18(stem: str = IMAGENET) -> Backbone:
+    """ResNet-18; 512 features."""
+    return resnet(BasicBlock, (2, 2, 2, 2), stem)
+
+
+def resnet32(stem: str = "cifar") -> Backbone:
+    """ResNet-32 for images of 32 pixels: three stages of five blocks, 64 features, 464 thousand weights."""
+    return resnet(CifarBlock, (5, 5, 5), stem, width=16)
+
+
+def resnet34(stem: str = IMAGENET) -> Backbone:
+    """ResNet-34; 512 features."""
+    return resnet(BasicBlock, (3, 4, 6, 3), stem)
+
+
+def resnet50(stem: str = IMAGENET) -> Backbone:
+    """ResNet-50; 2048 features."""
+    return resnet(Bottleneck, (3, 4, 6, 3), stem)
+
+
+def signed(make: Callable[[str], Backbone]) -> Callable[[str], Backbone]:
+    """The same network without the last activation, so that features may be negative, for a classifier by cosines.
+
+    Those that PyCIL calls cosine_... (Hou et al. 2019).
     """
-    kernel = 3 if small_stem else 7
-    stem = [
-        nn.Conv2d(3, width, kernel, 2, kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1),
-    ]
-    return _network(stem, block, blocks, width)
+
+    def made(stem: str) -> Backbone:
+        backbone = make(stem)
+        assert isinstance(backbone.last, nn.Sequential)
+        stage = backbone.last[0]
+        assert isinstance(stage, nn.Sequential)
+        stage[-1].end = nn.Identity()
+        return backbone
+
+    return made
 
 
-def resnet10() -> Backbone:
-    """One block per stage, 16 to 128 planes, small stem: 310 thousand weights, for small images on a CPU."""
-    return resnet(BasicBlock, (1, 1, 1, 1), width=16, small_stem=True)
-
-
-def resnet18() -> Backbone:
-    """ResNet-18 with ImageNet's stem; 512 features."""
-    return resnet(BasicBlock, (2, 2, 2, 2))
-
-
-def resnet32() -> Backbone:
-    """ResNet-32 for images of 32 pixels: five blocks per stage, 64 features, 464 thousand weights."""
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
-    return _network(stem, CifarBlock, (5, 5, 5), 16)
-
-
-def resnet34() -> Backbone:
-    """ResNet-34 with ImageNet's stem; 512 features."""
-    return resnet(BasicBlock, (3, 4, 6, 3))
-
-
-def resnet50() -> Backbone:
-    """ResNet-50 with ImageNet's stem; 2048 features."""
-    return resnet(Bottleneck, (3, 4, 6, 3))
+def projected_resnet32(stem: str = "cifar") -> Backbone:
+    """``resnet32`` with shortcuts that have weights: PyCIL's cosine_resnet32."""
+    return resnet(BasicBlock, (5, 5, 5), stem, width=16)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,8 @@ from escort_cil.networks.backbones import BackboneMaker
 
 
 class Output(NamedTuple):
-    """A network's output for B images: features (B, D), logits (B, classes), auxiliary logits (B, new + 1) or None."""
+    """A network's output for B images: features (B, D), logits (B, classes), and what else its learner needs, such as
+    auxiliary logits (B, new + 1), or None."""
 
     features: Tensor
     logits: Tensor
@@ -44,13 +46,13 @@ class Head(nn.Module):
         self.bias[:classes] = old.bias
 
     @torch.no_grad()
-    def align(self, new: int) -> float:
-        """Scales the last ``new`` classes' weight vectors to the mean norm of the others' (WA, section 3.3).
+    def align(self, new: int, times: float = 1.0) -> float:
+        """Scales the last ``new`` classes' weight vectors to ``times`` the mean norm of the others' (WA, section 3.3).
 
         Returns the factor. Biases stay as they are.
         """
         norms = self.weight.norm(dim=1)
-        gamma = norms[:-new].mean() / norms[-new:].mean()
+        gamma = times * norms[:-new].mean() / norms[-new:].mean()
         self.weight[-new:] *= gamma
         return float(gamma)
 
@@ -73,6 +75,11 @@ class GrowingNet(nn.Module, ABC):
         return twin
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of all its tensors, as model.safetensors holds them."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
+
+    @property
     @abstractmethod
     def feature_dim(self) -> int:
         """Features that the head sees."""
@@ -81,10 +88,19 @@ class GrowingNet(nn.Module, ABC):
     def features(self, images: Tensor) -> Tensor:
         """Features (B, feature_dim) of images (B, 3, S, S)."""
 
+    def extractors(self) -> Iterator[nn.Module]:
+        """The parts that make features of images: backbones and stages. All other weights are classifiers'."""
+        yield from (child for name, child in self.named_children() if name != "head")
+
     def forward(self, images: Tensor) -> Output:
         """Features and logits of images (B, 3, S, S)."""
         features = self.features(images)
-        return Output(features, self.head(features), self._aux(features))
+        return Output(features, self.classify(features), self._aux(features))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, classes) of features (B, feature_dim)."""
+        logits: Tensor = self.head(features)
+        return logits
 
     def _aux(self, features: Tensor) -> Tensor | None:
         return None
@@ -93,6 +109,9 @@ class GrowingNet(nn.Module, ABC):
         """Adds ``new`` classes with weights from torch's random numbers; old weights stay."""
         self._expand(new)
         self.classes += new
+        self._grow_head(new)
+
+    def _grow_head(self, new: int) -> None:
         head = Head(self.feature_dim, self.classes)
         if self.classes > new:
             head.copy_from(self.head)
@@ -118,6 +137,10 @@ class IncrementalNet(GrowingNet):
         features: Tensor = self.body(images)
         return features
 
+    def extractors(self) -> Iterator[nn.Module]:
+        """The backbone."""
+        yield self.body
+
     def _expand(self, new: int) -> None:
         if self.classes == 0:
             self.body = self._backbone()
@@ -141,6 +164,10 @@ class ExpandingNet(GrowingNet):
     def feature_dim(self) -> int:
         """All parts' features."""
         return self.part_dim * len(self.parts)
+
+    def extractors(self) -> Iterator[nn.Module]:
+        """All parts."""
+        yield from self.parts
 
     def _add(self, part: nn.Module, new: int) -> None:
         if len(self.parts):
@@ -183,6 +210,11 @@ class SharedStagesNet(ExpandingNet):
     """MEMO (Zhou et al. 2023): shared stages under one last stage a phase."""
 
     shared: nn.Module
+
+    def extractors(self) -> Iterator[nn.Module]:
+        """The shared stages and all last ones."""
+        yield self.shared
+        yield from super().extractors()
 
     def features(self, images: Tensor) -> Tensor:
         """Features of all last stages, the oldest first."""

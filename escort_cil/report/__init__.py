@@ -27,7 +27,7 @@ from escort_codec.errors import EscortError, OutputError, TrainingError, UsageEr
 from escort_codec.regenerate import DEFAULT, Regenerator, make_regenerator
 from escort_codec.words import counted
 
-__all__ = ["write_report"]
+__all__ = ["check_report", "write_report"]
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +80,9 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     prompts. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
     run or one cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
     """
-    if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
-        raise TrainingError("a report needs jinja2 and matplotlib: pip install 'escort[report]'")
     if not 0 <= pictures <= MAX_PICTURES:
         raise UsageError(f"a gallery shows 0 to {MAX_PICTURES} exemplars", setting="pictures", value=pictures)
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'report.html'}")
+    check_report(out)
     groups = group_runs([read_run(path, _folder_name(path, runs)) for path in find_runs(runs)])
     for run in (run for group in groups for run in group.runs):
         for notice in run.notices:
@@ -93,6 +90,14 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     with make_regenerator(regenerator) as maker:
         write_file(out, render(groups, pictures, maker, out.parent).encode())
     return groups
+
+
+def check_report(out: Path) -> None:
+    """Raises TrainingError if what draws a report is not installed, OutputError if ``out`` cannot be its file."""
+    if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
+        raise TrainingError("a report needs jinja2 and matplotlib: pip install 'escort[report]'")
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'report.html'}")
 
 
 def _folder_name(path: Path, folders: Sequence[Path]) -> str:
@@ -174,6 +179,7 @@ def _comparison_plots(groups: Sequence[RunGroup]) -> list[Plot]:
     found.append(plots.curves(groups, "new", "new", "Accuracy on new classes", accuracy))
     found.append(plots.curves(groups, "forgetting", "forgetting", "Forgetting", "forgetting, points"))
     found.append(plots.against_bytes(groups))
+    found.append(plots.against_bytes(groups, "stored", models=True))
     return [plot for plot in found if plot is not None]
 
 

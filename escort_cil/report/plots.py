@@ -91,18 +91,19 @@ def _percent_limits(axes: Axes, *, signed: bool) -> None:
     axes.set_ylim(low if signed else max(0.0, low), min(100.0, high) if high > low else None)
 
 
-def against_bytes(groups: Sequence[RunGroup], key: str = "bytes") -> Plot | None:
-    """Average incremental accuracy against the memory's bytes after the last phase, a point for each group.
+def against_bytes(groups: Sequence[RunGroup], key: str = "bytes", *, models: bool = False) -> Plot | None:
+    """Average incremental accuracy against the memory's bytes after the last phase, a point for each group; with
+    ``models`` against those of memory and model together.
 
     A line joins groups that differ in their budget alone. None if no group has a memory.
     """
     points = []
     for style, group in zip(styles(groups), groups, strict=True):
         accuracy, deviation = group.last("average_incremental_accuracy")
-        memory, _ = group.last("memory_bytes")
+        memory, _ = group.last("stored_bytes" if models else "memory_bytes")
         if not math.isnan(accuracy) and not math.isnan(memory):
             points.append((style, group, memory, accuracy, deviation))
-    if not any(memory > 0 for _, _, memory, _, _ in points):
+    if not any(group.last("memory_bytes")[0] > 0 for _, group, *_ in points):
         return None
     families: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
     for _, group, memory, accuracy, _ in points:
@@ -128,13 +129,14 @@ def against_bytes(groups: Sequence[RunGroup], key: str = "bytes") -> Plot | None
             axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda value, _: size_text(value, short=True))
         axes.xaxis.set_minor_formatter(lambda _value, _: "")
-        axes.set_xlabel("memory.escx after the last phase")
+        axes.set_xlabel(f"memory.escx{' and model.safetensors' if models else ''} after the last phase")
         axes.set_ylabel("average incremental accuracy, %")
         _percent_limits(axes, signed=False)
 
-    title = "Accuracy against memory bytes"
+    title = f"Accuracy against {'memory and model' if models else 'memory'} bytes"
     words = "; ".join(f"{g.name}: {accuracy:.1f} % with {size_text(memory)}" for _, g, memory, accuracy, _ in points)
-    note = "Average incremental accuracy; the bytes are those of the memory file on disk."
+    what = "the memory file on disk and of all weights" if models else "the memory file on disk"
+    note = f"Average incremental accuracy; the bytes are those of {what}."
     if any(len(family) > 1 for family in families.values()):
         note += " A line joins runs that differ in their budget alone."
     return Plot(key, title, draw(key, title, f"Scatter plot. {words}.", paint, left=0.75), note)

@@ -59,7 +59,12 @@ class Run:
         return tuple(f"class {c}" for c in range(count))
 
     def value(self, key: str, phase: int = -1, view: str | None = None) -> float:
-        """A figure of a phase, NaN if it is null or its view was not evaluated; ``view`` None is the main view."""
+        """A figure of a phase, NaN if it is null or its view was not evaluated; ``view`` None is the main view.
+
+        "stored_bytes" is the memory and the model together.
+        """
+        if key == "stored_bytes":
+            return self.value("memory_bytes", phase) + self.value("model_bytes", phase)
         record = self.records[phase]
         figures = record if view is None else record["views"].get(view, {})
         value = figures.get(key)

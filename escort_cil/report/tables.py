@@ -86,6 +86,8 @@ _FIGURES: Final[dict[str, Column]] = {
         "Forgetting", "mean over the earlier phases' classes of the best earlier accuracy less the last, points"
     ),
     "memory_bytes": Column("Memory", "memory.escx on disk after the last phase"),
+    "model_bytes": Column("Model", "all weights after the last phase, as model.safetensors holds them"),
+    "stored_bytes": Column("Both", "memory and model together"),
     "memory_real": Column("Real", "image files and learned pictures in memory after the last phase"),
     "memory_prompt": Column("Prompts", "prompt exemplars in memory after the last phase"),
     "memory_units": Column("Units", "the memory in the paper's count: a real exemplar is 1, a prompt 1/24"),
@@ -119,7 +121,7 @@ def results_table(groups: Sequence[RunGroup]) -> SortableTable:
 
 def _figure(group: RunGroup, key: str, view: str | None = None) -> Cell:
     mean, deviation = group.last(key, view)
-    if key == "memory_bytes":
+    if key.endswith("_bytes"):
         return bytes_cell(mean)
     return number_cell(mean, _COUNTS[key]) if key in _COUNTS else number_cell(mean, deviation=deviation)
 
@@ -162,13 +164,14 @@ def phases_table(groups: Sequence[RunGroup]) -> SortableTable:
     ]
     rows = []
     for n, group in enumerate(groups):
+        models = [mean for _, mean, _ in group.by_phase("model_bytes")]
         for phase, (classes, memory, _) in enumerate(group.by_phase("memory_bytes")):
             points = [series[key][n][phase] for key in present]
             cells = [number_cell(mean, deviation=deviation) for _, mean, deviation in points]
             start = (text_cell(group.name), number_cell(phase + 1, 0), number_cell(classes, 0))
-            rows.append((*start, *cells, bytes_cell(memory)))
+            rows.append((*start, *cells, bytes_cell(memory), bytes_cell(models[phase])))
     columns = (_RUN, Column("Phase"), Column("Classes", "classes so far"), *(_CURVES[key] for key in present))
-    columns += (Column("Memory", "bytes of memory.escx on disk"),)
+    columns += (Column("Memory", "bytes of memory.escx on disk"), Column("Model", "bytes of all weights"))
     return SortableTable("After each phase", columns, tuple(rows))
 
 

@@ -1,16 +1,19 @@
-"""The configuration that a command asks for, and a run for each of its class orders."""
+"""The configuration that a command asks for, where each of its values comes from, and a run for each class order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from escort_cil.data.protocol import class_order
 from escort_cil.learners import learners
+from escort_cil.networks import backbone_kind
+from escort_cil.run.authors import autoaugment_of, stem_of
 from escort_cil.run.folder import RunFolder
-from escort_cil.run.pycil import read_config_file
+from escort_cil.run.presets import AUTO
+from escort_cil.run.pycil import FileConfig, read_config_file
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.regenerate import regenerators
@@ -22,6 +25,20 @@ OF_ITS_DATA: Final = frozenset(
 """Settings that a continued run does not take from the run before."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainCommand:
+    """What a command asks for: a configuration and the seeds of its class orders.
+
+    ``notes`` are lines about the file. ``sources`` says where a value comes from, by setting, ``method.X`` and
+    ``regenerator.X``: "flag", or the file and its key; what is not there has its default.
+    """
+
+    config: TrainConfig
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
 def configure(
     typed: Mapping[str, Any],
     *,
@@ -29,27 +46,51 @@ def configure(
     resume: Path | None = None,
     continued: Path | None = None,
     seeds: Sequence[int] = (),
-) -> tuple[TrainConfig, tuple[int, ...], tuple[str, ...]]:
-    """The configuration, the seeds of its class orders, and notes about the file. ``typed`` beats the file or the run.
+) -> TrainCommand:
+    """The configuration of a command. ``typed`` beats the file or the run.
 
     ``typed`` maps settings, ``method.X`` and ``regenerator.X`` to values or texts. ``resume`` is the run whose
     configuration is used, ``continued`` the finished run that gets new classes. Raises ConfigError.
     """
-    notes: tuple[str, ...] = ()
     values: dict[str, Any] = {}
-    if resume is not None:
-        values = RunFolder(resume).train_config().to_map()
-    if continued is not None:
-        values = RunFolder(continued).train_config().to_map()
-        values = {key: value for key, value in values.items() if key not in OF_ITS_DATA}
-        values["continued"] = str(continued)
-    if file is not None:
-        read = read_config_file(file)
-        values |= read.values
-        notes, seeds = read.notes, tuple(seeds) or read.seeds
+    sources: dict[str, str] = {}
+    if (run := resume or continued) is not None:
+        values = RunFolder(run).train_config().to_map()
+        if continued is not None:
+            values = {key: value for key, value in values.items() if key not in OF_ITS_DATA}
+            values["continued"] = str(continued)
+        sources = _sources(values, f"the run {run}")
+    read = FileConfig({}) if file is None else read_config_file(file)
+    values |= read.values
+    sources |= {setting: f"{file}: {key}" for setting, key in read.keys.items()}
+    if read.seeds or seeds:
+        sources["seed"] = "flag" if seeds else f"{file}: seed"
+    seeds = tuple(seeds) or read.seeds
     if resume is None and seeds:
         _drop_order(values, seeds)
     _drop_overridden(values, typed)
+    _add_typed(values, typed)
+    sources |= dict.fromkeys(typed, "flag")
+    _as_the_authors(values, read, sources)
+    if seeds:
+        values["seed"] = seeds[0]
+    if len(seeds) > 1 and resume is not None:
+        raise UsageError(f"{resume} is one run with one class order: leave `seed` out")
+    if len(seeds) > 1 and values.get("class_order"):
+        raise UsageError("`seed` draws class orders, and `class_order` gives one: leave one out, or vary `model_seed`")
+    config = _with_read_options(TrainConfig.from_map(values))
+    return TrainCommand(config, tuple(seeds) or (config.seed,), read.notes, sources)
+
+
+def _sources(values: Mapping[str, Any], source: str) -> dict[str, str]:
+    """All settings of a run's configuration, with one source."""
+    parts = {f"{part}_options": f"{part}." for part in ("method", "regenerator")}
+    names = [key for key in values if key not in parts]
+    names += [f"{prefix}{key}" for name, prefix in parts.items() for key in values.get(name, {})]
+    return dict.fromkeys(names, source)
+
+
+def _add_typed(values: dict[str, Any], typed: Mapping[str, Any]) -> None:
     known = settings_of(TrainConfig)
     for key, value in typed.items():
         part, dot, option = key.partition(".")
@@ -59,14 +100,18 @@ def configure(
             values[key] = value
         else:
             raise ConfigError(unknown(f"there is no setting {key!r}", key, [*known, "method.", "regenerator."]))
-    if seeds:
-        values["seed"] = seeds[0]
-    if len(seeds) > 1 and resume is not None:
-        raise UsageError(f"{resume} is one run with one class order: leave `seed` out")
-    if len(seeds) > 1 and values.get("class_order"):
-        raise UsageError("`seed` draws class orders, and `class_order` gives one: leave one out, or vary `model_seed`")
-    config = _with_read_options(TrainConfig.from_map(values))
-    return config, tuple(seeds) or (config.seed,), notes
+
+
+def _as_the_authors(values: dict[str, Any], read: FileConfig, sources: dict[str, str]) -> None:
+    """Fills in what PyCIL's or the paper's code decides by itself, if the file is theirs."""
+    by = f"as {read.authors} has it for such a file"
+    if read.authors and values.get("stem", AUTO) == AUTO:
+        kind = backbone_kind(values.get("backbone", settings_of(TrainConfig)["backbone"].default))
+        if kind.stems and not kind.stem:
+            values["stem"], sources["stem"] = stem_of(read.network, values), by
+    augment = autoaugment_of(read.authors, values) if values.get("autoaugment") is None else None
+    if augment is not None:
+        values["autoaugment"], sources["autoaugment"] = augment, by
 
 
 def _with_read_options(config: TrainConfig) -> TrainConfig:
@@ -100,3 +145,27 @@ def _drop_order(values: dict[str, Any], seeds: Sequence[int]) -> None:
     order, seed = values.get("class_order"), values.get("seed")
     if order and isinstance(seed, int) and tuple(seeds) != (seed,) and tuple(order) == class_order(order, seed):
         del values["class_order"]
+
+
+def sources_of(command: TrainCommand, decided: Mapping[str, str]) -> dict[str, str]:
+    """Where each value of a command's configuration comes from; ``decided`` says what filled in the rest
+    (``presets.filled``)."""
+    found = {name: command.sources.get(name, "default") for name in settings_of(TrainConfig)}
+    found |= decided
+    for part in ("method", "regenerator"):
+        del found[f"{part}_options"]
+    config = command.config
+    of_method = settings_of(learners.get(config.method).hyperparameters)
+    overriding = {"lr": config.lr, "batch_size": config.batch_size}
+    for name in of_method:
+        source = command.sources.get(f"method.{name}", f"default of {config.method}")
+        plain = name.removeprefix("init_")
+        if overriding.get(plain) is not None and name not in config.method_options:
+            source = f"the setting {plain}"
+        elif plain in ("epochs", "milestones") and config.epochs is not None:
+            moved = "" if plain == "epochs" else f", moved from {source}"
+            source = f"the setting epochs{moved}"
+        found[f"method.{name}"] = source
+    for name in config.regenerator_options:
+        found[f"regenerator.{name}"] = command.sources.get(f"regenerator.{name}", "default")
+    return found

@@ -34,7 +34,7 @@ _PERCENT: Final = (
     *("nme_top1", "nme_top5", "nme_old", "nme_new", "nme_average_incremental_accuracy"),
 )
 _DIFFERENCES: Final = ("forgetting", "nme_forgetting", "backward_transfer")
-_MEMORY: Final = ("memory_bytes", "memory_real", "memory_prompt", "memory_units")
+_MEMORY: Final = ("memory_bytes", "memory_real", "memory_prompt", "memory_units", "model_bytes")
 _BY_CLASS: Final = ("memory_real_by_class", "memory_prompt_by_class")
 
 

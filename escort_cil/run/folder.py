@@ -1,5 +1,6 @@
 """The run folder: ``config.json``, ``split.json`` if test images are held out, ``metrics.jsonl``, ``confusion.npz``,
-``memory.escx``, ``model.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is finished.
+``memory.escx``, ``model.safetensors``, ``first-phase.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is
+finished.
 
 It may be a stranger's: no link in it is followed, only files with names of ours are removed, what is read is checked.
 """
@@ -36,6 +37,7 @@ METRICS: Final = "metrics.jsonl"
 CONFUSION: Final = "confusion.npz"
 MEMORY: Final = "memory.escx"
 MODEL: Final = "model.safetensors"
+FIRST_PHASE: Final = "first-phase.safetensors"
 LOG: Final = "log.txt"
 VIEW: Final = "memory.html"
 """The page of the memory that `escort view --export` may have written there; the report links to it."""
@@ -45,7 +47,7 @@ STATE: Final = "state.json"
 KEEP: Final = "keep.json"
 """What `keep` auto tried before it chose."""
 
-FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, LOG, KEEP)
+FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, FIRST_PHASE, LOG, KEEP)
 FOLDERS: Final = (CACHE, "tensorboard", "wandb")
 
 WEIGHTS: Final = re.compile(r"phase[0-9]{3,}-epoch[0-9]{5,}\.safetensors")
@@ -58,6 +60,9 @@ MAX_SPLIT: Final = 128 << 20
 # What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
 _MACHINE: Final = ("device", "cache", "cache_memory", "workers", "checkpoint_every", "track")
 FREE: Final = frozenset([*_MACHINE, "check", "on_error", "command", "version"])
+
+NOT_SETTINGS: Final = frozenset(["version", "command", "from"])
+"""Keys of config.json, and of what ``escort train --print-config`` prints, that are no settings."""
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +174,7 @@ class RunFolder:
         """The configuration of the run. Raises TrainingError, also for a value that no run can have."""
         values = self.read_config()
         try:
-            return TrainConfig.from_map(
-                {key: value for key, value in values.items() if key not in ("version", "command")}
-            )
+            return TrainConfig.from_map({key: value for key, value in values.items() if key not in NOT_SETTINGS})
         except UsageError as exc:
             raise TrainingError(f"{self / CONFIG}: {exc}") from exc
 

@@ -2,135 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from escort_cil.data.protocol import check_class_order, class_order, read_data, split_phases
+from escort_cil.data.protocol import numbers_note, read_data, split_phases
 from escort_cil.data.split import Splits
 from escort_cil.learners import Learner, learners
-from escort_cil.memory.prompts import options_of
 from escort_cil.memory.selection import selections
-from escort_cil.networks import backbones
+from escort_cil.networks import STEMS, BackboneMaker, backbone_maker, is_pretrained
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints
 from escort_cil.run.folder import RunFolder
+from escort_cil.run.presets import filled
+from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
-from escort_codec.container import Reader
-from escort_codec.errors import ConfigError, TrainingError, UsageError
+from escort_codec.container import open_memory
+from escort_codec.errors import ConfigError, TrainingError
 from escort_codec.foreign import check_file
-from escort_codec.recipe import EncodeOptions, parse_colour
-from escort_codec.settings import settings_of
 from escort_codec.source import SourceImage, find_layout
 
-PHASES = 5  # if the increment is not given
+SLOW_SIDE: Final = 128  # pixels from which training on a CPU takes days
 
-
-def find_data(config: TrainConfig, prompts_file: Reader | None) -> str:
-    """The data folder: the setting, else what the file of prompts records. Raises ConfigError."""
-    if config.data:
-        return config.data
-    if prompts_file is None:
-        raise ConfigError("no data: give `data`, or `prompts_file`, which records it")
-    if not prompts_file.source:
-        raise ConfigError(f"{config.prompts_file}: does not record which folder it was made from: give `data`")
-    if not Path(prompts_file.source).is_dir():
-        raise ConfigError(
-            f"{config.prompts_file}: was made from {prompts_file.source!r}, which is not here (it is relative to the "
-            "current folder): give `data`"
-        )
-    return prompts_file.source
-
-
-def resolve(
-    config: TrainConfig, folder: str, prompts_file: Reader | None, known: tuple[str, ...], new: Sequence[str]
-) -> TrainConfig:
-    """The configuration with all defaults filled in. ``known`` are the labels of the run that it continues, in order;
-    ``new`` labels are sorted. Raises ConfigError."""
-    if config.class_order:
-        order = check_class_order(config.class_order, [*known, *new])
-        if order[: len(known)] != known:
-            raise ConfigError("must begin with the classes that the continued run has learnt", setting="class_order")
-    else:
-        order = known + (class_order(new, config.seed) if config.shuffle else tuple(new))
-    increment = config.increment or config.init_cls or max(1, -(-len(new) // PHASES))
-    if (config.memory_only and not config.init_cls) or known:
-        increment = config.increment or len(new)
-    seeds = config.seeds or (prompts_file.seeds if prompts_file is not None else ()) or EncodeOptions().seeds
-    copies = config.augmentations_per_image or len(seeds)
-    if copies > len(seeds):
-        raise ConfigError(
-            f"there are {len(seeds)} seeds: give more `seeds`", setting="augmentations_per_image", value=copies
-        )
-    if config.memory_only and not learners.get(config.method).uses_memory:
-        raise ConfigError(f"{config.method} keeps no memory", setting="memory_only")
-    if prompts_file is not None:
-        config = _as_the_prompts(config, prompts_file, may_differ=bool(known))
-    return replace(
-        config,
-        data=folder,
-        class_order=order,
-        init_cls=config.init_cls or min(increment, len(new)),
-        increment=increment,
-        seeds=seeds,
-        augmentations_per_image=copies,
-        transform=config.transform_name,
-        augmentation_prob=config.probability,
-        selection="random" if config.memory_only else config.selection,
-    )
-
-
-def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bool) -> TrainConfig:
-    """The configuration with the settings that the file's prompts were encoded with: they hold if the file is gone.
-
-    Prompts are used as they are, except that their hints can be left out. Raises ConfigError if ``config`` asks for
-    another setting, unless it ``may_differ`` because it was another run's.
-    """
-    made = options_of(prompts_file, config.encode_options(), None)
-    used: dict[str, Any] = {
-        "preset": made.preset,
-        "canny_low": made.settings.low,
-        "canny_high": made.settings.high,
-        "blur": made.settings.blur,
-        "min_contour": made.settings.min_contour,
-        "coding": made.coding,
-    }
-    try:
-        if prompts_file.background and parse_colour(prompts_file.background) != parse_colour(config.background):
-            used["background"] = prompts_file.background
-    except UsageError as exc:
-        raise ConfigError(f"{config.prompts_file}: its background is no colour: {prompts_file.background!r}") from exc
-    for key, value in used.items():
-        asked = getattr(config, key)
-        if not may_differ and asked not in (value, settings_of(TrainConfig)[key].default):
-            raise ConfigError(
-                f"the prompts of {config.prompts_file} were made with {value}: leave it out, or encode the images anew",
-                setting=key,
-                value=asked,
-            )
-    if not may_differ and config.hint:
-        _check_hint(config.hint, prompts_file)
-    hint = config.hint
-    if hint is None and (made.hint or not any(exemplar.hint for exemplar in prompts_file)):
-        hint = made.hint
-    return replace(config, **used, hint=hint)
-
-
-def _check_hint(side: int, prompts_file: Reader) -> None:
-    """Raises ConfigError if the file's first hint is not of ``side`` pixels."""
-    first = next((exemplar for exemplar in prompts_file if exemplar.hint), None)
-    held = max(first.hint_size or (0,)) if first is not None else 0
-    if held != (side if first is None else min(side, max(first.size))):
-        what = f"hints of {held} pixels" if held else "no hints"
-        raise ConfigError(
-            f"the prompts of {prompts_file.path} have {what}: leave it out, or encode the images anew",
-            setting="hint",
-            value=side,
-        )
-
-
-INHERITED: Final = ("method", "backbone", "image_size", "transform", "eval_views", "background")
+INHERITED: Final = ("method", "backbone", "stem", "image_size", "transform", "eval_views", "background")
 """Settings that a continued run must share with the run before: its network and its figures depend on them."""
 
 
@@ -139,15 +35,24 @@ class RunPlan:
 
     ``class_to_idx`` maps a label to its class number; ``base`` is the run that this one continues, and ``first`` the
     first phase to train. A run that was stopped needs no training images of the classes it has ``learnt`` (the first in
-    its order), and has ``recorded`` which images it held out. Use it in a ``with`` block: it keeps the file of prompts
-    open. Raises EscortError.
+    its order), and has ``recorded`` which images it held out; if it is ``trained``, a pretrained backbone's weights are
+    not loaded again. Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
     """
 
-    def __init__(self, config: TrainConfig, learnt: Sequence[str] = (), recorded: Splits | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        learnt: Sequence[str] = (),
+        recorded: Splits | None = None,
+        *,
+        trained: bool = False,
+    ) -> None:
         self.base = RunFolder(Path(config.continued)) if config.continued else None
         before = None if self.base is None else self.base.train_config()
+        if before is not None and config.backbone == before.backbone:
+            config = replace(config, backbone_config=before.backbone_config)
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
-        self.prompts_file = Reader(config.prompts_file) if config.prompts_file else None
+        self.prompts_file = open_memory(config.prompts_file) if config.prompts_file else None
         try:
             known = before.class_order if before is not None else ()
             data = find_data(config, self.prompts_file)
@@ -155,8 +60,12 @@ class RunPlan:
                 recorded = self.base.read_split()
             self.data = read_data(data, config.holdout, learnt or known, config.layout, recorded)
             labels = sorted({*self.data.labels, *learnt} - set(known))
+            train = (image for group in self.data.train.values() for image in group)
+            config, self.decided = filled(config, train)
             self.config = resolve(config, self.data.folder, self.prompts_file, known, labels)
             self.order = self.config.class_order
+            drawn = config.shuffle and not config.class_order
+            self.notes = numbers_note(labels, self.config.seed) if drawn else ()
             self.class_to_idx = {label: number for number, label in enumerate(self.order)}
             self.sizes = earlier + split_phases(len(labels), self.config.init_cls, self.config.increment)
             self.first = len(earlier)
@@ -164,10 +73,31 @@ class RunPlan:
             self.transform = self.config.make_transform()
             self.select = selections.get(self.config.selection)
             self.budget = self.config.memory
-            backbones.get(self.config.backbone)
+            self._backbone = self._backbone_maker(trained or before is not None)
         except BaseException:
             self.close()
             raise
+
+    def _backbone_maker(self, trained: bool) -> BackboneMaker:
+        """Makes the network's backbones. Raises ConfigError if the method cannot use them."""
+        c, kind = self.config, learners.get(self.config.method)
+        if c.freeze and not (is_pretrained(c.backbone) or self.base is not None):
+            raise ConfigError(f"{c.backbone} is not pretrained: its weights are random", setting="freeze", value=True)
+        if c.freeze and kind.grows:
+            raise ConfigError(f"{c.method} adds trained parts to the backbone each phase", setting="freeze", value=True)
+        maker = backbone_maker(c.backbone, c.stem, c.backbone_config, weights=not trained)
+        if is_pretrained(c.backbone):
+            from escort_cil.networks.pretrained import check_use, has_stages
+
+            if kind.cuts and not has_stages(c.backbone_config):
+                raise ConfigError(
+                    f"{kind.cuts}, and {c.backbone} has no stages: take a resnet or a convnext, or another method",
+                    setting="method",
+                    value=c.method,
+                )
+            assert c.image_size is not None
+            check_use(c.backbone, c.backbone_config, maker, c.image_size)
+        return maker
 
     def close(self) -> None:
         """Closes the file of prompts."""
@@ -187,7 +117,10 @@ class RunPlan:
         if self.base is not None:
             added = sum(self.sizes[self.first :])
             return f"{self.base.path.resolve().name}-then{added}-seed{c.seed}-model{c.model_seed}"
-        return f"{c.method}-{c.backbone}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
+        network = c.backbone
+        if is_pretrained(network):
+            network = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(network).name.removeprefix("hf:"))
+        return f"{c.method}-{network}-init{c.init_cls}-inc{c.increment}-seed{c.seed}-model{c.model_seed}"
 
     def values(self) -> dict[str, Any]:
         """The whole configuration as config.json holds it."""
@@ -196,7 +129,10 @@ class RunPlan:
 
     def learner(self) -> Learner:
         """The learner, before its first phase."""
-        return learners.get(self.config.method)(self.hyperparameters, backbones.get(self.config.backbone))
+        c = self.config
+        return learners.get(c.method)(
+            self.hyperparameters, self._backbone, frozen=c.freeze, backbone_rate=c.backbone_rate
+        )
 
     def labels(self, phase: int) -> tuple[str, ...]:
         """The classes of a phase."""
@@ -232,13 +168,42 @@ class RunPlan:
             data = self.data.without(bad)
             self.data = replace(data, changes=(*data.changes, *(f"skipped: {fault}" for fault in bad.values())))
 
-    def describe(self) -> Iterator[str]:
-        """Lines about the memory and the synthetic images, for the user to see what was decided."""
+    def describe_network(self) -> str:
+        """Method, network, image size and transform, for the user to see what was decided."""
+        config = self.config
+        stem = f", stem {config.stem} ({STEMS[config.stem].describe()})" if config.stem in STEMS else ""
+        trained = ""
+        if config.freeze:
+            trained = ", frozen"
+        elif config.backbone_rate != 1:
+            trained = f", trained at {config.backbone_rate:g} of the learning rate"
+        augmented = "with" if self.transform.auto_augment else "without"
+        return (
+            f"{config.method} with {config.backbone}{trained} at {config.image_size} pixels{stem}; "
+            f"transform {config.transform} {augmented} AutoAugment"
+        )
+
+    def describe(self, device: str, *, on_cpu: bool) -> Iterator[str]:
+        """Lines about the data, the network, the memory and the synthetic images: what was decided."""
+        yield from (self.data.layout, *self.data.notes, *self.notes, *self.data.changes)
+        yield f"{self.describe_network()}; on {device}"
+        if on_cpu and self.transform.size >= SLOW_SIDE:
+            yield "this is slow on a CPU: resnet10 at 64 pixels with 30 epochs takes minutes, not days"
+        if self.remembers:
+            yield from self.describe_memory()
+
+    def describe_memory(self) -> Iterator[str]:
+        """Lines about the memory and the synthetic images."""
         config, budget = self.config, self.budget
         limit = budget.limit(len(self.order))
         bound = f"at most {limit:,} bytes in the end" if limit is not None else "bytes are reported, not limited"
         per_class = " per class" if budget.keep.counts else " of the budget" if len(budget.keep.parts) > 1 else ""
-        yield f"memory: {budget.keep}{per_class}; {bound}"
+        units = ""
+        if budget.amount is not None and budget.unit == "units":
+            each = " + ".join(map(str, budget.counts(len(self.order))))
+            shared = f"{budget.amount:g} units " + ("per class" if budget.per_class else "in all")
+            units = f"; {shared}: at most {each} per class in the end"
+        yield f"memory: {budget.keep}{per_class}{units}; {bound}"
         options = ", ".join(f"{name} {value}" for name, value in config.regenerator_options.items())
         maker = f"{config.regenerator} ({options})" if options else config.regenerator
         yield f"synthetic images: by {maker}, shown with probability {config.probability:g}"
@@ -252,7 +217,8 @@ def plan_of(config: TrainConfig, stopped: RunFolder | None = None) -> RunPlan:
     """The plan of a new run, or of one that was ``stopped`` in its folder and goes on there. Raises EscortError."""
     if stopped is None or not stopped.exists:
         return RunPlan(config)
-    return RunPlan(config, learnt_by(stopped), stopped.read_split())
+    trained = Checkpoints(stopped.path).load() is not None
+    return RunPlan(config, learnt_by(stopped), stopped.read_split(), trained=trained)
 
 
 def learnt_by(run: RunFolder) -> tuple[str, ...]:
@@ -282,9 +248,10 @@ def _phases_of(config: TrainConfig, base: RunFolder, before: TrainConfig) -> tup
     groups = tuple(int(size) for size in records[-1]["groups"]) if records else ()
     if sum(groups) != len(before.class_order) or base.has(f"{names.CHECKPOINT}/{names.STATE}"):
         raise TrainingError(f"{base.path}: is not finished: `resume` it first")
+    whole, _ = filled(config)
     for key in INHERITED:
-        mine, theirs = getattr(config, key), getattr(before, key)
-        if mine != theirs and not (key == "transform" and config.transform_name == theirs):
+        mine, theirs = getattr(whole, key), getattr(before, key)
+        if mine != theirs:
             raise ConfigError(f"{base.path} has {theirs}, which its continuation keeps", setting=key, value=mine)
     if learners.get(config.method).sees_all:
         raise ConfigError(f"{base.path}: {config.method} needs the images of all classes: train it anew on all of them")

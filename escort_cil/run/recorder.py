@@ -16,7 +16,7 @@ from escort_cil.learners import Learner, learners
 from escort_cil.memory.budget import Budget
 from escort_cil.memory.contents import Contents, packed, read_contents
 from escort_cil.metrics import RunFigures
-from escort_cil.networks import GrowingNet, backbones
+from escort_cil.networks import GrowingNet, backbone_maker
 from escort_cil.run import folder as names
 from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
 from escort_cil.run.figures import save_figures
@@ -173,6 +173,7 @@ def phase_line(record: Mapping[str, Any]) -> str:
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of metrics.jsonl by the names that trackers show: every view's, and the memory's."""
     found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
+    found["model/bytes"] = record["model_bytes"]
     for view, figures in record["views"].items():
         found |= {f"{view}/{key}": value for key, value in figures.items()}
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
@@ -208,7 +209,8 @@ def load_model(run: Path) -> SavedModel:
     groups = _groups(path)
     if sum(groups) > len(config.class_order):
         raise TrainingError(f"{path}: knows {sum(groups)} classes, {names.CONFIG} names {len(config.class_order)}")
-    learner = learners.get(config.method)(config.hyperparameters(), backbones.get(config.backbone))
+    maker = backbone_maker(config.backbone, config.stem, config.backbone_config, weights=False)
+    learner = learners.get(config.method)(config.hyperparameters(), maker)
     held = sum(tensor.numel() for tensor in tensors.values())
     for size in groups:
         learner.begin_phase(size, 0)  # the weights are replaced

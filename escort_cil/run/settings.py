@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from escort_cil.run.presets import datasets, filled, preset_for
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EdgeSettings, EncodeOptions, parse_colour
-from escort_codec.settings import build, check, setting, settings_of
+from escort_codec.settings import build, check, setting, setting_of
 
 if TYPE_CHECKING:
     from escort_cil.augment import Transform
@@ -23,37 +25,26 @@ if TYPE_CHECKING:
 EvalViews = Literal["real", "regenerated", "both"]
 VIEWS: Final = ("real", "regenerated", "both")
 
-SMALL_SIDE: Final = 128  # pixels: below, the 'small' transform is the default
-
 _DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
 _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
 _SEED: Final = (1 << 32) - 1
-
-
-def _as_in(cls: type, name: str, *, default: Any = ..., help: str = "", group: str = _SYNTHETIC) -> Any:  # noqa: A002
-    """A field with the default, help and bounds that ``cls`` declares."""
-    own = settings_of(cls)[name]
-    return setting(
-        own.default if default is ... else default,
-        help or own.help,
-        group=group,
-        form=own.form,
-        choices=own.choices,
-        least=own.least,
-        most=own.most,
-    )
+_as_in = partial(setting_of, group=_SYNTHETIC)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All settings of a run. None, 0 or "" as a default means what the help says.
-
-    ``data`` or ``prompts_file`` is needed. Raises ConfigError for a value that is not valid.
-    """
+    """All settings of a run; None, 0 or "" as a default means what the help says. Raises ConfigError."""
 
     data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
         "", "Prompts of `escort encode`; else images are encoded.", group=_DATA, shown=True, metavar="FILE"
+    )
+    dataset: str = setting(
+        "",
+        "Its image size, transform, stem: cifar100, ...",
+        group=_DATA,
+        shown=True,
+        metavar="NAME",
     )
     layout: str = _as_in(EncodeOptions, "layout", group=_DATA)
     exemplars: str = setting(
@@ -74,12 +65,16 @@ class TrainConfig:
     )
 
     method: str = setting(
-        "icarl", "icarl, wa, der, memo, replay, finetune, joint.", group=_PHASES, shown=True, metavar="NAME"
+        "icarl",
+        "icarl, wa, bic, podnet, der, foster, memo...",
+        group=_PHASES,
+        shown=True,
+        metavar="NAME",
     )
     init_cls: int = setting(0, "Classes of the first phase (0: as in the others).", group=_PHASES, shown=True, least=0)
     increment: int = setting(0, "Classes of each other phase (0: a fifth of all).", group=_PHASES, shown=True, least=0)
     seed: int = setting(
-        1993, "Seed of the class order; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
+        1993, "Seed of class orders; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
     )
     model_seed: int = setting(
         1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED
@@ -95,14 +90,37 @@ class TrainConfig:
 
     backbone: str = setting(
         "resnet18",
-        "resnet18, resnet34, resnet50; resnet32 for 32 pixels; resnet10 for a CPU.",
+        "resnet10 to 50 or hf:ID_OR_FOLDER.",
         group=_NETWORK,
         shown=True,
         metavar="NAME",
     )
-    image_size: int = setting(224, "Pixels of the network's images.", group=_NETWORK, shown=True, least=8, most=4096)
+    freeze: bool = setting(False, "Train no weight of the pretrained backbone.", group=_NETWORK)
+    backbone_lr: float | None = setting(
+        None, "The backbone's part of the learning rate; 0.1 if pretrained, else 1.", group=_NETWORK, least=0, most=1
+    )
+    backbone_config: Mapping[str, Any] = setting({}, "What a pretrained backbone is; read from it.", group=_NETWORK)
+    stem: str = setting(
+        "auto",
+        "auto (the file's authors', the data set's or the image size's), imagenet (7 x 7), cifar (3 x 3), pycil (3 x 3 "
+        "and pooling) or small.",
+        group=_NETWORK,
+        choices=("auto", "imagenet", "cifar", "pycil", "small"),
+    )
+    image_size: int | None = setting(
+        None, "Pixels; if left out, the data set's or its images'.", group=_NETWORK, shown=True, least=8, most=4096
+    )
     transform: str = setting(
-        "", "large (the paper's) or small (PyCIL's for CIFAR); small below 128 pixels if left out.", group=_NETWORK
+        "",
+        "large (random resized crop), small (PyCIL's for CIFAR-100) or cifar10; if left out the data set's, else large "
+        "from 128 pixels.",
+        group=_NETWORK,
+    )
+    autoaugment: str | None = setting(
+        None,
+        "off or imagenet (the policy); if left out the data set's: off for PyCIL's, imagenet for the paper's.",
+        group=_NETWORK,
+        choices=("off", "imagenet"),
     )
     epochs: int | None = setting(
         None, "Epochs of every phase; the method's if left out.", group=_NETWORK, shown=True, least=1
@@ -115,13 +133,7 @@ class TrainConfig:
     )
     method_options: Mapping[str, Any] = setting({}, "The method's own settings, as method.NAME.", group=_NETWORK)
 
-    budget: str = setting(
-        "",
-        "2MB, 20KB/class, 20units/class or 2000units.",
-        group=_MEMORY,
-        shown=True,
-        metavar="SIZE",
-    )
+    budget: str = setting("", "2MB, 20KB/class, 20units/class or 2000units.", group=_MEMORY, shown=True, metavar="SIZE")
     keep: str = setting(
         "",
         "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: "
@@ -133,22 +145,13 @@ class TrainConfig:
     selection: str = setting("herding", "herding or random.", group=_MEMORY)
 
     regenerator: str = setting(
-        "harmonic",
-        "harmonic (a stand-in) or controlnet.",
-        group=_SYNTHETIC,
-        shown=True,
-        metavar="NAME",
+        "harmonic", "harmonic (a stand-in) or controlnet.", group=_SYNTHETIC, shown=True, metavar="NAME"
     )
     regenerator_options: Mapping[str, Any] = setting(
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
     )
     augmentation_prob: float | None = setting(
-        None,
-        "Chance of a synthetic copy; 0.5 for prompts and WebP.",
-        group=_SYNTHETIC,
-        shown=True,
-        least=0,
-        most=1,
+        None, "Chance of a copy; 0.5 for prompts and WebP.", group=_SYNTHETIC, shown=True, least=0, most=1
     )
     augmentations_per_image: int | None = setting(
         None, "Copies per image; one per seed if left out.", group=_SYNTHETIC, least=1
@@ -192,6 +195,8 @@ class TrainConfig:
         if not 0 < self.holdout < 1:
             raise ConfigError("give a share between 0 and 1", setting="holdout", value=self.holdout)
         parse_colour(self.background)
+        if self.dataset:
+            _ = preset_for(self.dataset) or datasets.get(self.dataset)  # raises UnknownNameError
         _ = self.memory  # raises ConfigError if budget and keep do not go together
 
     def to_map(self) -> dict[str, Any]:
@@ -235,16 +240,22 @@ class TrainConfig:
         return 0.5 if self.kept.has_copies() else 0.0
 
     @property
-    def transform_name(self) -> str:
-        """The name of the transform."""
-        return self.transform or ("small" if self.image_size < SMALL_SIDE else "large")
+    def backbone_rate(self) -> float:
+        """The backbone's part of the learning rate."""
+        return self.backbone_lr if self.backbone_lr is not None else 0.1 if self.backbone_config else 1.0
 
     def make_transform(self) -> Transform:
         """The transform. Raises ConfigError."""
         from escort_cil.augment import transforms
 
-        made = transforms.get(self.transform_name)(self.image_size)
-        return replace(made, background=parse_colour(self.background))
+        whole, _ = filled(self)
+        assert whole.image_size is not None
+        made = transforms.get(whole.transform)(whole.image_size)
+        if whole.backbone_config:
+            from escort_cil.networks.pretrained import normalised
+
+            made = normalised(made, whole.backbone_config)
+        return replace(made, background=parse_colour(self.background), auto_augment=whole.autoaugment == "imagenet")
 
     def hyperparameters(self) -> Hyperparameters:
         """The method's settings, with what this configuration overrides. Raises ConfigError."""
@@ -255,9 +266,10 @@ class TrainConfig:
             options |= {"init_lr": self.lr, "lr": self.lr}
         if self.batch_size is not None:
             options["batch_size"] = self.batch_size
+        options |= self.method_options
         kind = learners.get(self.method).hyperparameters
-        what = f"{self.method} setting"
-        made: Hyperparameters = build(kind, {**options, **self.method_options}, what, ConfigError, "method.")
+        made: Hyperparameters = build(kind, options, f"{self.method} setting", ConfigError, "method.")
+        made = made.with_own_milestones(options)
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
@@ -283,7 +295,3 @@ class TrainConfig:
         what = f"{self.regenerator} setting"
         options: Any = build(kind, self.regenerator_options, what, ConfigError, "regenerator.")
         return make_regenerator(self.regenerator, options, near=near)
-
-    def with_seed(self, seed: int) -> TrainConfig:
-        """The same configuration with another seed of the class order."""
-        return replace(self, seed=seed)

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Final
 
 from escort_codec.container.block import FRONT
@@ -34,7 +33,9 @@ from escort_codec.container.layout import (
 )
 from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, LimitError, NotEscxError
 from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE, recipe_fault, text_fault
+from escort_codec.ranges import RangeFile
 from escort_codec.recipe import Recipe
+from escort_codec.store import Place, Url
 
 # Opening a FIFO must not block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -43,7 +44,7 @@ _WINDOW = 1 << 20
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Place) -> Iterator[None]:
     """Adds the path of the file to a FormatError that has none yet."""
     try:
         yield
@@ -53,26 +54,20 @@ def naming(path: Path) -> Iterator[None]:
 
 
 class ChunkFile:
-    """A file of chunks, open for reading. Offsets and sizes are bytes.
+    """A file of chunks, open for reading: a path, or a URL that is read by ranges. Offsets and sizes are bytes.
 
     Reads end at the size that the file had when it was opened, or at the smaller ``size``: later appends stay
-    invisible. Raises EscortError if the system refuses, NotEscxError for a folder or a device, and the errors of
-    ``check_preamble``.
+    invisible. Raises EscortError if the system or the store refuses, NotEscxError for a folder or a device, and the
+    errors of ``check_preamble``.
     """
 
-    def __init__(self, path: Path, size: int | None = None) -> None:
+    def __init__(self, path: Place, size: int | None = None) -> None:
         self.path = path
-        try:
-            self._fd = os.open(path, _FLAGS)
-        except (OSError, ValueError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else exc
-            raise EscortError(f"{path}: cannot be opened: {why}") from exc
+        self._fd = -1
         self._lock = threading.Lock()
+        self._ranges = RangeFile(path) if isinstance(path, Url) else None
         try:
-            status = os.fstat(self._fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotEscxError("a folder or a device, not an .escx file")
-            self.size = status.st_size
+            self.size = self._open() if self._ranges is None else self._ranges.size
             if size is not None:
                 if size > self.size:
                     raise EscortError(f"{path}: has {self.size} bytes, but had {size}: it was replaced or cut off")
@@ -81,6 +76,23 @@ class ChunkFile:
         except BaseException:
             self.close()
             raise
+
+    def _open(self) -> int:
+        """Opens the path; the size of the file."""
+        try:
+            self._fd = os.open(self.path, _FLAGS)
+        except (OSError, ValueError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            raise EscortError(f"{self.path}: cannot be opened: {why}") from exc
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotEscxError("a folder or a device, not an .escx file")
+        return status.st_size
+
+    def keep_less(self, size: int) -> None:
+        """Caches at most ``size`` bytes of a file in a store: one of many that are open."""
+        if self._ranges is not None:
+            self._ranges.limit = size
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``, fewer only at the end of the file."""
@@ -100,6 +112,8 @@ class ChunkFile:
         return data
 
     def _read_once(self, offset: int, length: int) -> bytes:
+        if self._ranges is not None:
+            return self._ranges.read(offset, length)
         if hasattr(os, "pread"):
             return os.pread(self._fd, length, offset)
         with self._lock:
@@ -160,6 +174,8 @@ class ChunkFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        if self._ranges is not None:
+            self._ranges.close()
 
 
 LOST_RECIPE: Final = Recipe(extra=(("recovered", "the recipe was lost"),))

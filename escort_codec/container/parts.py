@@ -13,11 +13,13 @@ from pathlib import Path
 from escort_codec.atomic import sync_folder
 from escort_codec.container.locked_file import find_target, partial_path
 from escort_codec.container.reader import Reader
+from escort_codec.container.shards import open_memory, parts_of
 from escort_codec.container.writer import Writer
 from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.names import SafeNames, there_is
 from escort_codec.recipe import Recipe
+from escort_codec.store import Place, place, same_place
 
 AnyPath = str | PathLike[str]
 
@@ -27,14 +29,17 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
 
     Files whose key ranges (``label/name``) do not overlap are sorted by key, so that the shards of one encoding give
     the bytes of a single run in any order. Other files keep the order of ``files``. Raises UsageError if recipes
-    differ, unless ``keep_recipes``; LimitError if two exemplars have the same key.
+    differ, unless ``keep_recipes``; LimitError if two exemplars have the same key. Each of ``files`` may also be a
+    folder or a pattern (``parts_of``).
     """
     if not files:
         raise UsageError("merge needs at least one file")
-    parts = [_read_part(Path(path)) for path in files]  # one open at a time: there may be thousands
-    if there_is(out) and any(part.path.samefile(out) for part in parts):
+    parts = [
+        _read_part(path) for file in files for path in parts_of(file)
+    ]  # one open at a time: there may be thousands
+    if any(same_place(part.path, place(out)) for part in parts):
         raise UsageError(f"{out}: is one of the files to merge: choose another name")
-    recipes: dict[Recipe, Path] = {}
+    recipes: dict[Recipe, Place] = {}
     for part in parts:
         for recipe in part.recipes:
             recipes.setdefault(recipe, part.path)
@@ -65,7 +70,7 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
 class _Part:
     """A file to merge: its smallest and largest key ("" if empty), its recipes, source and background."""
 
-    path: Path
+    path: Place
     low: str
     high: str
     recipes: tuple[Recipe, ...]
@@ -73,7 +78,7 @@ class _Part:
     background: str
 
 
-def _read_part(path: Path) -> _Part:
+def _read_part(path: Place) -> _Part:
     with Reader(path) as reader:
         index = reader.state.index
         low, high = min(index.low, default=""), max(index.high, default="")
@@ -100,7 +105,7 @@ def extract(
     Keeps the file order. Returns their number. Raises UsageError for an unknown class or key.
     """
     labels, names = set(labels), set(names)
-    with Reader(file) as reader:
+    with open_memory(file) as reader:
         _check_apart(reader, out)
         if unknown := labels - set(reader.labels):
             raise UsageError(f"{file}: holds no class {min(unknown)!r} (`escort inspect --classes` lists the classes)")
@@ -128,8 +133,8 @@ def split(
     """
     if (parts is None) == (not by_class):
         raise UsageError("set either `parts` or `by_class`")
-    folder, stem = Path(folder), Path(file).stem
-    with Reader(file) as reader:
+    folder, stem = Path(folder), place(file).stem
+    with open_memory(file) as reader:
         shares: dict[Path, Callable[[], Iterable[Exemplar]]] = {}
         if parts is not None:
             if not 1 <= parts <= len(reader):
@@ -163,7 +168,7 @@ def split(
 
 
 def _check_apart(reader: Reader, out: AnyPath) -> None:
-    if there_is(out) and reader.path.samefile(out):
+    if any(same_place(part, place(out)) for part in reader.parts):
         raise UsageError(f"{out}: is also the input: choose another name")
 
 

@@ -15,7 +15,8 @@ from typing import Any, Generic, Protocol, SupportsIndex, TypeVar, overload
 import numpy as np
 
 from escort_codec.container.block import Block, read_rows
-from escort_codec.container.file import ChunkFile, naming, read_state
+from escort_codec.container.file import ChunkFile, FileState, naming, read_state
+from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, MAJOR, ChunkHead
 from escort_codec.container.rows import Rows
 from escort_codec.container.salvage import Loss, salvage
@@ -23,12 +24,14 @@ from escort_codec.container.table import spread
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
+from escort_codec.store import Place, place
 
-_CACHE_BYTES = 64 << 20
+CACHE_BYTES = 64 << 20
 
 
 class _Held(Protocol):
-    memory: int
+    @property
+    def memory(self) -> int: ...
 
 
 Held = TypeVar("Held", bound=_Held)
@@ -77,11 +80,8 @@ class Reader(Sequence[Exemplar]):
 
     def __init__(self, path: str | PathLike[str], *, recover: bool = False, size: int | None = None) -> None:
         """``size``: read the file as it was when it had this many bytes."""
-        self.path = Path(path)
+        self._prepare(place(path))
         self._recover = recover
-        self._locks: dict[int, threading.Lock] = {}
-        self._blocks: Cache[Block] = Cache(_CACHE_BYTES)
-        self._tables: Cache[Rows] = Cache(_CACHE_BYTES // 4)
         losses: list[Loss] = []
         with naming(self.path):
             self.file = ChunkFile(self.path, size)
@@ -93,6 +93,23 @@ class Reader(Sequence[Exemplar]):
         self._index = self.state.index
         self.losses: tuple[Loss, ...] = tuple(losses)
         self.recipes: tuple[Recipe, ...] = tuple(self.state.recipes)
+
+    def _prepare(self, path: Place) -> None:
+        """Sets what every reader has, before a file is opened."""
+        self.path = path
+        self.parts: tuple[Place, ...] = (path,)
+        self.state = FileState()
+        self._index = Index()
+        self.losses = ()
+        self.recipes = ()
+        self._locks: dict[int, threading.Lock] = {}
+        self._blocks: Cache[Block] = Cache(CACHE_BYTES)
+        self._tables: Cache[Rows] = Cache(CACHE_BYTES // 4)
+
+    def keep_little(self, size: int) -> None:
+        """Caches one block, and ``size`` bytes of a file in a store: the reader is one of many."""
+        self._blocks, self._tables = Cache(0), Cache(0)
+        self.file.keep_less(size)
 
     @property
     def source(self) -> str:
@@ -260,14 +277,15 @@ class Reader(Sequence[Exemplar]):
             self.file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self.path.absolute()), self._recover, self.size, self.file.fingerprint())
+        path = self.path.absolute() if isinstance(self.path, Path) else self.path
+        return _reopen, (os.fspath(path), self._recover, self.size, self.file.fingerprint())
 
     def __repr__(self) -> str:
         return f"<Reader of {str(self.path)!r}: {len(self)} exemplars in {len(self._index.labels)} classes>"
 
 
 def _reopen(path: str, recover: bool, size: int, fingerprint: int) -> Reader:
-    with closing(ChunkFile(Path(path), size)) as file:
+    with closing(ChunkFile(place(path), size)) as file:
         if file.fingerprint() != fingerprint:
             raise EscortError(f"{path}: was replaced by another file since the reader was pickled")
     return Reader(path, recover=recover, size=size)

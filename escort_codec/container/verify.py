@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 
 from escort_codec.container.block import Block
 from escort_codec.container.index import Index
 from escort_codec.container.layout import BLOCK, HEAD, INDEX, MAJOR, MINOR, PREAMBLE, RECIPE, TAIL, ChunkHead, read_tail
 from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import Loss, walk
+from escort_codec.container.shards import open_memory, parts_of
 from escort_codec.errors import DamagedError, EscortError, FormatError
 from escort_codec.exemplar import Exemplar
+from escort_codec.store import Place, size_of
 
 
 @dataclass(slots=True)
 class Verdict:
     """What was checked, and the first fault with its kind of error. ``fault`` is None if every byte is right.
 
-    ``note`` says what was not checked: what a later minor version adds.
+    ``path`` is the file that has the fault. ``note`` says what was not checked: what a later minor version adds.
     It keeps no exception: the traceback would keep alive what a hostile file made the reader load.
     """
 
@@ -30,25 +31,39 @@ class Verdict:
     kind: type[FormatError] = FormatError
     codings: set[str] = field(default_factory=set)
     note: str = ""
+    path: str = ""
 
 
 def verify(path: str | PathLike[str]) -> Verdict:
     """Checks the whole file: checksums, places of chunks, the index against the blocks, names against each other.
 
-    Decodes every edge map and every hint, but no image file of a real exemplar. Faults of the file go into the
-    Verdict. Raises EscortError if the system refuses.
+    Of a sharded memory it checks one file after the other, until one has a fault. Decodes every edge map and every
+    hint, but no image file of a real exemplar. Faults go into the Verdict. Raises EscortError if the system refuses.
     """
     verdict = Verdict()
+    parts = parts_of(path)
+    for part in parts:
+        _verify_file(part, verdict)
+        if verdict.fault is not None:
+            return verdict
+    if len(parts) > 1:
+        open_memory(path).close()  # no exemplar is in two of them
+    return verdict
+
+
+def _verify_file(path: Place, verdict: Verdict) -> None:
+    """Checks one file and adds what it holds to ``verdict``."""
+    size = 0
     try:
         with Reader(path) as reader:
-            verdict.size = reader.size
+            size = reader.size
             if (minor := reader.file.minor) > MINOR:
                 verdict.note = f"version {MAJOR}.{minor} is newer than {MAJOR}.{MINOR}: what it adds was not checked"
             _Check(reader, verdict).run()
     except FormatError as exc:
-        verdict.fault, verdict.kind = exc.fault, type(exc)
-        verdict.size = verdict.size or Path(path).stat().st_size
-    return verdict
+        verdict.fault, verdict.kind, verdict.path = exc.fault, type(exc), str(path)
+        size = size or size_of(path)
+    verdict.size += size
 
 
 class _Check:

@@ -16,6 +16,8 @@ from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import ChunkWalk, walk_state
 from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, OutputError
 from escort_codec.exemplar import Exemplar
+from escort_codec.store import Place, Url, place
+from escort_codec.upload import Upload
 
 _SYNC_BYTES = 1 << 20  # a block of photographs; many small ones share one sync
 _WINDOW = 1 << 20
@@ -35,6 +37,9 @@ class Writer:
 
     Full blocks are synced to the disk. A second writer on the same file raises BusyError. A symbolic link stands for
     the file that it names. After a failed write only ``abort`` works; all else raises OutputError.
+
+    At a URL a new file appears when it is closed, whole or not at all (``escort_codec.upload``); it cannot be appended
+    to. If it cannot be sent, the finished file stays on this machine, and the error names it.
     """
 
     def __init__(
@@ -47,7 +52,13 @@ class Writer:
         append: bool = False,
         resume: bool = False,
     ) -> None:
-        self.path, exists = find_target(path)
+        shown = place(path)
+        self._upload = Upload(shown, overwrite=overwrite) if isinstance(shown, Url) and not append else None
+        if isinstance(shown, Url) and append:
+            raise OutputError(f"{shown}: a file in a store cannot be appended to: write a new one")
+        self._target, exists = find_target(self._upload.staged if self._upload else path)
+        self.path: Place = shown if self._upload else self._target
+        exists = exists and self._upload is None
         self._append = append
         self._overwrite = overwrite
         self._closed = self._failed = False
@@ -57,9 +68,9 @@ class Writer:
         if not append and exists:
             if not overwrite:
                 raise OutputError(f"{self.path} exists already: choose another name, or set `overwrite`")
-            self._old = LockedFile(self.path, create=False)  # nobody may append to what will be replaced
+            self._old = LockedFile(self._target, create=False)  # nobody may append to what will be replaced
         try:
-            self._file = LockedFile(self.path if append else partial_path(self.path), create=not append)
+            self._file = LockedFile(self._target if append else partial_path(self._target), create=not append)
         except BaseException:
             self._unlock_old()
             raise
@@ -85,7 +96,7 @@ class Writer:
 
     def _open_append(self) -> None:
         """Keeps what is committed and the whole blocks after it; cuts off a torn end."""
-        with naming(self.path), closing(ChunkFile(self.path)) as old:
+        with naming(self._target), closing(ChunkFile(self._target)) as old:
             try:
                 state = read_state(old)
             except (IncompleteError, DamagedError):
@@ -96,7 +107,7 @@ class Writer:
                 state = walked.state
             else:
                 try:
-                    with Reader(self.path) as reader:
+                    with Reader(self._target) as reader:
                         keys = {key for block in reader.blocks() for key in _hashes(block)}
                 except DamagedError as exc:
                     raise _refusal(exc.fault) from exc
@@ -160,16 +171,28 @@ class Writer:
             self._check_open()
             if not self._append or self._assembler.pending or self._assembler.offset != self._kept:
                 self.commit()
-            if not self._append:
-                if not self._overwrite and find_target(self.path)[1]:
+            if self._upload:
+                self._send(self._upload, keep_partial=keep_partial)
+            elif not self._append:
+                if not self._overwrite and find_target(self._target)[1]:
                     raise OutputError(f"{self.path} was created by another process meanwhile: choose another name")
-                self._file.rename(self.path)
+                self._file.rename(self._target)
         except BaseException:
             self.abort(keep_partial=keep_partial)
             raise
         self._closed = True
-        self._file.close()
+        self._file.close(remove=self._upload is not None)
         self._unlock_old()
+
+    def _send(self, upload: Upload, *, keep_partial: bool) -> None:
+        try:
+            upload.send(self.partial)
+            self._target.unlink(missing_ok=True)  # of an earlier try
+        except OutputError as exc:
+            if keep_partial:
+                raise OutputError(f"{exc}; the same command sends it again") from exc
+            self._file.rename(self._target)  # it may be the work of hours
+            raise OutputError(f"{exc}; the finished file is {self._target}") from exc
 
     def abort(self, *, keep_partial: bool = False) -> None:
         """Gives up: removes a new file, unless ``keep_partial`` (for ``resume``); restores an appended one."""
@@ -212,6 +235,8 @@ class Writer:
         if self._old is not None:
             self._old.close()
             self._old = None
+        if self._upload:
+            self._upload.clean()
 
     def __enter__(self) -> Writer:
         return self

@@ -59,6 +59,9 @@ class ExistingFiles:
         if (entry.exemplar, entry.kind, entry.seed) != (task.exemplar.key, task.kind, task.seed):
             raise OutputError(f"{self._out / task.path}: is made of {entry.exemplar}: {_ELSEWHERE}")
         if self._is_same(entry, task):
+            if entry.quality not in (None, self._options.used_quality):
+                facts = f"quality {entry.quality}, not {self._options.used_quality}"
+                raise OutputError(f"{self._out / task.path}: is saved with {facts}: {_ELSEWHERE}")
             return True
         self.other += 1
         return False

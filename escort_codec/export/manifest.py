@@ -1,13 +1,14 @@
 """``manifest.jsonl``: one line per file of the tree, with what it was made of.
 
     {"image": "cat/001_seed00.jpg", "exemplar": "cat/001.jpg", "label": "cat", "number": 17, "kind": "image", "seed": 0,
-     "regenerator": "harmonic", "recipe": {...}, "digest": "0123456789abcdef0123456789abcdef"}
+     "regenerator": "harmonic", "recipe": {...}, "digest": "0123456789abcdef0123456789abcdef", "quality": 95}
 
 ``image`` is relative to the manifest's folder, ``number`` the exemplar's number in its file, ``kind`` image, edges,
 real or latent; edges and real have null for seed, regenerator and recipe, a plain learned picture for the seed.
 ``digest`` is ``regenerate.image_digest``: another exemplar of the same name, another seed or another recipe has
-another one. A line is written before its file is renamed into place, so every file has one. ``repair`` removes lines
-without a file, lines torn by a kill, and repeated lines.
+another one. ``quality`` is that of a JPEG or WebP file that was encoded here, else null. A line is written before its
+file is renamed into place, so every file has one. ``repair`` removes lines without a file, lines torn by a kill, and
+repeated lines.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class ManifestEntry:
     regenerator: str | None = None
     recipe: dict[str, Any] | None = None
     digest: str | None = None
+    quality: int | None = None
 
     def line(self) -> bytes:
         """JSON in UTF-8 with a newline."""

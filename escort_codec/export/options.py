@@ -19,6 +19,7 @@ MOST_PIXELS: Final = 50 * 10**9
 """What is written without a further word (``yes``). A file of a kilobyte may ask for four million large images."""
 
 _GROUP: Final = "Files"
+_CLUSTER: Final = "Cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,29 @@ class ExportOptions:
     )
     format: str = setting("jpg", "jpg, png or webp.", group=_GROUP, shown=True, choices=tuple(QUALITIES))
     quality: int | None = setting(
-        None, "1 to 100; 95 for jpg and 90 for webp if left out.", group=_GROUP, shown=True, least=1, most=100
+        None,
+        "1 to 100; 95 for jpg and 90 for webp if left out. The paper's are 75.",
+        group=_GROUP,
+        shown=True,
+        least=1,
+        most=100,
+    )
+    engine: str = setting(
+        "local",
+        "local: this process; ray: Ray on this machine's cores; ray://HOST:PORT: a Ray cluster.",
+        group=_CLUSTER,
+        shown=True,
+        metavar="ENGINE",
+    )
+    gpus_per_worker: float = setting(
+        0.0, "GPUs of each of Ray's workers; 0: a worker for each core.", group=_CLUSTER, shown=True, least=0
     )
     workers: int = setting(2, "Threads that save while the regenerator works.", least=1)
+
+    @property
+    def used_quality(self) -> int | None:
+        """The quality of the images' files; None for PNG."""
+        return QUALITIES[self.format] if self.quality is None else self.quality
 
     def __post_init__(self) -> None:
         check(self)

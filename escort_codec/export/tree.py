@@ -12,7 +12,7 @@ written under a temporary name, synced and renamed, so an existing file is compl
 
 from __future__ import annotations
 
-import io
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -20,25 +20,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-from PIL import Image
+from typing import Final
 
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
+from escort_codec.export.made import MadeFile, copy_memory, made_copy, made_image
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
-from escort_codec.export.options import LONGEST, QUALITIES, ExportOptions
+from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
-from escort_codec.export.real import check_real
 from escort_codec.names import make_folder
 from escort_codec.progress import Progress
-from escort_codec.regenerate.base import Job, JobResult, Regenerator, RGBImage, image_digest
-from escort_codec.regenerate.latent import LearnedPictures, enlarged, learned_digest, recipe_of
+from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.workers import ByteGate
 
 IN_FLIGHT: Final = 256 << 20
 """Bytes of pixels that wait to be saved or are being saved, at most; a larger image is alone."""
+
+FAULTS: Final = (EscortError, OSError, ValueError, MemoryError)
+"""What may go wrong with one file, while the others continue."""
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def write_tree(
     part = rank if world > 1 else None
     tasks = missing_tasks(reader, out, options, regenerator if options.images else None, rank=rank, world=world)
     try:
-        with _Writer(reader, out, options, progress or Progress(), stop or threading.Event(), part) as writer:
+        with TreeWriter(reader, out, options, progress or Progress(), stop or threading.Event(), part) as writer:
             jobs = writer.jobs(tasks)
             for result in () if regenerator is None else regenerator.regenerate(jobs):
                 writer.save(result, regenerator.name if regenerator else "")
@@ -132,7 +132,7 @@ def write_tree(
                 out.rmdir()
 
 
-class _Writer:
+class TreeWriter:
     """Saves in threads behind a bounded queue, and counts."""
 
     def __init__(
@@ -154,7 +154,7 @@ class _Writer:
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> TreeWriter:
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
@@ -172,52 +172,30 @@ class _Writer:
                 assert task.seed is not None
                 yield Job(task.exemplar, task.seed, task)
             else:
-                self._submit(task, self._copy, _memory_of(task))
+                self.submit(task, functools.partial(made_copy, task, self._options), copy_memory(task))
 
     def save(self, result: JobResult, regenerator: str) -> None:
         """Queues an image; waits if the queue is full."""
         task: Task = result.job.key
+        memory = 0 if result.image is None else result.image.nbytes
+        self.submit(task, lambda: made_image(task, result, regenerator, self._options), memory)
 
-        def run(_: Task) -> None:
-            if result.image is None:
-                raise result.error or EscortError("no image was made")
-            recipe = result.recipe.to_map()
-            digest = image_digest(task.exemplar, task.seed, regenerator, recipe)
-            self._write(task, encode_image(result.image, self._options), regenerator, recipe, digest)
-
-        self._submit(task, run, 0 if result.image is None else result.image.nbytes)
-
-    def _copy(self, task: Task) -> None:
-        """An edge map, a real exemplar's file or a learned picture."""
-        digest = image_digest(task.exemplar)
-        if task.kind == "latent":
-            data = encode_image(enlarged(task.exemplar, task.seed), self._options)
-            recipe = recipe_of(task.exemplar).to_map()
-            self._write(task, data, LearnedPictures.name, recipe, learned_digest(task.exemplar, task.seed))
-        elif task.kind == "edges":
-            file = io.BytesIO()
-            Image.fromarray(task.exemplar.edges).save(file, "PNG", optimize=True)
-            self._write(task, file.getvalue(), None, None, digest)
-        else:
-            check_real(task.exemplar)
-            self._write(task, task.exemplar.image, None, None, digest)
-
-    def _submit(self, task: Task, run: Callable[[Task], None], memory: int) -> None:
-        """Queues ``run(task)``, which needs ``memory`` bytes."""
+    def submit(self, task: Task, make: Callable[[], MadeFile], memory: int) -> None:
+        """Queues a file, whose bytes ``make`` returns; it needs ``memory`` bytes."""
         self._room.acquire()
         self._bytes.take(memory)
-        self._pool.submit(self._run, task, run, memory)
+        self._pool.submit(self._run, task, make, memory)
 
-    def _run(self, task: Task, run: Callable[[Task], None], memory: int) -> None:
+    def _run(self, task: Task, make: Callable[[], MadeFile], memory: int) -> None:
         try:
-            run(task)
+            self._write(task, make())
             with self._lock:
                 self.outcome.images += task.kind == "image"
                 self.outcome.edges += task.kind == "edges"
                 self.outcome.real += task.kind == "real"
                 self.outcome.latent += task.kind == "latent"
             self._progress.advance()
-        except (EscortError, OSError, ValueError, MemoryError) as exc:
+        except FAULTS as exc:
             self._failed(task, exc)
         except BaseException as exc:  # a bug: raised in the calling thread
             self._fault = exc
@@ -239,32 +217,10 @@ class _Writer:
             log.warning("more files fail; the summary counts them")
         self._progress.advance()
 
-    def _write(
-        self, task: Task, data: bytes, regenerator: str | None, recipe: dict[str, Any] | None, digest: str
-    ) -> None:
+    def _write(self, task: Task, made: MadeFile) -> None:
         exemplar = task.exemplar
-        entry = ManifestEntry(
-            task.path, exemplar.key, exemplar.label, task.number, task.kind, task.seed, regenerator, recipe, digest
-        )
+        about = (exemplar.key, exemplar.label, task.number, task.kind, task.seed)
+        quality = self._options.used_quality if task.kind in ("image", "latent") else None
+        entry = ManifestEntry(task.path, *about, made.regenerator, made.recipe, made.digest, quality)
         folder, _, name = task.path.rpartition("/")
-        write_file(make_folder(self._out, folder) / name, data, lambda: self._manifest.add(entry))
-
-
-def _memory_of(task: Task) -> int:
-    """Bytes that an edge map, a real exemplar or a learned picture needs while it is written."""
-    height, width = task.exemplar.map_shape if task.kind != "latent" else task.exemplar.size
-    return len(task.exemplar.payload) + 3 * height * width
-
-
-def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
-    """An image file of uint8 RGB (H, W, 3). Raises OutputError if it is too long for the format."""
-    longest = LONGEST[options.format]
-    if max(image.shape) > longest:
-        raise OutputError(
-            f"has {max(image.shape):,} pixels a side, and {options.format} takes {longest:,}: set `format` to png"
-        )
-    file = io.BytesIO()
-    quality = QUALITIES[options.format] if options.quality is None else options.quality
-    more = {} if quality is None else {"quality": quality}
-    Image.fromarray(image).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[options.format], **more)
-    return file.getvalue()
+        write_file(make_folder(self._out, folder) / name, made.data, lambda: self._manifest.add(entry))

@@ -11,7 +11,7 @@ from escort_codec.source.image import (
     read_file,
 )
 from escort_codec.source.layout import Layout, find_layout
-from escort_codec.source.scan import Scan, SourceImage, scan, scan_folder
+from escort_codec.source.scan import Scan, SourceImage, check_heads, image_fault, read_ahead, scan, scan_folder
 
 __all__ = [
     "FORMATS",
@@ -19,10 +19,13 @@ __all__ = [
     "Scan",
     "SourceImage",
     "check_file",
+    "check_heads",
     "find_layout",
+    "image_fault",
     "image_size",
     "load_image",
     "load_rgb",
+    "read_ahead",
     "read_file",
     "scan",
     "scan_folder",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from escort_codec.errors import ImageError
 from escort_codec.limits import MAX_PAYLOAD, MAX_PIXELS, MAX_SIDE
 from escort_codec.recipe import WHITE, Colour
+from escort_codec.source.remote import StorePath
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,6 +41,10 @@ _PNG_CHUNKS: Final = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"e
 
 def check_file(path: Path) -> None:
     """Raises ImageError for what is not a plain file (a pipe would never end), or is above the cap of one exemplar."""
+    if isinstance(path, StorePath):
+        if path.size > MAX_PAYLOAD:
+            raise ImageError(f"{path}: is above the cap of {MAX_PAYLOAD} bytes for one image file")
+        return
     try:
         status = path.stat()
     except OSError as exc:
@@ -73,7 +78,7 @@ def load_image(
     ``FORMATS``, is damaged, or has more than ``max_pixels`` pixels: the last is checked before pixels are decoded.
     ``reserve`` gets the bytes that they will take, before that (``workers.DECODED``).
     """
-    data = read_file(source) if isinstance(source, Path) else source
+    data = source if isinstance(source, bytes) else read_file(source)
     name = name or _name(source)
     try:
         return _load(data, max_pixels, name, background, reserve)
@@ -152,7 +157,7 @@ def _opened(file: BinaryIO, max_pixels: int, name: str) -> Iterator[Image.Image]
 
 
 def _stream(source: Path | bytes) -> BinaryIO:
-    if not isinstance(source, Path):
+    if isinstance(source, bytes):
         return io.BytesIO(source)
     check_file(source)
     try:
@@ -239,7 +244,7 @@ def _without_comments(file: BinaryIO) -> bytes | None:
 
 
 def _name(source: Path | bytes) -> str:
-    return str(source) if isinstance(source, Path) else "image"
+    return "image" if isinstance(source, bytes) else str(source)
 
 
 def _image_error(file: BinaryIO | None, name: str, exc: Exception) -> ImageError:

@@ -12,12 +12,15 @@ its name.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from escort_codec.errors import SourceError
 from escort_codec.names import MANIFEST, there_is
+from escort_codec.source.remote import StorePath
 from escort_codec.words import counted, listed
 
 SPLITS: Final = {
@@ -83,7 +86,7 @@ class Layout:
                 f"{self.folder}: has no folder {split!r} with class folders in it"
                 + (f" (there are {there}): rename the one to use" if there else "")
             )
-        return Path(found)
+        return found  # type: ignore[no-any-return]
 
     def describe(self, root: Path, classes: int, images: int) -> str:
         """``train/ (20 classes, 800 images), test/``; the counts are those of ``root``, one of the splits."""
@@ -107,7 +110,7 @@ class Folders:
             folders: list[str] = []
             files: list[str] = []
             try:
-                with os.scandir(root) as entries:
+                with _entries(root) as entries:
                     for entry in entries:
                         if not is_hidden(entry.name):
                             (folders if entry.is_dir() else files).append(entry.name)
@@ -143,7 +146,7 @@ class Folders:
 
 def find_layout(folder: Path, layout: str = "auto", folders: Folders | None = None) -> Layout:
     """The layout of a data folder; ``folders`` keeps its listings. Raises SourceError if there is none, or two."""
-    if not there_is(folder):
+    if not (folder.exists() if isinstance(folder, StorePath) else there_is(folder)):
         raise SourceError(f"{folder}: there is no such folder")
     if not folder.is_dir():
         raise SourceError(f"{folder}: is not a folder")
@@ -215,6 +218,10 @@ def _in_wrapper(folder: Path, folders: Folders) -> Layout | None:
             "class (set `layout` to classes)"
         )
     return None
+
+
+def _entries(folder: Path) -> AbstractContextManager[Iterable[os.DirEntry[str] | StorePath]]:
+    return nullcontext(folder.iterdir()) if isinstance(folder, StorePath) else os.scandir(folder)
 
 
 def is_hidden(name: str) -> bool:

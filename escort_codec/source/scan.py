@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from escort_codec.errors import SourceError
+from escort_codec.limits import MAX_PROMPT, label_fault, name_fault, text_fault
 from escort_codec.names import MANIFEST
 from escort_codec.source.captions import METADATA, Captions
+from escort_codec.source.image import image_size
 from escort_codec.source.layout import Folders, Layout, find_layout, is_sidecar
+from escort_codec.source.remote import READERS, StorePath, source_path
 from escort_codec.words import counted, listed
+from escort_codec.workers import in_groups, in_order
+
+AHEAD_BYTES: Final = 128 << 20
+"""Bytes of images in a store that are read ahead, at most; a larger one is alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +63,13 @@ def scan(folder: str | os.PathLike[str], split: str = "train", layout: str = "au
 
 
 def scan_folder(folder: str | os.PathLike[str], split: str = "train", layout: str = "auto") -> Scan:
-    """All files that should be images in the class folders of a split, with their captions.
+    """All files that should be images in the class folders of a split, with their captions. ``folder`` may be a URL.
 
     ``layout`` is "auto" (``source.layout``) or "classes". Hidden files, litter and files beside images (``SIDECARS``)
     are left out. Raises SourceError if there is nothing to use: no folder, no class folders, no image, no permission;
     and if the layout can be read in two ways.
     """
-    place = Path(folder)
+    place = source_path(folder)
     folders = Folders()
     try:
         return _scan(place, split, find_layout(place, layout, folders), folders)
@@ -100,6 +110,63 @@ def _scan(folder: Path, split: str, layout: Layout, folders: Folders) -> Scan:
     if loose := sum(not is_sidecar(file.name) for file in folders.listed(root)[1]):
         notes.append(f"{root}: not used: {counted(loose, 'file')} outside the class folders")
     return Scan(layout, root, tuple(sorted(images, key=lambda image: image.key)), tuple(notes))
+
+
+def read_ahead(images: Iterable[SourceImage]) -> Iterator[SourceImage]:
+    """The same images; of those in a store the bytes of the next ones are read at the same time, in bounded memory."""
+    waiting: deque[tuple[SourceImage, Future[Path]]] = deque()
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+    size = 0
+
+    def first() -> SourceImage:
+        nonlocal size
+        image, future = waiting.popleft()
+        size -= _size(image)
+        try:
+            return replace(image, path=future.result())
+        except OSError:
+            return image  # reading it again says why
+
+    try:
+        for image in images:
+            if not isinstance(image.path, StorePath):
+                yield image
+                continue
+            while waiting and (len(waiting) >= 2 * READERS or size + _size(image) > AHEAD_BYTES):
+                yield first()
+            size += _size(image)
+            waiting.append((image, pool.submit(image.path.fetched)))
+        while waiting:
+            yield first()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def image_fault(image: SourceImage) -> str | None:
+    """Why an image cannot be an exemplar because of its names or caption, or None: the caps of the format."""
+    fault = label_fault(image.label) or name_fault(image.name)
+    fault = fault or (text_fault("caption", image.caption, MAX_PROMPT) if image.caption is not None else None)
+    return f"{str(image.path)!r}: {fault}" if fault else None
+
+
+def check_heads(images: Sequence[SourceImage], max_pixels: int, workers: int | None) -> None:
+    """Raises the ImageError of the first file that is not an image or too large, before any work is lost.
+
+    Reads only the heads of the files; other damage shows when a file is decoded. Files in a store are not asked for
+    twice: they are checked when their turn comes.
+    """
+
+    def check(group: Sequence[SourceImage]) -> None:
+        for image in group:
+            if not isinstance(image.path, StorePath):
+                image_size(image.path, max_pixels=max_pixels)
+
+    for _ in in_order(in_groups(images, 64), check, workers):
+        pass
+
+
+def _size(image: SourceImage) -> int:
+    return image.path.size if isinstance(image.path, StorePath) else 0
 
 
 def _file_groups(folder: Path, folders: Folders) -> Iterator[list[Path]]:

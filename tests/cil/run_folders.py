@@ -114,6 +114,7 @@ def write_run(
             units=len(shown) * (real + prompts / 24),
             real_by_class=(real,) * len(shown),
             prompt_by_class=(prompts,) * len(shown),
+            model=1_000_000 * (phase + 1),
         )
         said = {view: evaluation(so_far, skill - 0.1 * n, 1000 * seed + phase) for n, view in enumerate(views)}
         figures = figures.after(said)

@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 
@@ -8,9 +9,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from escort_cil.augment import Transform, augment, cpu, normalise, transforms
+from escort_cil.augment.cpu import Picture
+from escort_cil.augment.crops import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_pictures
 from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import IMAGENET_POLICY, apply_policy, draw_policy, image_operations
-from escort_cil.augment.transform import ATTEMPTS, crop_boxes, crop_offsets, crop_padded, crop_resized
+from escort_cil.data.pictures import training_store
 from escort_cil.data.store import ImageStore
 from escort_codec.errors import UnknownNameError
 
@@ -23,6 +26,14 @@ def photographs(count: int, height: int, width: int, seed: int = 0) -> Tensor:
         noise = rng.integers(0, 256, (height // 10 + 2, width // 10 + 2, 3), np.uint8)
         images.append(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def stored(transform: Transform, count: int) -> Tensor | list[Picture]:
+    """Photographs as the store hands them out: squares, or pictures of several sizes."""
+    if transform.crop == "padded":
+        return photographs(count, transform.size, transform.size)
+    sizes = [(40 + 7 * n, 60 - 3 * n) for n in range(count)]
+    return [np.array(pillow(photographs(1, *size, seed=n)[0])) for n, size in enumerate(sizes)]
 
 
 def pillow(image: Tensor) -> Image.Image:
@@ -120,7 +131,7 @@ def spread(crop: Tensor, result: Tensor) -> float:
 @pytest.mark.parametrize("preset", transforms.names())
 def test_the_generator_decides_everything(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     transform = transforms.get(preset)(32)
-    images = photographs(20, transform.stored_side, transform.stored_side)
+    images = stored(transform, 20)
     aspects = torch.linspace(0.5, 2, 20)
     torch.manual_seed(1)
     np.random.seed(1)
@@ -141,13 +152,13 @@ def test_the_generator_decides_everything(preset: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("preset", transforms.names())
 def test_what_is_given_is_left_alone_and_out_is_filled(preset: str) -> None:
     transform = transforms.get(preset)(32)
-    images = photographs(6, transform.stored_side, transform.stored_side)
-    before = images.clone()
+    images = stored(transform, 6)
+    before = copy.deepcopy(images)
     out = torch.empty(6, 3, 32, 32)
     assert augment(images, torch.ones(6), transform, generator(0), out=out) is out
-    assert torch.equal(images, before)
+    assert all(np.array_equal(one, two) for one, two in zip(images, before, strict=True))
     assert torch.equal(out, augment(images, torch.ones(6), transform, generator(0)))
-    views = images[:, :, :32, :32]
+    views = photographs(6, 40, 40)[:, :, :32, :32]
     assert normalise(views, transform, out=out) is out
     assert torch.equal(out, normalise(views.contiguous(), transform))
     assert augment(images[:0], torch.ones(0), transform, generator(0)).shape == (0, 3, 32, 32)
@@ -156,7 +167,7 @@ def test_what_is_given_is_left_alone_and_out_is_filled(preset: str) -> None:
 @pytest.mark.parametrize("preset", transforms.names())
 def test_any_number_of_threads_gives_the_same_and_is_left_as_it_was(preset: str) -> None:
     transform = transforms.get(preset)(32)
-    images = photographs(11, transform.stored_side, transform.stored_side)
+    images = stored(transform, 11)
     before = torch.get_num_threads()
     try:
         results = []
@@ -172,7 +183,7 @@ def test_any_number_of_threads_gives_the_same_and_is_left_as_it_was(preset: str)
 @pytest.mark.parametrize("preset", transforms.names())
 def test_a_part_is_transformed_as_among_the_others(preset: str) -> None:
     transform = transforms.get(preset)(32)
-    images = photographs(9, transform.stored_side, transform.stored_side)
+    images = stored(transform, 9)
     aspects = torch.linspace(0.5, 2, 9)
     together = augment(images, aspects, transform, generator(2))
     for part in (slice(0, 4), slice(4, 9)):
@@ -373,55 +384,74 @@ def test_where_no_box_fits_the_largest_centred_one_is_taken(aspect: float, box: 
     assert found[0].tolist() == pytest.approx(box, abs=1e-6)
 
 
-def test_resized_crops_are_pillows_where_they_enlarge(way: str) -> None:
-    images = photographs(4, 64, 64)
-    boxes = torch.tensor([[0, 0, 1, 1], [0.1, 0.2, 0.5, 0.3], [0.61, 0.03, 0.39, 0.97], [0.25, 0.5, 0.5, 0.5]])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (150, 225), (700, 401), (3, 500)])
+def test_resized_crops_are_pillows(height: int, width: int) -> None:
+    """Boxes that are enlarged, reduced, and both; Pillow rounds between its two passes."""
+    picture = photographs(1, height, width)[0]
+    boxes = torch.tensor([[0, 0, 1, 1], [0.1, 0.2, 0.5, 0.3], [0.61, 0.03, 0.39, 0.97], [0.25, 0.5, 0.5, 0.01]])
     flips = torch.tensor([False, True, False, True])
-    found = crop_resized(images, boxes, flips, torch.ones(4), 64).float()
-    for image, box, flip, result in zip(images, boxes.tolist(), flips, found, strict=True):
-        left, top, width, height = (64 * v for v in box)
-        area = (left, top, left + width, top + height)
-        expected = tensor(pillow(image).resize((64, 64), Image.Resampling.BILINEAR, area))
+    pictures = [np.array(pillow(picture))] * 4
+    found = crop_pictures(pictures, boxes, flips, torch.ones(4), 64).float()
+    for box, flip, result in zip(boxes.tolist(), flips, found, strict=True):
+        left, top = box[0] * width, box[1] * height
+        area = (left, top, left + box[2] * width, top + box[3] * height)
+        expected = tensor(pillow(picture).resize((64, 64), Image.Resampling.BILINEAR, area))
         difference = (result - (expected.flip(2) if flip else expected)).abs()
-        assert difference.max() <= 1  # Pillow rounds between its two passes
+        assert difference.max() <= 1
         assert difference.mean() < 0.3
 
 
-def test_both_ways_give_the_same_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = photographs(7, 40, 40)
-    boxes = crop_boxes(
-        torch.rand(7, 2 * ATTEMPTS + 2, generator=generator(0)), torch.ones(7), (0.08, 1), (3 / 4, 4 / 3)
-    )
-    given = images, boxes, torch.arange(7) % 2 == 0, torch.linspace(0.7, 1.3, 7), 32
-    one = crop_resized(*given)
-    monkeypatch.setattr(cpu, "on_cpu", lambda images: False)
-    difference = (crop_resized(*given).int() - one.int()).abs()
-    assert difference.max() <= 2  # a value that lies on .5 is rounded either way, and lit after that
-    assert (difference > 0).float().mean() < 0.001
+def test_crops_are_lit_as_pillow_lights_them() -> None:
+    picture = np.array(pillow(photographs(1, 50, 70)[0]))
+    boxes, factors = torch.tensor([[0.1, 0.1, 0.7, 0.7]] * 3), torch.tensor([1.0, 0.75, 1.24])
+    plain, dark, light = crop_pictures([picture] * 3, boxes, torch.zeros(3, dtype=torch.bool), factors, 32)
+    for factor, lit in ((0.75, dark), (1.24, light)):
+        assert torch.equal(lit, tensor(ImageEnhance.Brightness(pillow(plain)).enhance(factor)))
 
 
-def test_large_looks_like_a_resized_crop_of_the_original() -> None:
-    """The way through the stored square against Pillow's on the image itself, with the box that was drawn."""
+def natural(height: int, width: int) -> Picture:
+    """Noise with the spectrum of photographs: amplitudes fall with the frequency."""
+    rng = np.random.default_rng(0)
+    frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequencies[0, 0] = 1
+    phases = np.exp(2j * np.pi * rng.random((3, *frequencies.shape)))
+    values = np.fft.irfft2(phases / frequencies, s=(height, width)).transpose(1, 2, 0)
+    return np.ascontiguousarray((128 + 45 * values / values.std()).clip(0, 255).astype(np.uint8))
+
+
+def edge_energy(image: Tensor) -> float:
+    """The mean squared difference of neighbouring pixels."""
+    return float(sum(image.float().diff(dim=d).square().mean() for d in (-1, -2)))
+
+
+@pytest.mark.parametrize(("height", "width"), [(150, 225), (900, 1200)])
+def test_large_is_as_sharp_as_a_resized_crop_of_the_original(height: int, width: int) -> None:
+    """Through the store against Pillow on the image itself, with the boxes that were drawn."""
     transform = replace(transforms.get("large")(112), auto_augment=False, brightness=0.0, flip=0.0)
-    original = photographs(1, 150, 225)[0]
-    store = ImageStore.for_training(transform)
-    ids = store.add([original.permute(1, 2, 0).numpy()] * 30)
-    pixels, aspects = store.batch(ids)
+    original = natural(height, width)
+    store = training_store(transform)
+    pixels, aspects = store.batch(store.add([original] * 30))
+    assert aspects.tolist() == pytest.approx([width / height] * 30)
+    assert max(each.shape[0] * each.shape[1] for each in pixels) <= transform.most_pixels
     found = restored(augment(pixels, aspects, transform, generator(7)), transform)
     draws = torch.rand(30, 2 * ATTEMPTS + 2, generator=generator(7))
     boxes = crop_boxes(draws, aspects, transform.scale, transform.ratio)
     for box, result in zip(boxes.tolist(), found, strict=True):
-        left, top, width, height = box[0] * 225, box[1] * 150, box[2] * 225, box[3] * 150
-        area = (left, top, left + width, top + height)
-        expected = tensor(pillow(original).resize((112, 112), Image.Resampling.BILINEAR, area))
-        # Twice interpolated, and less antialiased where the box is large: a few grey levels of 255.
-        assert (result - expected).square().mean().sqrt() < 6
+        left, top = box[0] * width, box[1] * height
+        area = (left, top, left + box[2] * width, top + box[3] * height)
+        expected = tensor(Image.fromarray(original).resize((112, 112), Image.Resampling.BILINEAR, area))
+        if height * width <= transform.most_pixels:  # kept as it is
+            assert (result - expected).abs().max() <= 1.01
+        else:
+            assert edge_energy(result) == pytest.approx(edge_energy(expected), rel=0.03)
 
 
 def test_large_is_the_papers() -> None:
     transform = transforms.get("large")(224)
-    assert (transform.stored_side, transform.short_side, transform.size) == (256, 256, 224)
+    assert (transform.short_side, transform.size) == (256, 224)
+    # The narrowest box of 0.08 of the area and ratio 3 / 4 has 224 pixels in 836,267 = 224^2 / 0.06.
+    assert transform.most_pixels == 836_267
     assert transform.auto_augment
     assert not transform.one_store
     assert ImageStore.for_evaluation(transform).side == 224
-    assert ImageStore.for_training(transform).side == 256
+    assert transforms.get("small")(32).one_store

@@ -80,11 +80,15 @@ def write(folder: Path, values: dict[str, Any]) -> Path:
 
 
 def test_the_papers_file(tmp_path: Path) -> None:
-    config, seeds, notes = configure({}, file=write(tmp_path, PAPER))
+    asked = configure({}, file=write(tmp_path, PAPER))
+    config, seeds, notes = asked.config, asked.seeds, asked.notes
     assert seeds == (1993, 7)
     assert config == TrainConfig(
+        dataset="caltech256",
         method="icarl",
         backbone="resnet18",
+        stem="pycil",
+        autoaugment="imagenet",
         init_cls=50,
         increment=25,
         model_seed=2,
@@ -97,12 +101,13 @@ def test_the_papers_file(tmp_path: Path) -> None:
         augmentations_per_image=5,
     )
     assert config.memory.counts(classes=100) == (18, 48)
-    assert any("caltech256" in note for note in notes)
+    assert any("prefix = 'reproduce' only names the run" in note for note in notes)
     assert any("memory_size" in note for note in notes)
 
 
 def test_pycils_file(tmp_path: Path) -> None:
-    config, seeds, _ = configure({}, file=write(tmp_path, MEMO))
+    asked = configure({}, file=write(tmp_path, MEMO))
+    config, seeds = asked.config, asked.seeds
     assert (config.method, config.backbone, config.device, seeds) == ("memo", "resnet32", "cuda", (1993,))
     assert (config.budget, str(config.kept), config.probability) == ("2000units", "original", 0.0)
     assert [config.memory.counts(classes) for classes in (1, 30)] == [(2000,), (66,)]
@@ -114,7 +119,8 @@ def test_pycils_file(tmp_path: Path) -> None:
 def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, PAPER)
     settings = parse_settings(["init_cls=40", "increment=20", "method.temperature=3", "regenerator.workers=2"])
-    config, seeds, _ = configure({**settings, "increment": 10, "device": "cpu"}, file=file, seeds=(5,))
+    asked = configure({**settings, "increment": 10, "device": "cpu"}, file=file, seeds=(5,))
+    config, seeds = asked.config, asked.seeds
     assert (config.init_cls, config.increment, config.device, config.model_seed, seeds) == (40, 10, "cpu", 2, (5,))
     assert config.hyperparameters().temperature == 3  # type: ignore[attr-defined]
     assert config.regenerator_options == {"workers": 2}
@@ -123,7 +129,7 @@ def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> N
 
 
 def test_epochs_move_the_milestones_of_a_file(tmp_path: Path) -> None:
-    config, _, _ = configure({"epochs": 17}, file=write(tmp_path, MEMO))
+    config = configure({"epochs": 17}, file=write(tmp_path, MEMO)).config
     assert config.method_options["epochs"] == 170
     for each in (config, TrainConfig.from_map(config.to_map())):
         made = each.hyperparameters()
@@ -133,14 +139,15 @@ def test_epochs_move_the_milestones_of_a_file(tmp_path: Path) -> None:
 
 def test_a_runs_own_file(tmp_path: Path) -> None:
     config = TrainConfig(data="x", method="wa", budget="1KB", seeds=(1, 2), epochs=4)
-    assert configure({}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()}))[0] == config
+    assert configure({}, file=write(tmp_path, {"version": "1", "command": ["x"], **config.to_map()})).config == config
     assert TrainConfig.from_map(json.loads(json.dumps(config.to_map()))) == config
 
 
 def test_both_kinds_of_keys_in_one_file(tmp_path: Path) -> None:
     more = {"budget": 20_000, "regenerator": "harmonic", "method_options": {"momentum": 0.8}, "T": 3}
     bare = {key: value for key, value in PAPER.items() if key not in ("memory_per_class", "memory_size")}
-    config, seeds, _ = configure({}, file=write(tmp_path, bare | more))
+    asked = configure({}, file=write(tmp_path, bare | more))
+    config, seeds = asked.config, asked.seeds
     assert (config.method, config.budget, seeds) == ("icarl", "20KB", (1993, 7))
     assert config.method_options == {"momentum": 0.8, "temperature": 3}
     # The key that is wrong is named, not the first of the other kind.
@@ -154,7 +161,8 @@ def test_both_kinds_of_keys_in_one_file(tmp_path: Path) -> None:
 
 def test_a_list_of_seeds_in_a_runs_own_file(tmp_path: Path) -> None:
     values = {**TrainConfig(data="x", class_order=()).to_map(), "seed": [5, 6]}
-    config, seeds, _ = configure({}, file=write(tmp_path, values))
+    asked = configure({}, file=write(tmp_path, values))
+    config, seeds = asked.config, asked.seeds
     assert (config.seed, seeds, config.data) == (5, (5, 6), "x")
 
 
@@ -162,13 +170,13 @@ def test_other_seeds_draw_other_orders(tmp_path: Path) -> None:
     labels = ("a", "b", "c", "d")
     drawn = {"data": "x", "seed": 3, "class_order": class_order(labels, 3)}
     file = write(tmp_path, drawn)
-    assert configure({}, file=file)[0].class_order == drawn["class_order"]
-    assert configure({}, file=file, seeds=(3,))[0].class_order == drawn["class_order"]
-    assert configure({}, file=file, seeds=(4,))[0].class_order == ()
-    assert configure({}, file=file, seeds=(3, 4))[0].class_order == ()
+    assert configure({}, file=file).config.class_order == drawn["class_order"]
+    assert configure({}, file=file, seeds=(3,)).config.class_order == drawn["class_order"]
+    assert configure({}, file=file, seeds=(4,)).config.class_order == ()
+    assert configure({}, file=file, seeds=(3, 4)).config.class_order == ()
     # An order that somebody chose is no seed's.
     chosen = write(tmp_path, {"data": "x", "seed": 3, "class_order": labels})
-    assert configure({}, file=chosen, seeds=(4,))[0].class_order == labels
+    assert configure({}, file=chosen, seeds=(4,)).config.class_order == labels
     with pytest.raises(UsageError, match="`seed` draws class orders, and `class_order` gives one"):
         configure({}, file=chosen, seeds=(4, 5))
 
@@ -189,7 +197,7 @@ def test_other_seeds_draw_other_orders(tmp_path: Path) -> None:
     ],
 )
 def test_the_papers_and_pycils_memory(values: dict[str, Any], budget: str, keep: str, tmp_path: Path) -> None:
-    config, _, _ = configure({}, file=write(tmp_path, {"model_name": "icarl", **values}))
+    config = configure({}, file=write(tmp_path, {"model_name": "icarl", **values})).config
     assert (config.budget, config.keep) == (budget, keep)
 
 
@@ -206,7 +214,10 @@ def test_the_papers_and_pycils_memory(values: dict[str, Any], budget: str, keep:
         ({"real_per_class": 1.5}, "counts are whole numbers"),
         ({"budget": "20KB"}, "memory_size and budget are the same setting: give one"),
         ({"keep": "prompt"}, "real_per_class and keep are the same setting: give one"),
-        ({"model_name": "podnet"}, "no learner is called 'podnet'"),
+        (
+            {"model_name": "tagfex"},
+            "model_name = 'tagfex': this method of PyCIL's is not in escort: the methods are icarl",
+        ),
         ({"init_epoch": 0}, "init_epochs"),
         ({"T": 3, "model_name": "der"}, "there is no der setting 'temperature'"),
     ],
@@ -219,7 +230,7 @@ def test_files_that_are_not_valid(change: dict[str, Any], message: str, tmp_path
 def test_no_process_for_loading_is_one_thread(tmp_path: Path) -> None:
     for number, workers in ((0, 1), (3, 3)):
         file = write(tmp_path, {"model_name": "icarl", "num_workers": number})
-        assert configure({}, file=file)[0].workers == workers
+        assert configure({}, file=file).config.workers == workers
     with pytest.raises(ConfigError, match="num_workers and workers are the same setting"):
         configure({}, file=write(tmp_path, {"model_name": "icarl", "num_workers": 0, "workers": 2}))
 
@@ -292,12 +303,12 @@ def test_settings_are_read_from_texts() -> None:
         "data=3",
         "keep=30%original+70%prompt",
     ]
-    config, _, _ = configure(parse_settings(texts))
+    config = configure(parse_settings(texts)).config
     assert (config.seeds, config.track, config.epochs, config.blur) == ((0, 1, 2, 4), ("tensorboard",), 3, 1)
     assert (config.budget, config.keep, config.eval_views) == ("5KB", "30% original + 70% prompt", "both")
     assert (config.shuffle, config.lr, config.cache_memory) == (False, None, 1024)
     assert (config.class_order, config.data) == (("a", "b"), "3")
-    same = configure(parse_settings(["seeds=[0, 1, 2, 4]", 'track=["tensorboard"]', 'class_order=["a", "b"]']))[0]
+    same = configure(parse_settings(["seeds=[0, 1, 2, 4]", 'track=["tensorboard"]', 'class_order=["a", "b"]'])).config
     assert (same.seeds, same.track, same.class_order) == (config.seeds, config.track, config.class_order)
 
 
@@ -349,8 +360,8 @@ def test_defaults_that_follow_from_others() -> None:
     assert kept(budget="20units/class") == ("original", 0.0)
     assert kept(keep="3 original") == ("3 original", 0.0)
     assert kept(budget="1B", keep="3 original + 4 prompt", augmentation_prob=0.1) == ("3 original + 4 prompt", 0.1)
-    assert TrainConfig(image_size=64).transform_name == "small"
-    assert TrainConfig(image_size=128).transform_name == "large"
+    assert TrainConfig(image_size=64).make_transform().preset == "small"
+    assert TrainConfig(image_size=128).make_transform().preset == "large"
     assert TrainConfig(epochs=20, lr=0.5).hyperparameters().milestones == (9, 14)
     assert TrainConfig(epochs=20, lr=0.5).hyperparameters().init_lr == 0.5
 

@@ -38,7 +38,8 @@ def test_new_classes_from_a_new_folder(method: str, halves: tuple[Path, Path], t
     old, new = halves
     first = train(quick(old, method=method, increment=2), out=tmp_path / "first")
     shutil.rmtree(old)
-    config, seeds, _ = configure({"data": str(new)}, continued=tmp_path / "first")
+    asked = configure({"data": str(new)}, continued=tmp_path / "first")
+    config, seeds = asked.config, asked.seeds
     assert (config.method, config.budget, seeds) == (method, "8KB", (1993,))
     second = train(config, out=tmp_path / "second")
     assert second.class_order[:3] == first.class_order
@@ -56,7 +57,7 @@ def test_new_classes_from_a_new_folder(method: str, halves: tuple[Path, Path], t
     label = second.class_order[-1]
     shutil.copytree(new / "train" / label, extra / "train" / "another")
     shutil.copytree(new / "test" / label, extra / "test" / "another")
-    config, _, _ = configure({"data": str(extra), "epochs": 1}, continued=tmp_path / "second")
+    config = configure({"data": str(extra), "epochs": 1}, continued=tmp_path / "second").config
     third = train(config, out=tmp_path / "third")
     assert third.class_order == (*second.class_order, "another")
     assert [record["classes"] for record in third.records] == [2, 3, 5, 6]
@@ -66,12 +67,12 @@ def test_runs_that_cannot_be_continued(halves: tuple[Path, Path], tmp_path: Path
     old, new = halves
     train(quick(old, method="replay", epochs=1), out=tmp_path / "first")
     with pytest.raises(SourceError, match="nothing new to learn"):
-        train(configure({"data": str(old)}, continued=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({"data": str(old)}, continued=tmp_path / "first").config, out=tmp_path / "second")
     with pytest.raises(ConfigError, match="no data"):
-        train(configure({}, continued=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({}, continued=tmp_path / "first").config, out=tmp_path / "second")
     (tmp_path / "first" / "metrics.jsonl").write_text("")
     with pytest.raises(TrainingError, match="is not finished"):
-        train(configure({"data": str(new)}, continued=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({"data": str(new)}, continued=tmp_path / "first").config, out=tmp_path / "second")
 
 
 def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) 
     # Nothing is left but the run folder, and that lies elsewhere now.
     shutil.rmtree(tmp_path / "all" / "train")
     shutil.move(tmp_path / "first", tmp_path / "kept" / "run")
-    config, _, _ = configure({"data": str(tmp_path / "new")}, continued=tmp_path / "kept" / "run")
+    config = configure({"data": str(tmp_path / "new")}, continued=tmp_path / "kept" / "run").config
     lines: list[str] = []
     with logged(lines.append):
         second = train(config, out=tmp_path / "second")
@@ -114,7 +115,7 @@ def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) 
 def test_a_continued_run_is_resumed(halves: tuple[Path, Path], tmp_path: Path) -> None:
     old, new = halves
     train(quick(old, increment=3), out=tmp_path / "first")
-    config, _, _ = configure({"data": str(new), "increment": 1}, continued=tmp_path / "first")
+    config = configure({"data": str(new), "increment": 1}, continued=tmp_path / "first").config
     whole = train(config, out=tmp_path / "whole")
     assert [record["classes"] for record in whole.records] == [3, 4, 5]
 
@@ -128,8 +129,8 @@ def test_a_continued_run_is_resumed(halves: tuple[Path, Path], tmp_path: Path) -
     with pytest.raises(Killed), logged(die):
         train(config, out=tmp_path / "killed")
     with pytest.raises(TrainingError, match=r"killed: is not finished: `resume` it first"):
-        train(configure({"data": str(new)}, continued=tmp_path / "killed")[0], out=tmp_path / "more")
-    resumed, _, _ = configure({}, resume=tmp_path / "killed")
+        train(configure({"data": str(new)}, continued=tmp_path / "killed").config, out=tmp_path / "more")
+    resumed = configure({}, resume=tmp_path / "killed").config
     train(resumed, out=tmp_path / "killed", resume=True)
     for name in ("metrics.jsonl", "memory.escx", "model.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -141,7 +142,7 @@ def test_the_run_before_stays_and_names_the_next(
     monkeypatch.chdir(tmp_path)
     old, new = halves
     train(quick(old, method="replay", epochs=1, increment=3), out=tmp_path / "first")
-    config, _, _ = configure({"data": str(new)}, continued=Path("first"))
+    config = configure({"data": str(new)}, continued=Path("first")).config
     before = (tmp_path / "first" / "memory.escx").read_bytes()
     with pytest.raises(OutputError, match="stays as it is: give another `out`"):
         train(config, out=tmp_path / "new" / ".." / "first", force=True)
@@ -152,7 +153,7 @@ def test_the_run_before_stays_and_names_the_next(
     shutil.copytree(old, both, dirs_exist_ok=True)
     lines: list[str] = []
     with logged(lines.append):
-        result = train(configure({"data": "both"}, continued=Path("first"))[0], out=tmp_path / "x")
+        result = train(configure({"data": "both"}, continued=Path("first")).config, out=tmp_path / "x")
     assert any("training images of 3 known classes" in line for line in lines)
     assert result.records[-1]["images"] == 15
     assert result.records[-1]["old"] is not None
@@ -169,7 +170,7 @@ def test_the_run_before_stays_and_names_the_next(
     ],
 )
 def test_what_stays_as_it_was(typed: dict[str, object], message: str, begun: Path, small_data: Path) -> None:
-    config, _, _ = configure({"data": str(small_data), **typed}, continued=begun)
+    config = configure({"data": str(small_data), **typed}, continued=begun).config
     with pytest.raises(ConfigError, match=message):
         train(config, out=begun.parent / "second")
     assert not (begun.parent / "second").exists()
@@ -189,7 +190,7 @@ def begun(one_thread: None, small_data: Path, tmp_path_factory: pytest.TempPathF
 
 def test_typed_options_beat_those_of_the_run_before(begun: Path) -> None:
     def options(**typed: object) -> dict[str, object]:
-        config, _, _ = configure({"data": "x", **typed}, continued=begun)
+        config = configure({"data": "x", **typed}, continued=begun).config
         return asdict(config.hyperparameters())
 
     kept = options()
@@ -205,14 +206,14 @@ def test_typed_options_beat_those_of_the_run_before(begun: Path) -> None:
     longer = options(epochs=170)
     assert (longer["init_epochs"], longer["epochs"]) == (170, 170)
     assert longer["milestones"] == (80, 120)  # the method's, not those of two epochs made longer
-    config, _, _ = configure({"data": "x", "lr": 0.5, "method.init_lr": 0.25}, continued=begun)
+    config = configure({"data": "x", "lr": 0.5, "method.init_lr": 0.25}, continued=begun).config
     assert (config.hyperparameters().init_lr, config.hyperparameters().lr) == (0.25, 0.5)
 
 
 def test_joint_training_cannot_be_continued(small_data: Path, begun: Path, tmp_path: Path) -> None:
     train(quick(begun.parent / "data", method="joint", epochs=1), out=tmp_path / "first")
     with pytest.raises(ConfigError, match="joint needs the images of all classes"):
-        train(configure({"data": str(small_data)}, continued=tmp_path / "first")[0], out=tmp_path / "second")
+        train(configure({"data": str(small_data)}, continued=tmp_path / "first").config, out=tmp_path / "second")
 
 
 def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: Path, tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: P
     )
     assert first.config.canny_low == 60
     (tmp_path / "out.escx").unlink()
-    config, _, _ = configure({"data": str(small_data)}, continued=tmp_path / "first")
+    config = configure({"data": str(small_data)}, continued=tmp_path / "first").config
     train(config, out=tmp_path / "second")
     with escort_codec.open(tmp_path / "second" / "memory.escx") as memory:
         assert len(memory.labels) == 5

@@ -61,6 +61,7 @@ def test_two_processes_learn_what_one_does(small_data: Path, tmp_path: Path) -> 
     # Small steps: what differs at first are last digits, and training multiplies them.
     options: dict[str, Any] = {"cache": str(tmp_path / "cache"), "batch_size": 9, "image_size": 32, "lr": 0.001}
     runs = {"icarl": {**options, "eval_views": "both"}, "der": {**options, "keep": "50% original + 50% prompt"}}
+    runs |= {name: {**options, "epochs": 1} for name in ("bic", "ewc")}  # several stages; a stage of gradients
     for method, each in runs.items():
         train(quick(small_data, method=method, **each), out=tmp_path / "one" / method)
     launch([str(small_data), json.dumps(runs), str(tmp_path / "two")], 2)
@@ -75,7 +76,8 @@ def test_two_processes_learn_what_one_does(small_data: Path, tmp_path: Path) -> 
             for view, figures in record["views"].items():
                 near = pytest.approx(wanted["views"][view]["top1"], abs=100 / record["images"] + 0.01)
                 assert figures["top1"] == near
-        assert (two / "memory.escx").read_bytes() == (one / "memory.escx").read_bytes()
+        if method != "ewc":
+            assert (two / "memory.escx").read_bytes() == (one / "memory.escx").read_bytes()
         weights = load_file(two / "model.safetensors")
         for name, value in load_file(one / "model.safetensors").items():
             assert torch.allclose(value.double(), weights[name].double(), rtol=2e-2, atol=2e-3), name

@@ -138,7 +138,7 @@ def test_the_first_phase_is_plain_cross_entropy(name: str) -> None:
     assert float(loss) == pytest.approx(entropy(LOGITS, TARGETS), rel=1e-5)
 
 
-PLAIN = Transform("plain", 8, 8, None, "padded", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), padding=0, flip=0.0, brightness=0.0)
+PLAIN = Transform("plain", 8, None, "padded", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), padding=0, flip=0.0, brightness=0.0)
 
 
 def one_step(learner: Learner, labels: Sequence[int]) -> Tensor:

@@ -17,7 +17,7 @@ from escort_cil.networks import (
     Head,
     IncrementalNet,
     SharedStagesNet,
-    backbones,
+    backbone_maker,
 )
 
 
@@ -32,18 +32,18 @@ def test_published_numbers_of_weights() -> None:
     # torchvision's ResNets have 11,689,512, 21,797,672 and 25,557,032 weights with their heads of 1000 classes.
     sizes = {"resnet18": (11_689_512, 512), "resnet34": (21_797_672, 512), "resnet50": (25_557_032, 2048)}
     for name, (count, features) in sizes.items():
-        backbone = backbones.get(name)()
+        backbone = backbone_maker(name)()
         assert backbone.feature_dim == features
         assert sum(p.numel() for p in backbone.parameters()) + features * 1000 + 1000 == count
     # He et al. 2016, table 6: ResNet-32 has 0.46 million weights.
-    small = backbones.get("resnet32")()
+    small = backbone_maker("resnet32")()
     assert sum(p.numel() for p in small.parameters()) + 64 * 10 + 10 == 464_154
     assert small.feature_dim == 64
 
 
 @pytest.mark.parametrize("name", ["resnet10", "resnet18", "resnet32"])
 def test_both_parts_make_the_features(name: str) -> None:
-    backbone = backbones.get(name)().eval()
+    backbone = backbone_maker(name)().eval()
     images = torch.randn(2, 3, 32, 32)
     features = backbone(images)
     assert features.shape == (2, backbone.feature_dim)
@@ -52,7 +52,7 @@ def test_both_parts_make_the_features(name: str) -> None:
 
 def test_initialisation() -> None:
     torch.manual_seed(0)
-    backbone = backbones.get("resnet18")()
+    backbone = backbone_maker("resnet18")()
     convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
     for conv in convolutions[1:]:
         fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels
@@ -70,7 +70,7 @@ def test_initialisation() -> None:
 def test_a_basic_block_is_two_convolutions_and_a_shortcut() -> None:
     torch.manual_seed(1)
     block = (
-        backbones.get("resnet18")().get_submodule("shared.5.0").eval()
+        backbone_maker("resnet18")().get_submodule("shared.5.0").eval()
     )  # the first of stage 2: 64 to 128 planes, stride 2
     x = torch.randn(2, 64, 8, 8)
 
@@ -84,7 +84,7 @@ def test_a_basic_block_is_two_convolutions_and_a_shortcut() -> None:
 
 
 def test_option_a_shortcut_takes_every_other_pixel_and_adds_zeros() -> None:
-    block = backbones.get("resnet32")().get_submodule("shared.4.0")  # 16 to 32 planes, stride 2
+    block = backbone_maker("resnet32")().get_submodule("shared.4.0")  # 16 to 32 planes, stride 2
     nn.init.zeros_(block.get_parameter("conv2.weight"))  # nothing but the shortcut
     x = torch.rand(1, 16, 4, 4)
     out = block(x)

@@ -244,7 +244,7 @@ def test_ids_are_unique_and_references_lead_somewhere(page: str) -> None:
 def test_every_plot_and_picture_has_a_text_alternative(page: str) -> None:
     elements = Elements(page)
     plots = [attributes for attributes in elements.all("svg") if attributes.get("class") == "plot"]
-    assert len(plots) == 6 + 4 * 3  # six that compare, three a run
+    assert len(plots) == 7 + 4 * 3  # seven that compare, three a run
     descriptions = re.findall(r'<desc id="([^"]*)">([^<]*)</desc>', page)
     assert len(descriptions) == len(plots)
     texts = dict(descriptions)
@@ -387,7 +387,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = replace(small, method="wa", budget="8KB", keep="50% original + 50% prompt", coding="rle", eval_views="both")
     for seed in (1, 2):
         command = ["/somewhere/bin/escort", "train", str(root / "data"), "--seed", str(seed)]
-        train(kept.with_seed(seed), out=root / "runs" / f"wa-{seed}", command=command)
+        train(replace(kept, seed=seed), out=root / "runs" / f"wa-{seed}", command=command)
     train(replace(small, method="finetune"), out=root / "runs" / "finetune", command=["escort", "train"])
     return root / "runs"
 

@@ -19,6 +19,7 @@ import escort_codec
 from escort_cil.evaluation import EvaluationOptions, evaluate_run
 from escort_cil.learners import learners
 from escort_cil.report import write_report
+from escort_cil.run.checkpoint import load_tensors
 from escort_cil.run.figures import load_figures
 from escort_cil.trainer import train
 from escort_cli.train import accuracy_table
@@ -45,11 +46,12 @@ def test_every_learner_runs_to_the_end(method: str, small_data: Path, tmp_path: 
     assert records == list(result.records)
     assert [record["classes"] for record in records] == [2, 4, 5]
     assert [record["images"] for record in records] == [6, 12, 15]
-    remembers = method not in ("finetune", "joint")
+    remembers = learners.get(method).uses_memory
     for record in records:
         assert (record["memory_bytes"] > 0) == remembers
         assert record["memory_bytes"] <= 8000
-        assert (record["nme_top1"] is None) == (method == "finetune")
+        assert record["model_bytes"] > 0
+        assert (record["nme_top1"] is None) == (not remembers and method != "joint")
         assert 0 <= record["top1"] <= 100
     assert (out / "memory.escx").exists() == remembers
     if remembers:
@@ -57,7 +59,9 @@ def test_every_learner_runs_to_the_end(method: str, small_data: Path, tmp_path: 
         with escort_codec.open(out / "memory.escx") as memory:
             assert list(memory.labels) == list(result.class_order)
             assert len(memory) == records[-1]["memory_prompt"]
-    assert (out / "model.safetensors").exists()
+    tensors = load_tensors(out / "model.safetensors").values()
+    assert records[-1]["model_bytes"] == sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert (records[-1]["model_bytes"] > 2 * records[0]["model_bytes"]) == (method in ("der", "memo", "foster"))
     assert not (out / "checkpoint").exists()
     config = json.loads((out / "config.json").read_text())
     assert config["class_order"] == list(result.class_order)
@@ -95,7 +99,7 @@ def test_the_same_twice_and_another_seed(small_data: Path, tmp_path: Path, cache
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
     ).read_bytes()
-    other = train(config.with_seed(7), out=tmp_path / "three")
+    other = train(replace(config, seed=7), out=tmp_path / "three")
     assert other.class_order != train(config, out=tmp_path / "one", resume=True).class_order
     record = json.loads(first.splitlines()[-1])
     assert list(record["views"]) == ["both", "real", "regenerated"]

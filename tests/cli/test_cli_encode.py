@@ -131,7 +131,7 @@ def test_places_that_are_not_valid(data: Path, tmp_path: Path) -> None:
     assert "no such folder" in fails(1, "encode", tmp_path / "none", tmp_path / "new.escx")
     for command in ("verify", "inspect"):
         assert "cannot be opened: No such file" in fails(1, command, tmp_path / "none.escx")
-        assert "a folder or a device" in fails(1, command, tmp_path)
+        assert "holds no .escx files" in fails(1, command, data)
         assert "not an .escx file" in fails(1, command, out)
     assert "cannot be opened" in fails(1, "recover", tmp_path / "none.escx", tmp_path / "good.escx")
 

@@ -120,7 +120,14 @@ def test_print_config(tmp_path: Path) -> None:
     values = json.loads(result.stdout)
     assert (values["method"], values["backbone"], values["seed"]) == ("wa", "resnet50", [1, 2])
     (tmp_path / "printed.json").write_text(result.stdout)
-    assert escort("train", "--config", tmp_path / "printed.json", "--print-config").stdout == result.stdout
+    again = json.loads(escort("train", "--config", tmp_path / "printed.json", "--print-config").stdout)
+    sources = values.pop("from")
+    assert again.pop("from")["method"] == f"{tmp_path / 'printed.json'}: method"
+    assert again == values
+    assert (sources["backbone"], sources["lr"]) == ("flag", "default")
+    assert sources["method"] == f"{tmp_path / 'c.json'}: model_name"
+    options = {f"method.{name}" for name in values["method_options"]}
+    assert set(sources) == set(values) - {"method_options", "regenerator_options"} | options
     assert values["method_options"]["milestones"] == [60, 100, 140]
 
 
@@ -182,14 +189,14 @@ def test_epochs_and_synthetic_images_are_shown(data: Path, tmp_path: Path) -> No
 
 def test_results_are_two_tables(capsys: pytest.CaptureFixture[str]) -> None:
     keys = ("top1", "top5", "nme_top1", "old", "new", "average_incremental_accuracy", "forgetting")
-    sizes = {"memory_bytes": 1234, "memory_real": 1, "memory_prompt": 24, "memory_units": 2.0}
+    sizes = {"memory_bytes": 1234, "memory_real": 1, "memory_prompt": 24, "memory_units": 2.0, "model_bytes": 5678}
     record = {**dict.fromkeys(keys, 50.0), "phase": 0, "classes": 2, **sizes}
     result = RunResult(Path("runs/x"), TrainConfig(), (), ({**record, "views": {"real": record}},), RunFigures())
     print_results([result])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["icarl,", "runs/x:", "accuracy", "in", "%"] in rows
     assert ["1", "2", *["50.00"] * 7] in rows
-    assert ["1", "1,234", "1", "24", "2.0"] in rows
+    assert ["1", "1,234", "1", "24", "2.0", "5,678"] in rows
 
 
 @pytest.mark.parametrize(

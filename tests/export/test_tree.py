@@ -22,10 +22,11 @@ import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.export.made import encode_image
 from escort_codec.export.manifest import read_manifest, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import ExportPlan, make_plan, missing_tasks
-from escort_codec.export.tree import Outcome, encode_image, export_file, prepare_tree, write_tree
+from escort_codec.export.tree import Outcome, export_file, prepare_tree, write_tree
 from escort_codec.hint import encode_hint
 from escort_codec.names import SUFFIXES, fold
 from escort_codec.progress import Progress
@@ -115,7 +116,7 @@ def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
     reader = _escx(tmp_path / "m.escx", [_prompt(seeds=(4,)), _real()])
     _decode(reader, tmp_path / "out", ExportOptions(edges=True))
     recipe = Harmonic().recipe(reader[0])
-    same = {"seed": None, "regenerator": None, "recipe": None}
+    same = {"seed": None, "regenerator": None, "recipe": None, "quality": None}
     lines = sorted(_lines(tmp_path / "out"), key=lambda line: str(line["image"]))
     assert lines == [
         {
@@ -137,6 +138,7 @@ def test_the_manifest_says_what_each_image_was_made_of(tmp_path: Path) -> None:
             "regenerator": "harmonic",
             "recipe": recipe.to_map(),
             "digest": image_digest(reader[0], 4, "harmonic", recipe.to_map()),
+            "quality": 95,
         },
         {
             "image": "cat/r.png",
@@ -177,6 +179,20 @@ def test_formats(file_format: str, pillow: str) -> None:
 def test_formats_that_are_not_valid(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         ExportOptions(**options)
+
+
+def test_the_quality_of_a_file_is_recorded_and_kept(tmp_path: Path) -> None:
+    with _escx(tmp_path / "a.escx", [_prompt(seeds=(0,)), _real()]) as reader:
+        out, edges = tmp_path / "out", ExportOptions(quality=75, edges=True)
+        _decode(reader, out, edges)
+        assert {line["kind"]: line["quality"] for line in _lines(out)} == {"image": 75, "edges": None, "real": None}
+        assert _paths(reader, out, edges, regenerator=Harmonic(HarmonicOptions(workers=1))) == []
+        with pytest.raises(OutputError, match="is saved with quality 75, not 95: choose another folder"):
+            _decode(reader, out)
+        _decode(reader, out, ExportOptions(overwrite=True))
+        assert {line["quality"] for line in _lines(out) if line["kind"] == "image"} == {95}
+        _decode(reader, tmp_path / "png", ExportOptions(format="png"))
+        assert [line["quality"] for line in _lines(tmp_path / "png")] == [None, None]
 
 
 # Resume

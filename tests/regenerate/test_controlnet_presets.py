@@ -166,7 +166,24 @@ def test_the_hires_preset_fills_the_recipe() -> None:
     assert found.settings.hint_strength is None
     assert (found.recipe.steps, found.recipe.guidance, found.recipe.resolution) == (20, 9.0, 512)
     assert (found.recipe.control_strength, found.recipe.scheduler) == (1.0, "ddim")
-    assert {key for key, _ in found.recipe.extra} == {"diffusers", "torch", "transformers"}
+    assert {key for key, _ in found.recipe.extra} == {"diffusers", "noise", "torch", "transformers"}
+    assert dict(found.recipe.extra)["noise"] == "cpu"
+
+
+def test_steps_that_do_not_divide_1000_are_recorded_as_they_are_made() -> None:
+    from escort_codec.regenerate.controlnet.sampling import make_scheduler
+
+    made = {20: None, 30: "31", 6: "7", 3: None, 334: "500", 500: None, 1: None, 251: "333"}
+    for steps, recorded in made.items():
+        found = settled(exemplar(recipe=Recipe(steps=steps))).recipe
+        assert (found.steps, dict(found.extra).get("steps_made")) == (steps, recorded)
+        scheduler = make_scheduler("ddim")
+        scheduler.set_timesteps(steps)
+        assert len(scheduler.timesteps) == int(recorded or steps)
+    # The other samplers make what is asked for; and a recipe that was filled in for other steps is filled in anew.
+    assert "steps_made" not in dict(settled(exemplar(recipe=Recipe(steps=30, scheduler="unipc"))).recipe.extra)
+    again = replace(settled(exemplar(recipe=Recipe(steps=30))).recipe, steps=20)
+    assert "steps_made" not in dict(settled(exemplar(recipe=again)).recipe.extra)
 
 
 def test_the_lowres_preset_fills_the_recipe() -> None:

@@ -2,14 +2,21 @@
 //
 //     node dump.mjs files PRIOR.gz FILE...     by file {opened, read, verdict}: what is found, or {error, rule}
 //     node dump.mjs maps PRIOR.gz MAPS.json    [[coding, height, width, base64], ...]: rows of '.' and '#', or the rule
+//     node dump.mjs latents PRIOR.gz ALL.json  [[base64, draw], ...]: {latents, size} and with draw {pixels}, or the rule
+//
+// The model of learned pictures is the file latent-1.bin.gz beside PRIOR.gz.
 
 import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import process from 'node:process';
 
 import { decodeMap } from '../../viewer/escx/coding/codings.js';
 import { EscxError } from '../../viewer/escx/errors.js';
 import { EscxFile } from '../../viewer/escx/file.js';
 import { rebuildHint } from '../../viewer/escx/hint.js';
+import { readPictureHead, readLatents } from '../../viewer/escx/latent/latents.js';
+import { unpackModel } from '../../viewer/escx/latent/model.js';
+import { decodePicture } from '../../viewer/escx/latent/picture.js';
 import { unpackPrior } from '../../viewer/escx/prior.js';
 import { BytesSource } from '../../viewer/escx/source.js';
 import { verify } from '../../viewer/escx/verify.js';
@@ -39,11 +46,17 @@ async function dump(file, tables) {
         try {
           out.edges = lines(block.mapOf(i, payloads[i], tables));
           if (hint && row.hintCodec === 0) rebuildHint(hint);
+          if (hint && row.hintCodec === 1) readLatents(hint, learned.tables);
+          if (row.hintCodec > 1) throw new EscxError('M38', `a hint under codec ${row.hintCodec}`);
         } catch (error) {
           if (!(error instanceof EscxError)) throw error;
           out.edges ??= null;
           out.fault = { error: error.message, rule: error.rule };
         }
+      }
+      if (row.kind === 'latent') {
+        const fault = await refused(() => (readLatents(payloads[i], learned.tables), null));
+        if (fault) out.fault = fault;
       }
       exemplars.push(out);
     }
@@ -62,13 +75,26 @@ async function refused(make) {
 
 const [what, prior, ...paths] = process.argv.slice(2);
 const tables = await unpackPrior(new Uint8Array(readFileSync(prior)));
+const learned = await unpackModel(new Uint8Array(readFileSync(join(dirname(prior), 'latent-1.bin.gz'))));
 const answer = {};
 if (what === 'files') {
   for (const path of paths) {
     const opened = await refused(() => EscxFile.open(sourceOf(path)));
     const read = opened.error ? null : await refused(() => dump(opened, tables));
-    const verdict = await refused(() => verify(sourceOf(path), { tables }));
+    const verdict = await refused(() => verify(sourceOf(path), { tables, model: async () => learned }));
     answer[path] = { opened: opened.error ? opened : { minor: opened.minor }, read, verdict };
+  }
+} else if (what === 'latents') {
+  answer.latents = [];
+  for (const [bytes, draw] of JSON.parse(readFileSync(paths[0], 'utf8'))) {
+    const data = new Uint8Array(Buffer.from(bytes, 'base64'));
+    const found = await refused(() => {
+      const { height, width } = readPictureHead(data);
+      const { values } = readLatents(data, learned.tables);
+      return { size: [height, width], latents: base64(new Uint8Array(values.buffer)) };
+    });
+    if (draw && !found.error) found.pixels = base64(decodePicture(data, learned).data);
+    answer.latents.push(found);
   }
 } else {
   answer.maps = [];

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from escort_cli.view_page import PRIOR, viewer_files
+from escort_cli.view_page import LEARNED, PRIOR, learned_model, viewer_files
 
 NODE = shutil.which("node")
 HERE = Path(__file__).parent
@@ -32,10 +32,11 @@ needs_node = pytest.mark.skipif(
 
 
 def run_node(what: str, folder: Path, *paths: Path) -> dict[str, Any]:
-    """What ``dump.mjs`` answers; ``folder`` takes the prior's file."""
+    """What ``dump.mjs`` answers; ``folder`` takes the prior and the model of learned pictures."""
     assert NODE is not None
     prior = folder / PRIOR
     prior.write_bytes(viewer_files()[PRIOR])
+    (folder / LEARNED).write_bytes(learned_model())
     command = [NODE, str(HERE / "dump.mjs"), what, str(prior), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ from escort_cli.view import ViewServer
 from escort_cli.view_page import export_page
 from escort_codec import Exemplar, Writer
 from escort_codec.container.verify import verify
+from escort_codec.latent.picture import encode_latent
 from tests.browser import contrast, luminance, needs_browser, requested, set_screen, start_browser
 from tests.helpers import draw_edges
 from tests.viewer.files import SCRIPT, endless_frame, hint, large_frame, with_index, write_many
@@ -53,10 +54,12 @@ def write_kinds(path: Path) -> Path:
             Image.fromarray(pixels).save(file, kind)
             name = f"{number}.{kind.lower()}"
             writer.add(Exemplar.from_image(file.getvalue(), label="real", name=name, size=pixels.shape[:2]))
-        writer.add(Exemplar.from_latents(b"\x01 latents", label="learned", name="l.png", size=(30, 40)))
+        learned = encode_latent(pixels[:30, :40])
+        writer.add(Exemplar.from_latents(learned, label="learned", name="l.png", size=(300, 400)))
         writer.add(replace(prompt, name="later.png", coding="77"))
-        writer.add(replace(prompt, name="hint.png", hint=b"\x01 latents", hint_codec="latent"))
+        writer.add(replace(prompt, name="hint.png", hint=encode_latent(pixels, 24), hint_codec="latent"))
         writer.add(replace(prompt, name="bad.png", payload=b"\xff" * 4))
+        writer.add(Exemplar.from_latents(b"\x09 latents", label="learned", name="model.png", size=(30, 40)))
     return path
 
 
@@ -158,7 +161,7 @@ def test_it_shows_the_golden_files_without_an_error_or_a_request_elsewhere(path:
     site.until(f"document.querySelectorAll('.tile.ready:not([hidden])').length === {pictured}")
     site.js("document.getElementById('verify').click()")
     if path.stem == "unknown":
-        site.until("document.getElementById('verdict').innerText.includes('65000, which this viewer does not know')")
+        site.until("document.getElementById('verdict').innerText.includes('which this viewer does not know')")
     else:
         site.until("document.getElementById('verdict').innerText.includes('no faults')")
         assert site.text("#verdict").startswith(f"{len(golden)} exemplar")
@@ -279,13 +282,24 @@ def test_an_exemplars_page_has_all_of_it(site: Site) -> None:
 
 def test_kinds_texts_and_what_it_cannot_draw(site: Site) -> None:
     site.open(file(site, "kinds"))
-    site.until("document.querySelectorAll('.tile.ready:not([hidden])').length === 7")
-    site.until("document.querySelectorAll('.tile.fault:not([hidden])').length === 3")
+    site.until("document.querySelectorAll('.tile.ready:not([hidden])').length === 8")
+    site.until("document.querySelectorAll('.tile.fault:not([hidden])').length === 4")
     faults = site.js("return [...document.querySelectorAll('.tile.fault')].map((tile) => tile.innerText)")
-    assert sorted(fault.splitlines()[0] for fault in faults) == ["5.tiff", "bad.png", "later.png"]
-    for number, wanted in ((7, "does not draw yet"), (9, "codec 1"), (6, "browsers do not show"), (8, "coding 77")):
+    assert sorted(fault.splitlines()[0] for fault in faults) == ["5.tiff", "bad.png", "later.png", "model.png"]
+    for number, wanted in ((11, "model 9"), (6, "browsers do not show"), (8, "coding 77")):
         site.open(file(site, "kinds"), f"&exemplar={number}")
         site.until(f"document.getElementById('detail').innerText.includes('{wanted}')")
+    for number, canvas, width in ((7, 0, 40), (9, 2, 24)):  # a learned picture, and a hint that is one
+        site.open(file(site, "kinds"), f"&exemplar={number}")
+        site.until(f"document.querySelectorAll('#detail canvas')[{canvas}]?.width === {width}")
+        shown = site.js(
+            f"const c = document.querySelectorAll('#detail canvas')[{canvas}];"
+            "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        )
+        with escort_codec.open(file(site, "kinds")) as reader:
+            exemplar = reader[number]
+            decoded = exemplar.picture() if exemplar.kind == "latent" else exemplar.hint_pixels
+        assert np.abs(np.reshape(shown, (-1, width, 4))[:, :, :3] - decoded.astype(int)).max() <= 1
     site.open(file(site, "kinds"), "&exemplar=0")
     site.until(lambda: SCRIPT in site.text("#detail"))
     site.open(file(site, "kinds"), "&exemplar=2")
@@ -428,6 +442,9 @@ def test_an_exported_page_needs_no_server(site: Site, tmp_path: Path) -> None:
     assert site.tiles() == ["000007.png", "000107.png", "000207.png"]
     site.js("document.getElementById('verify').click()")
     site.until("document.getElementById('verdict').innerText.includes('no faults')")
+    site.browser.get("about:blank")
+    site.browser.get(f"{(tmp_path / 'page.html').as_uri()}#file=0&exemplar=7")  # it has the model
+    site.until("document.querySelector('#detail canvas')?.width === 40")
     asked = [url for url in requested(site.browser) if not url.startswith(("data:", "about:", "blob:"))]
     assert {url.partition("#")[0] for url in asked} == {(tmp_path / "page.html").as_uri()}
     assert site.browser.get_log("browser") == []

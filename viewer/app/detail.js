@@ -1,6 +1,7 @@
 // The page of one exemplar.
 
 import { byteBar, count, counted, el, seedText, size } from './dom.js';
+import { isDrawn } from './library.js';
 import { colours } from './tile.js';
 import { CODINGS } from '../escx/coding/codings.js';
 
@@ -82,7 +83,7 @@ function figures(library, number, { row, hint }, pictures, here) {
   } else if (row.kind === 'prompt') {
     const [h, w] = row.mapSize;
     figure('Edge map', `${w} × ${h}`, (canvas, caption) => drawMap(library, number, row, canvas, caption), true);
-    if (hint && row.hintCodec === 0) {
+    if (isDrawn(row, hint)) {
       figure('Preview', 'approximate: the hint spread inside the outlines, not what a regenerator makes', async (canvas) =>
         paint(canvas, await library.preview(number, PREVIEW)), true);
       figure('Colour hint', `${size(row.hintLength)}, as it is stored`, async (canvas, caption) => {
@@ -96,7 +97,8 @@ function figures(library, number, { row, hint }, pictures, here) {
       pictures.append(el('p', { class: 'notice' }, `The hint has ${counted(row.hintLength, 'byte')} under codec ${row.hintCodec}, which this viewer does not draw yet.`));
     }
   } else {
-    pictures.append(el('p', { class: 'notice' }, `A learned picture of ${counted(row.payloadLength, 'byte')}, which this viewer does not draw yet.`));
+    const note = `${size(row.payloadLength)}, as it is stored`;
+    figure('Learned picture', note, (canvas, caption) => drawLatent(library, number, row, canvas, caption), true);
   }
   return drawn;
 }
@@ -119,6 +121,13 @@ async function drawImage(library, number, row, canvas, caption) {
   const { bitmap, type } = await library.picture(number, SHOWN);
   paint(canvas, bitmap);
   caption.querySelector('span').textContent = `${row.size[1]} × ${row.size[0]}, ${type.split('/')[1].toUpperCase()}, ${size(row.payloadLength)}`;
+}
+
+async function drawLatent(library, number, row, canvas, caption) {
+  const { bitmap } = await library.picture(number, SHOWN);
+  paint(canvas, bitmap);
+  canvas.classList.add('pixels');
+  caption.querySelector('span').textContent = `${bitmap.width} × ${bitmap.height}, ${size(row.payloadLength)}, as it is stored`;
 }
 
 function paint(canvas, bitmap, paper = null) {

@@ -8,19 +8,26 @@ const KEPT_BYTES = 64 * 1024 * 1024; // of their tables and hints
 const KEPT_PIXELS = 24 * 1024 * 1024; // of thumbnails: about 100 MB
 const LARGEST_THUMBNAIL = 16 * 1024 * 1024; // pixels of a map or an image that become a thumbnail unasked
 
-let prior = null; // a promise of the gzip file's bytes
+/** Whether a hint can be drawn: a VP8 frame, or a learned picture of model 1. */
+export function isDrawn(row, hint) {
+  return hint !== null && (row.hintCodec === 0 || (row.hintCodec === 1 && hint[0] === 1));
+}
 
-/** Where the prior's bytes come from: set once by the page. */
-export function usePrior(load) {
+let prior = null; // a promise of the gzip file's bytes
+let model = null;
+
+/** Where the prior's bytes come from, and where the model of learned pictures is, {url} or {bytes}: set once. */
+export function usePrior(load, learned) {
   let bytes = null;
   prior = () => (bytes ??= load());
+  model = learned;
 }
 
 /** Gives a new worker the prior, or the reason why there is none; it may be ended before. */
 function withPrior(remote) {
   prior()
     .then((bytes) => ({ bytes }), ({ message }) => ({ message }))
-    .then((values) => remote.call('prior', values))
+    .then((values) => remote.call('prior', { ...values, model }))
     .catch(() => {});
 }
 
@@ -118,11 +125,14 @@ export class Library {
     return group.promise.then((payloads) => payloads[place]);
   }
 
-  /** The bitmap of a hint, kept. Hints are small: the page decodes them itself, before the workers are ready. */
-  hintBitmap(number) {
+  /** The bitmap of a hint, kept. VP8 is quick: the page decodes it itself, before the workers are ready. */
+  hintBitmap(number, wanted = () => true) {
     return this.#kept(`hint ${number}`, async () => {
       const { row, hint } = await this.exemplar(number);
-      return hint && row.hintCodec === 0 ? decodeHint(hint) : null;
+      if (!isDrawn(row, hint)) return null;
+      if (row.hintCodec === 0) return decodeHint(hint);
+      const result = await pool.run('latent', { bytes: hint }, { wanted });
+      return result?.bitmap;
     });
   }
 
@@ -131,16 +141,18 @@ export class Library {
     return this.#kept(`thumbnail ${number} ${side} ${ink}`, async () => {
       const { row } = await this.exemplar(number);
       const [height, width] = row.kind === 'prompt' ? row.mapSize : row.size;
-      if (row.kind === 'latent' || height * width > LARGEST_THUMBNAIL || !wanted()) return undefined;
+      const large = row.kind !== 'latent' && height * width > LARGEST_THUMBNAIL;
+      if (large || !wanted()) return undefined;
       const result = await this.picture(number, side, ink, { wanted });
       return result?.bitmap;
     });
   }
 
-  /** The edge map or the image of an exemplar, not kept: {bitmap, edges or type}. */
+  /** The edge map, image or learned picture of an exemplar, not kept: {bitmap, edges or type}. */
   async picture(number, side, ink, options = { first: true }) {
     const [{ row }, bytes] = await Promise.all([this.exemplar(number), this.payload(number)]);
     if (row.kind === 'real') return pool.run('image', { bytes, side }, options);
+    if (row.kind === 'latent') return pool.run('latent', { bytes }, options);
     const [height, width] = row.mapSize;
     return pool.run('edges', { bytes, coding: row.coding, height, width, side, ink }, options);
   }
@@ -149,7 +161,8 @@ export class Library {
   async preview(number, side) {
     const [{ row, hint }, bytes] = await Promise.all([this.exemplar(number), this.payload(number)]);
     const [height, width] = row.mapSize;
-    return pool.run('preview', { bytes, coding: row.coding, height, width, hint, side }, { first: true });
+    const values = { bytes, coding: row.coding, height, width, hint, hintCodec: row.hintCodec, side };
+    return pool.run('preview', values, { first: true });
   }
 
   /** What a filter lets through of some blocks: see searchBlock. */

@@ -416,14 +416,14 @@ function start() {
   const served = JSON.parse(byId('served').textContent);
   if (served.embedded) {
     document.body.dataset.exported = '';
-    usePrior(async () => embedded('prior'));
+    usePrior(async () => embedded('prior'), served.learned ? { bytes: embedded('learned') } : null);
     files.push(...served.embedded.map(({ name, id }) => ({ name, source: { bytes: embedded(id) } })));
   } else {
     usePrior(async () => {
       const answer = await fetch(served.prior ?? '../spec/prior-1.bin.gz');
       if (!answer.ok) throw new Error(`the prior: the server answers ${answer.status}`);
       return new Uint8Array(await answer.arrayBuffer());
-    });
+    }, { url: new URL(served.learned ?? '../spec/latent-1.bin.gz', location.href).href });
     for (const { name, url } of served.files ?? []) files.push({ name, source: { url: new URL(url, location.href).href, near: true } });
   }
   Object.assign(state, readAddress());

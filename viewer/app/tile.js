@@ -1,4 +1,6 @@
-// What a tile of the grid shows: first its text, then its hint, then its edge map or image.
+// What a tile of the grid shows: first its text, then its hint, then its edge map or picture.
+
+import { isDrawn } from './library.js';
 
 /** The colours that canvases are drawn in, from the style sheet. */
 export function colours() {
@@ -24,14 +26,13 @@ export async function fillTile(tile, library, number, side) {
     const { row, hint } = exemplar;
     const theme = colours();
     const [height, width] = row.mapSize ?? row.size;
-    const hinted = hint !== null && row.hintCodec === 0;
+    const hinted = isDrawn(row, hint);
     const device = Math.round(side * devicePixelRatio);
-    const hintBitmap = hinted ? await library.hintBitmap(number) : null;
+    const hintBitmap = hinted ? await library.hintBitmap(number, wanted) : null;
     if (!wanted()) return;
     const draw = (bitmap) => drawTile(tile.canvas, { row, height, width, hintBitmap, bitmap, theme });
     draw(null);
     if (hintBitmap) tile.classList.add('hinted');
-    if (row.kind === 'latent') return;
     const bitmap = await library.thumbnail(number, device, hinted ? theme.over : theme.ink, wanted);
     if (!wanted()) return;
     draw(bitmap);
@@ -86,18 +87,9 @@ function drawTile(canvas, { row, height, width, hintBitmap, bitmap, theme }) {
     context.imageSmoothingQuality = 'high';
     context.drawImage(hintBitmap, x, y, w, h);
   }
-  if (row.kind === 'latent') drawNote(context, device, row);
   if (!bitmap) return;
   context.imageSmoothingEnabled = bitmap.width > w / 3; // few pixels stay squares
   context.globalAlpha = hintBitmap ? 0.8 : 1;
   context.drawImage(bitmap, x, y, w, h);
   context.globalAlpha = 1;
-}
-
-function drawNote(context, device, row) {
-  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue('--muted').trim();
-  context.font = `${Math.round(device / 11)}px system-ui, sans-serif`;
-  context.textAlign = 'center';
-  context.fillText('learned picture', device / 2, device / 2 - device / 20);
-  context.fillText(`${row.payloadLength} bytes`, device / 2, device / 2 + device / 11);
 }

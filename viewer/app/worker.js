@@ -4,6 +4,9 @@
 import { decodeMap } from '../escx/coding/codings.js';
 import { EscxError } from '../escx/errors.js';
 import { EscxFile } from '../escx/file.js';
+import { readPictureHead } from '../escx/latent/latents.js';
+import { unpackModel } from '../escx/latent/model.js';
+import { decodePicture } from '../escx/latent/picture.js';
 import { unpackPrior } from '../escx/prior.js';
 import { BlobSource, BytesSource, HttpSource } from '../escx/source.js';
 import { verify } from '../escx/verify.js';
@@ -16,6 +19,9 @@ let file = null;
 let givePrior = null;
 const tables = new Promise((resolve) => (givePrior = resolve)); // the prior of coding 2
 tables.catch(() => {}); // who needs it will be told
+let giveModel = null;
+const modelSource = new Promise((resolve) => (giveModel = resolve)); // {url} or {bytes} of learned pictures' model
+let loaded = null; // the model, once it is needed
 
 /** A result, and what of it moves to the page instead of being copied. */
 const moving = (result, ...moved) => ({ result, moved });
@@ -60,11 +66,12 @@ const operations = {
     const opened = await sourceOf(source);
     const checkHint = async (rebuilt) => (await decodeRebuilt(rebuilt)).close();
     const onProgress = (done) => tell(done / opened.size);
-    return moving(await verify(opened, { tables: await tables, checkHint, onProgress }));
+    return moving(await verify(opened, { tables: await tables, model, checkHint, onProgress }));
   },
 
-  /** Takes the prior's gzip file, or the message that it is not there. */
-  prior({ bytes, message }) {
+  /** Takes the prior's gzip file, or the message that it is not there; and where learned pictures' model is. */
+  prior({ bytes, message, model: source }) {
+    giveModel(source);
     const missing = () => Promise.reject(new EscxError('', `the prior of coding 2 cannot be loaded (${message})`));
     givePrior(bytes ? unpackPrior(bytes) : missing());
     return moving(null);
@@ -78,9 +85,15 @@ const operations = {
     return moving({ bitmap, edges: map.count() }, bitmap);
   },
 
+  /** A learned picture as a bitmap of its own size. */
+  async latent({ bytes }) {
+    const bitmap = await latentBitmap(bytes);
+    return moving({ bitmap }, bitmap);
+  },
+
   /** An approximate picture of what a prompt may be regenerated to; null without a hint. */
-  async preview({ bytes, coding, height, width, hint, side }) {
-    const bitmap = await decodeHint(hint);
+  async preview({ bytes, coding, height, width, hint, hintCodec, side }) {
+    const bitmap = hintCodec === 1 ? await latentBitmap(hint) : await decodeHint(hint);
     const map = decodeMap(coding, bytes, height, width, coding === 2 ? await tables : null);
     const marks = coverage(map, side);
     const start = grow(bitmap, marks.width, marks.height);
@@ -98,6 +111,35 @@ const operations = {
     return moving({ bitmap, type }, bitmap);
   },
 };
+
+/** A promise of the model of learned pictures. */
+function model() {
+  loaded ??= loadModel();
+  loaded.catch(() => (loaded = null)); // it may be there later
+  return loaded;
+}
+
+async function loadModel() {
+  const source = await modelSource;
+  if (!source) throw new EscxError('', 'this page does not hold the model of learned pictures');
+  try {
+    return await unpackModel(source.bytes ?? (await fetched(source.url)));
+  } catch (error) {
+    throw new EscxError('', `the model of learned pictures cannot be loaded (${error?.message ?? error})`);
+  }
+}
+
+async function fetched(url) {
+  const answer = await fetch(url, { cache: 'no-store' }); // workers that ask at once do not wait for each other
+  if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
+async function latentBitmap(bytes) {
+  readPictureHead(bytes); // before the model is asked for
+  const { data, width, height } = decodePicture(bytes, await model());
+  return createImageBitmap(new ImageData(data, width, height));
+}
 
 async function sourceOf({ url, near, blob, bytes }) {
   if (blob) return new BlobSource(blob);

@@ -24,6 +24,8 @@ export const CAPS = Object.freeze({
   indexSeeds: 1048576,
   hint: 65536,
   hintSide: 1024,
+  latent: 1048576,
+  latentSide: 1024,
   payload: 67108864,
 });
 

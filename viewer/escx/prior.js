@@ -10,14 +10,14 @@ export async function unpackPrior(bytes) {
   return new Int8Array(tables.buffer);
 }
 
-/** The content of a gzip file if it has `size` bytes, else null. */
-async function gunzip(bytes, size) {
+/** The content of a gzip file if it has `size` bytes (with `atMost`, no more than that), else null. */
+export async function gunzip(bytes, size, { atMost = false } = {}) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
   const content = new Uint8Array(size);
   let at = 0;
   for (const reader = stream.getReader(); ; ) {
     const { done, value } = await reader.read();
-    if (done) return at === size ? content : null;
+    if (done) return at === size ? content : atMost ? content.slice(0, at) : null;
     if (at + value.length > size) return null;
     content.set(value, at);
     at += value.length;

@@ -6,6 +6,7 @@ import { EscxError, need, refuse } from './errors.js';
 import { EscxFile } from './file.js';
 import { readHead, readRecipe } from './facts.js';
 import { rebuildHint } from './hint.js';
+import { readLatents, readPictureHead } from './latent/latents.js';
 import { FRAME, KNOWN, PREAMBLE, checkType, chunkHead, chunkPayload } from './layout.js';
 
 /** The minor version that this reader knows all of. */
@@ -14,11 +15,12 @@ const MINOR = 0;
 /**
  * Checks all of a file: each chunk, their order, the index against the blocks, every map and hint.
  *
- * `tables`: the prior. `checkHint(hint)`: decodes a rebuilt hint, or nothing is decoded. `onProgress(done)`: bytes so
- * far. Returns {exemplars, blocks, later}; `later` is a minor version of which not all could be checked, or 0. Throws
- * an EscxError at the first fault.
+ * `tables`: the prior. `model()`: a promise of the model of learned pictures, asked for at the first of them.
+ * `checkHint(hint)`: decodes a rebuilt hint, or nothing is decoded. `onProgress(done)`: bytes so far. Returns
+ * {exemplars, blocks, later}; `later` is a minor version of which not all could be checked, or 0. Throws an EscxError
+ * at the first fault.
  */
-export async function verify(source, { tables, checkHint = null, onProgress = () => {} }) {
+export async function verify(source, { tables, model, checkHint = null, onProgress = () => {} }) {
   const file = await EscxFile.open(source);
   const keys = new Set();
   const found = { recipes: [], blocks: [], classes: new Set(), seeds: [] };
@@ -36,7 +38,7 @@ export async function verify(source, { tables, checkHint = null, onProgress = ()
       found.blocks.push(at);
       for (const name of block.classes) found.classes.add(name);
       found.seeds.push(...block.seedRuns);
-      await checkRows(block, payload, { tables, checkHint, keys, at });
+      await checkRows(block, payload, { tables, model, checkHint, keys, at });
       const number = found.blocks.length - 1;
       if (file.index.offsets[number] === at) {
         need(file.index.lengths[number] === head.length, 'M23', `the index gives the block at byte ${at} another length`);
@@ -67,7 +69,7 @@ function checkOrder(head, payload, before) {
   need(names, 'M9', `a trailer does not name its index (at byte ${offset})`);
 }
 
-async function checkRows(block, payload, { tables, checkHint, keys, at }) {
+async function checkRows(block, payload, { tables, model, checkHint, keys, at }) {
   for (let i = 0; i < block.length; i++) {
     const key = block.keyOf(i);
     try {
@@ -76,12 +78,15 @@ async function checkRows(block, payload, { tables, checkHint, keys, at }) {
         keys.add(key);
       }
       const bytes = payload.subarray(block.payloadAt[i], block.payloadAt[i + 1]);
-      if (block.kind[i] === 2) refuse('M38', `a picture of model ${bytes[0]}, which this viewer does not know`);
+      if (block.kind[i] === 2) await checkLatents(bytes, model);
       if (block.kind[i] !== 0) continue;
       block.mapOf(i, bytes, tables);
       const hint = block.hintOf(i);
       if (!hint) continue;
-      if (block.hintCodec[i] === 1) refuse('M38', `a hint of model ${hint[0]}, which this viewer does not know`);
+      if (block.hintCodec[i] === 1) {
+        await checkLatents(hint, model);
+        continue;
+      }
       if (block.hintCodec[i]) refuse('M38', `a hint under codec ${block.hintCodec[i]}, which this viewer does not know`);
       const rebuilt = rebuildHint(hint);
       if (checkHint) await checkHint(rebuilt);
@@ -90,6 +95,11 @@ async function checkRows(block, payload, { tables, checkHint, keys, at }) {
       throw new EscxError(error.rule, `${key}: ${error.message} (in the block at byte ${at})`, { offset: at });
     }
   }
+}
+
+async function checkLatents(bytes, model) {
+  readPictureHead(bytes); // before the model is asked for
+  readLatents(bytes, (await model()).tables);
 }
 
 /** Many runs of seeds as the runs of all of them. */

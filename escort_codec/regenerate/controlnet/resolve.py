@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +33,12 @@ from escort_codec.words import listed
 T = TypeVar("T")
 
 HINT_STRENGTH: Final = 0.8
+TRAINED_STEPS: Final = 1000
+"""Steps of noise that the networks were trained on."""
+
+NOISE_DEVICE: Final = "cpu"
+"""Where the starting noise is drawn, recorded: a seed's numbers on a GPU, as in the paper's scripts, are others."""
+
 FAST_SCHEDULER: Final = "unipc"
 FAST_STEPS: Final = 8
 
@@ -180,7 +186,10 @@ def _resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Call
         scheduler=values["scheduler"],
         hint_strength=final.hint_strength,
     )
-    filled = replace(recipe, **values, extra=_facts(recipe.extra, guess))
+    facts = {"noise": NOISE_DEVICE} | ({"guess_mode": "on"} if guess else {})
+    if settings.scheduler == "ddim" and (made := ddim_steps(settings.steps)) != settings.steps:
+        facts["steps_made"] = str(made)
+    filled = replace(recipe, **values, extra=_facts(recipe.extra, facts))
     return Request(settings, full_prompt(exemplar.prompt, values["prompt_suffix"]), values["negative_prompt"], filled)
 
 
@@ -242,13 +251,15 @@ def _first(*values: T | None) -> T:
     return next(value for value in values if value is not None)
 
 
-def _facts(extra: tuple[tuple[str, str], ...], guess: bool) -> tuple[tuple[str, str], ...]:
-    """``extra`` with the libraries' versions, and whether guess mode was on."""
-    facts = {key: text for key, text in extra if key not in ("guess_mode", "retried_in")}
-    facts |= _versions()
-    if guess:
-        facts["guess_mode"] = "on"
-    return tuple(sorted(facts.items()))
+def _facts(extra: tuple[tuple[str, str], ...], facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """``extra`` with the libraries' versions and the ``facts`` about how this image is made."""
+    left = {key: text for key, text in extra if key not in ("guess_mode", "retried_in", "noise", "steps_made")}
+    return tuple(sorted({**left, **_versions(), **facts}.items()))
+
+
+def ddim_steps(asked: int) -> int:
+    """The steps that DDIM makes of ``asked`` ones: 1, 1 + width, ... below 1000, a step being 1000 // asked wide."""
+    return len(range(1, TRAINED_STEPS, TRAINED_STEPS // asked))
 
 
 @cache

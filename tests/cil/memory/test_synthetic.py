@@ -236,7 +236,9 @@ def test_drawing(tmp_path: Path) -> None:
     def values(probability: float, seed: int = 0) -> list[list[int]]:
         index = torch.arange(3).repeat(400)
         ids = items.draw(index, probability, torch.Generator().manual_seed(seed))
-        return store.batch(ids)[0][:, 0, 0, 0].reshape(400, 3).T.tolist()
+        pixels = store.batch(ids)[0]
+        assert isinstance(pixels, torch.Tensor)
+        return pixels[:, 0, 0, 0].reshape(400, 3).T.tolist()
 
     plain, prompt, copied = values(0.25)
     assert set(plain) == {10}

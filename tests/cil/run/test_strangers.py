@@ -65,7 +65,7 @@ def whole(half: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resume(run: Path) -> None:
-    train(configure({}, resume=run)[0], out=run, resume=True)
+    train(configure({}, resume=run).config, out=run, resume=True)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -235,6 +235,7 @@ WRONG: dict[str, list[Any]] = {
     "images": [-1, 1.5, None, 10**18],
     "accuracy_by_phase": [None, [], [1.0], [1.0, "2"], [1.0, 200.0], {}],
     "memory_bytes": [-1, None, "2", 10**18],
+    "model_bytes": [-1, None, "2", 10**18],
     "memory_real_by_class": [[1], [1, 2, 3, 4, -5], None, "12345"],
 }
 
@@ -376,7 +377,7 @@ def test_a_continued_run_follows_no_links(whole: Path, tmp_path: Path) -> None:
         shutil.move(run / name, tmp_path / name)
         (run / name).symlink_to(tmp_path / name)
         with pytest.raises((TrainingError, OutputError), match="link"):
-            train(configure({"data": str(tmp_path / "data")}, continued=run)[0], out=tmp_path / "next")
+            train(configure({"data": str(tmp_path / "data")}, continued=run).config, out=tmp_path / "next")
         assert not (tmp_path / "next").exists()
         (run / name).unlink()
         shutil.move(tmp_path / name, run / name)

@@ -5,6 +5,7 @@
 
 import { need } from '../errors.js';
 import { EdgeMap } from './edge_map.js';
+import { checkEnd } from './range_coder.js';
 
 /** Entries of one table, and of all five: signed bytes. */
 const ENTRIES = 65536;
@@ -148,20 +149,6 @@ export function decodeContext(bytes, height, width, tables) {
     }
     gain = Math.min(Math.max(gain + Math.floor(slope / 512), 262144), 4194304);
   }
-  checkEnd(bytes, at, code >>> 0, range >>> 0);
+  checkEnd(bytes, at, code >>> 0, range >>> 0, 'M36', 'context');
   return map;
-}
-
-/** Refuses bytes whose end is not the one that an encoder chooses: the number in [low, low + R) with most zero bits. */
-function checkEnd(bytes, at, code, range) {
-  need(bytes.length <= at, 'M36', 'context: bytes are left over when the map is complete');
-  let read = 0;
-  for (let i = at - 4; i < at; i++) read = read * 256 + (i < bytes.length ? bytes[i] : 0);
-  const low = (((read - code) % 2 ** 32) + 2 ** 32) % 2 ** 32;
-  let chosen = low;
-  for (let zeros = 32; zeros >= 0; zeros--) {
-    chosen = Math.ceil(low / 2 ** zeros) * 2 ** zeros;
-    if (chosen < low + range) break;
-  }
-  need(chosen - low === code, 'M36', 'context: the bytes end with another number than an encoder chooses');
 }
