@@ -136,9 +136,8 @@ class TrainConfig:
     budget: str = setting("", "2MB, 20KB/class, 20units/class or 2000units.", group=_MEMORY, shown=True, metavar="SIZE")
     keep: str = setting(
         "",
-        "original, webp:64:20, prompt, '30% original + 70% prompt', or counts per class: '18 original + 48 prompt'; "
-        "prompt:400B, latent:400B, webp:400B: what keeps most in so many bytes; auto: the best of these. If left out: "
-        "prompts for bytes, originals for units, else these counts.",
+        "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: "
+        "'18 original + 48 prompt'. If left out: prompts for bytes, originals for units, else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",

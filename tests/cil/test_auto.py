@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from escort_cil import auto
-from escort_cil.replay import ReplaySettings
+from escort_cil.replay import ReplaySettings, ReplayTest
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
 from escort_codec.container import Reader
@@ -55,16 +55,16 @@ def test_a_stopped_search_goes_on_and_gives_the_same(
     config = quick(small_data, keep="auto", budget="8000")
     whole = train(config, out=tmp_path / "whole")
     runs = 0
-    real = auto.ReplayTest.run
+    real = ReplayTest.run
 
-    def stopping(self: auto.ReplayTest, *args: object, **more: object) -> object:
+    def stopping(self: ReplayTest, *args: object, **more: object) -> object:
         nonlocal runs
         runs += 1
         if runs == 4:
             raise KeyboardInterrupt
         return real(self, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(auto.ReplayTest, "run", stopping)
+    monkeypatch.setattr(ReplayTest, "run", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(config, out=tmp_path / "run")
     again = train(config, out=tmp_path / "run", resume=True)
