@@ -75,7 +75,7 @@ CODECS: dict[str, tuple[Codec, Sequence[int]]] = {
     "JPEG": (by_pillow("JPEG", scan, optimize=True), (5, 10, 15, 25, 40, 60, 75)),
 }
 with contextlib.suppress(ImportError):
-    import pillow_jxl  # type: ignore[import-not-found]  # noqa: F401 - registers itself
+    import pillow_jxl  # noqa: F401 - registers itself
 
     CODECS["JPEG XL"] = (by_pillow("JXL", len, effort=7), (5, 15, 30, 45, 60, 75))
 

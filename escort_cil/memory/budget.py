@@ -24,6 +24,8 @@ TRIES: Final = 32  # exemplars that do not fit for their few bytes in the file's
 
 AUTO: Final = "auto"
 """The setting ``keep`` that is chosen before the first phase (``escort_cil.auto``)."""
+LEARNED: Final = "latent:64"
+"""What a budget in bytes keeps if nothing is said and there is no file of prompts."""
 STAND_IN: Final = "latent:150B"
 """What is assumed of it until then: the smallest that may be chosen."""
 
@@ -41,10 +43,10 @@ class Budget:
     per_class: bool = True
 
     @classmethod
-    def parse(cls, text: str, keep: str = "") -> Budget:
+    def parse(cls, text: str, keep: str = "", of_bytes: str = "prompt") -> Budget:
         """``2MB``, ``20KB/class``, ``2000units``, ``20units/class``; "" is no amount.
 
-        ``keep`` is the setting of that name. If it is "", bytes keep prompts alone, units originals alone, and no
+        ``keep`` is the setting of that name. If it is "", bytes keep ``of_bytes``, units originals alone, and no
         amount keeps the paper's mixture: 18 originals and 48 prompts per class, which are 20 units. Raises ConfigError.
         """
         if keep == AUTO:
@@ -64,7 +66,7 @@ class Budget:
                 raise ConfigError(f"{needed}: give more, or keep less", setting="budget", value=text)
             return budget
         try:
-            return cls(kept or Keep.parse("prompt"), parse_bytes(amount), "bytes", per_class)
+            return cls(kept or Keep.parse(of_bytes), parse_bytes(amount), "bytes", per_class)
         except UsageError as exc:
             form = "write 200KB, 20KB/class, 20units/class or 2000units"
             raise ConfigError(form, setting="budget", value=text) from exc

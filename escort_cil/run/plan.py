@@ -204,6 +204,8 @@ class RunPlan:
             shared = f"{budget.amount:g} units " + ("per class" if budget.per_class else "in all")
             units = f"; {shared}: at most {each} per class in the end"
         yield f"memory: {budget.keep}{per_class}{units}; {bound}"
+        if not config.keep and not config.prompts_file and budget.unit == "bytes":
+            yield "there is no file of prompts: learned pictures are kept (`keep` chooses otherwise)"
         options = ", ".join(f"{name} {value}" for name, value in config.regenerator_options.items())
         maker = f"{config.regenerator} ({options})" if options else config.regenerator
         yield f"synthetic images: by {maker}, shown with probability {config.probability:g}"

@@ -137,7 +137,8 @@ class TrainConfig:
     keep: str = setting(
         "",
         "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: "
-        "'18 original + 48 prompt'. If left out: prompts for bytes, originals for units, else these counts.",
+        "'18 original + 48 prompt'. If left out: for bytes latent:64 (prompts if they have a file), for units originals, "
+        "else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",
@@ -223,9 +224,9 @@ class TrainConfig:
     @property
     def memory(self) -> Budget:
         """The budget of the memory and what is kept in it."""
-        from escort_cil.memory.budget import Budget
+        from escort_cil.memory.budget import LEARNED, Budget
 
-        return Budget.parse(self.budget, self.keep)
+        return Budget.parse(self.budget, self.keep, "prompt" if self.prompts_file else LEARNED)
 
     @property
     def kept(self) -> Keep:
