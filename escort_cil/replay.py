@@ -26,7 +26,7 @@ from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import SyntheticCache, SyntheticImages
-from escort_cil.networks import backbones
+from escort_cil.networks import backbone_maker
 from escort_cil.phase_data import memory_items
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EncodeOptions
@@ -139,7 +139,7 @@ class ReplayTest:
             hyperparameters = replace(
                 kind.hyperparameters(), batch_size=batch, init_lr=self.settings.lr, lr=self.settings.lr
             ).shortened(epochs)
-            learner = kind(hyperparameters, backbones.get(self.settings.backbone))
+            learner = kind(hyperparameters, backbone_maker(self.settings.backbone))
             learner.begin_phase(len(self._labels), derived_seed(seed, "weights", 0))
             loop = LoopSettings(self._devices, self._transform, seed, 0.0, 1, 1)
             train_epochs(loop, learner, images.training, items, epoch_ended=lambda done, state: stepped(done))
