@@ -28,7 +28,10 @@ BELOW = {
     "escort_cil": tuple(
         f"escort_codec{part}" for part in ("", ".coding", ".container", ".latent", ".regenerate", ".export")
     ),
-    "escort_cli": ("escort_cil", *(f"escort_codec{part}" for part in ("", ".container", ".regenerate", ".export"))),
+    "escort_cli": (
+        "escort_cil",
+        *(f"escort_codec{part}" for part in ("", ".container", ".latent", ".regenerate", ".export")),
+    ),
 }
 """By layer, the layers that it may import: a package with all in it, except those packages that are layers too."""
 

@@ -137,8 +137,8 @@ class TrainConfig:
     keep: str = setting(
         "",
         "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: "
-        "'18 original + 48 prompt'. If left out: for bytes latent:64 (prompts if they have a file), for units originals, "
-        "else these counts.",
+        "'18 original + 48 prompt'. If left out: for bytes latent:64, or prompts of a file; "
+        "for units originals; else these counts.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",
