@@ -97,6 +97,7 @@ def choose_keep(plan: RunPlan, table: Path, regenerator: Regenerator, progress: 
     config = plan.config
     options = replace(config.encode_options(), seeds=SEEDS)
     encoder = ExemplarEncoder(Prompts(options, None, config.hint), config.workers)
+    assert config.image_size is not None  # the plan has filled it in
     size = min(config.image_size, FULL.image_size)
 
     def accuracy(candidate: Candidate, fold: int, training: ReplaySettings) -> float | None:

@@ -299,6 +299,7 @@ def test_kinds_texts_and_what_it_cannot_draw(site: Site) -> None:
         with escort_codec.open(file(site, "kinds")) as reader:
             exemplar = reader[number]
             decoded = exemplar.picture() if exemplar.kind == "latent" else exemplar.hint_pixels
+        assert decoded is not None
         assert np.abs(np.reshape(shown, (-1, width, 4))[:, :, :3] - decoded.astype(int)).max() <= 1
     site.open(file(site, "kinds"), "&exemplar=0")
     site.until(lambda: SCRIPT in site.text("#detail"))

@@ -177,7 +177,7 @@ def test_it_decodes_learned_pictures_as_the_library_does_and_refuses_what_the_li
         assert answer.get("size") == list(wanted.head.size), answer
         assert base64.b64decode(answer["latents"]) == wanted.values.astype("<i2").tobytes()
         if draw:
-            pixels = np.frombuffer(base64.b64decode(answer["pixels"]), np.uint8).reshape(*wanted.head.size, 4)
-            assert np.abs(pixels[:, :, :3].astype(int) - decode_latent(data)).max() <= 1
-            assert (pixels[:, :, 3] == 255).all()
+            drawn = np.frombuffer(base64.b64decode(answer["pixels"]), np.uint8).reshape(*wanted.head.size, 4)
+            assert np.abs(drawn[:, :, :3].astype(int) - decode_latent(data)).max() <= 1
+            assert (drawn[:, :, 3] == 255).all()
     assert 100 < refused < len(cases) - len(whole)
