@@ -1,11 +1,12 @@
 # make demo: set up and run `escort demo`. make test: set up and run ruff, mypy and pytest.
+# make test-fast: the quick tests alone, while you work.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types pytest clean
+.PHONY: demo test test-fast lint types pytest clean
 
 demo: $(READY)
 	$(BIN)/escort demo
@@ -21,6 +22,9 @@ types: $(READY)
 
 pytest: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not browser"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "escort needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
