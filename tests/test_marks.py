@@ -1,4 +1,4 @@
-"""The marks ``slow`` and ``browser``: each name in the list is a file, and ``make test-fast`` leaves these files out."""
+"""The marks ``slow`` and ``browser``: listed names are files, and ``make test-fast`` leaves them out."""
 
 from __future__ import annotations
 
