@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from collections.abc import Iterable
@@ -147,3 +148,21 @@ def test_a_command_names_the_extra_that_it_needs(
     assert last.startswith(f"escort {arguments[0]}: ")
     assert last.endswith(f"pip install 'escort[{extra}]'")
     assert "Traceback" not in done.stderr
+
+
+def test_another_checkout_at_another_time_gives_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    """The sdist, unpacked elsewhere with other times, builds the wheel and the sdist that the checkout builds."""
+    build = (sys.executable, "-m", "hatchling", "build")
+    done = run(*build, "-t", "sdist", "-d", tmp_path / "first", folder=ROOT, alone=False)
+    assert done.returncode == 0, done.stderr
+    (sdist,) = (tmp_path / "first").iterdir()
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    copy = tmp_path / f"escort-{escort_codec.__version__}"
+    for path in copy.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    done = run(*build, "-d", tmp_path / "second", folder=copy)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == sorted((wheel.name, sdist.name))
+    assert (tmp_path / "second" / wheel.name).read_bytes() == wheel.read_bytes()
+    assert (tmp_path / "second" / sdist.name).read_bytes() == sdist.read_bytes()
