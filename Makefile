@@ -1,11 +1,13 @@
 # make demo: set up and run `escort demo`. make test: set up and run ruff, mypy and pytest.
+# make test-fast: the quick tests alone, while you work. make docs: the documentation as a site, in site/.
+# make dist: wheel and sdist in dist/, the same bytes from the same commit.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types pytest clean
+.PHONY: demo docs dist test test-fast lint types pytest clean
 
 demo: $(READY)
 	$(BIN)/escort demo
@@ -22,6 +24,17 @@ types: $(READY)
 pytest: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not browser"
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m mkdocs build
+
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+dist: $(READY)
+	$(BIN)/python -m hatchling build -d dist
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "escort needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -29,4 +42,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out site dist
