@@ -76,9 +76,7 @@ class TrainConfig:
     seed: int = setting(
         1993, "Seed of class orders; 1993,7: one run each.", group=_PHASES, shown=True, least=0, most=_SEED
     )
-    model_seed: int = setting(
-        1, "Seed of weights, batches and augmentation.", group=_PHASES, shown=True, least=0, most=_SEED
-    )
+    model_seed: int = setting(1, "Seed of weights, batches and augmentation.", group=_PHASES, least=0, most=_SEED)
     shuffle: bool = setting(True, "Draw the class order with `seed`; false: sort classes by name.", group=_PHASES)
     class_order: tuple[str, ...] = setting(
         (), "The class order; as a flag, a file with one label per line.", group=_PHASES, metavar="FILE"
@@ -136,9 +134,8 @@ class TrainConfig:
     budget: str = setting("", "2MB, 20KB/class, 20units/class or 2000units.", group=_MEMORY, shown=True, metavar="SIZE")
     keep: str = setting(
         "",
-        "original, webp:64:20, prompt, prompt:400B, auto, '30% original + 70% prompt', or counts per class: "
-        "'18 original + 48 prompt'. If left out: for bytes latent:64, or prompts of a file; "
-        "for units originals; else these counts.",
+        "original, webp:64:20, latent:64, prompt, prompt:400B, auto, '30% original + 70% prompt', or per class "
+        "'18 original + 48 prompt'. If left out: for bytes latent:64, or prompts of a file.",
         group=_MEMORY,
         shown=True,
         metavar="KINDS",

@@ -104,7 +104,7 @@ def test_replay_trains_on_the_memory_alone_and_repeats(small_data: Path) -> None
     assert first.accuracy is not None
     assert 0 <= first.accuracy <= 100
     assert prompts.accuracy is not None
-    assert 0 < prompts.exemplars <= 9000 // 280
+    assert 0 < prompts.exemplars <= 9000 // 240
     assert max(first.bytes, prompts.bytes) <= 9000
     assert nothing == ReplayResult("original", None, 0, 0)
 

@@ -258,7 +258,7 @@ def test_files_that_are_not_json(tmp_path: Path) -> None:
         ({"keep": "webp"}, "write webp:SIDE"),
         ({"keep": "webp:0"}, "write webp:SIDE"),
         ({"keep": "webp:64:101"}, "write webp:SIDE"),
-        ({"keep": "prompt:64"}, "prompt takes no options"),
+        ({"keep": "prompt:64"}, "write prompt, or prompt:BYTES"),
         ({"keep": "some of both"}, "write original"),
         ({"keep": "18 original + 60 prompt", "budget": "20units/class"}, "needs 20.5 units per class"),
         ({"augmentation_prob": 1.5}, "a number from 0 to 1"),
@@ -354,7 +354,8 @@ def test_defaults_that_follow_from_others() -> None:
         return str(config.kept), config.probability
 
     assert kept() == ("18 original + 48 prompt", 0.5)
-    assert kept(budget="1KB") == ("prompt", 0.5)
+    assert kept(budget="1KB") == ("latent:64:32", 0.5)
+    assert kept(budget="1KB", prompts_file="out.escx") == ("prompt", 0.5)
     assert kept(budget="1KB/class", keep="webp:32") == ("webp:32:20", 0.5)
     assert kept(budget="1KB", keep="original") == ("original", 0.0)
     assert kept(budget="20units/class") == ("original", 0.0)

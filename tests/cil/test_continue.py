@@ -15,7 +15,6 @@ from escort_cil.run.command import configure
 from escort_cil.trainer import train
 from escort_codec.encode import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
-from escort_codec.hint import hint_size
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from tests.cil.small_runs import logged, quick
 
@@ -232,4 +231,4 @@ def test_prompts_are_made_as_in_the_file_that_is_gone(begun: Path, small_data: P
         assert {exemplar.edge_settings for exemplar in memory} == {settings}
         assert {exemplar.recipe.preset for exemplar in memory} == {"lowres"}
         assert {exemplar.seeds for exemplar in memory} == {(3,)}
-        assert {max(hint_size(exemplar.hint)) for exemplar in memory if exemplar.hint} == {8}
+        assert {max(exemplar.hint_size or ()) for exemplar in memory if exemplar.hint} == {8}
