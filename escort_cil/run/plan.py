@@ -52,8 +52,8 @@ class RunPlan:
         if before is not None and config.backbone == before.backbone:
             config = replace(config, backbone_config=before.backbone_config)
         if before is not None and config.budget and not (config.keep or config.prompts_file):
-            if config.memory.unit == before.memory.unit == "bytes":
-                config = replace(config, keep=str(before.kept))
+            units = config.memory.unit, before.memory.unit
+            config = replace(config, keep=str(before.kept)) if units == ("bytes", "bytes") else config
         earlier = () if self.base is None or before is None else _phases_of(config, self.base, before)
         self.prompts_file = open_memory(config.prompts_file) if config.prompts_file else None
         try:
