@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 
 import escort_codec
 from escort_codec import Exemplar, Reader, Writer
-from escort_codec.container.measure import measure
+from escort_codec.container.measure import measure_file
 from escort_codec.container.verify import verify
 from escort_codec.encode import encode_folder
 from escort_codec.recipe import EncodeOptions
@@ -101,7 +101,7 @@ def million(path: Path, count: int) -> dict[str, Any]:
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         rows[f"{name}_processor_seconds"] = after.ru_utime + after.ru_stime - used
-    rows["measure_seconds"] = timed(lambda: measure(Reader(path)))[0]
+    rows["measure_seconds"] = timed(lambda: measure_file(Reader(path)))[0]
     rows["verify_in_process_seconds"] = timed(lambda: verify(path))[0]
     numbers = random.Random(1).sample(range(count), min(count, 200_000))
     with Reader(path) as reader:

@@ -72,10 +72,10 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
 def _print(out: Place, report: EncodeReport, *, as_json: bool) -> None:
     import escort_codec
     from escort_cli.terminal import print_json
-    from escort_codec.container.measure import measure
+    from escort_codec.container.measure import measure_file
 
     with escort_codec.open(out) as reader:
-        sizes = measure(reader)
+        sizes = measure_file(reader)
     source = report.source_bytes if not report.resumed else None  # a resumed run did not read the earlier files
     if as_json:
         values = sizes.to_map() | {

@@ -59,12 +59,12 @@ def inspect(
     """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
     import escort_codec
     from escort_cli.terminal import format_bytes, print_facts, print_json, print_table
-    from escort_codec.container.measure import measure
+    from escort_codec.container.measure import measure_file
     from escort_codec.seeds import format_seeds
 
     memory = the_file(file)
     with escort_codec.open(memory) as reader:
-        sizes = measure(reader)
+        sizes = measure_file(reader)
         labels = reader.labels
         settings = sorted(sizes.settings, key=str)
         recipes = [recipe.to_map() for recipe in reader.recipes]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from escort_codec.coding import Coding, codings, decode_edges, encode_edges
     from escort_codec.container import Reader, Writer, pack
-    from escort_codec.container.measure import measure
+    from escort_codec.container.measure import measure_file
     from escort_codec.container.parts import extract, merge, recover, split
     from escort_codec.container.verify import verify
     from escort_codec.edges import edge_map
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "coding": ("Coding", "codings", "decode_edges", "encode_edges"),
     "container": ("Reader", "Writer", "pack"),
-    "container.measure": ("measure",),
+    "container.measure": ("measure_file",),
     "container.parts": ("extract", "merge", "recover", "split"),
     "container.verify": ("verify",),
     "edges": ("edge_map",),
@@ -89,7 +89,7 @@ __all__ = [
     "load_image",
     "load_rgb",
     "make_regenerator",
-    "measure",
+    "measure_file",
     "merge",
     "open",
     "pack",

@@ -18,7 +18,7 @@ from escort_cil.data.protocol import DataSet, read_data
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.container import Reader
-from escort_codec.container.measure import FileSizes, measure
+from escort_codec.container.measure import FileSizes, measure_file
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import UsageError
 from escort_codec.progress import Progress
@@ -69,7 +69,7 @@ def encode_demo(data: str, out: Path, options: DemoOptions) -> tuple[EncodeRepor
     settings = EncodeOptions(seeds=SEEDS, layout=options.layout, overwrite=True, on_error="skip")
     report = encode_folder(data, out, settings)
     with Reader(out) as reader:
-        return report, measure(reader)
+        return report, measure_file(reader)
 
 
 def demo_budget(data: DataSet) -> int:

@@ -41,8 +41,11 @@ def stem_of(network: str, values: Mapping[str, Any]) -> str:
         return IMAGENET
     if "cifar" in str(values.get("dataset", "")).lower():
         return "cifar"
-    increment = int(values.get("increment") or 0)
-    return IMAGENET if int(values.get("init_cls") or increment) == increment else "pycil"
+    try:
+        increment = int(values.get("increment") or 0)
+        return IMAGENET if int(values.get("init_cls") or increment) == increment else "pycil"
+    except (TypeError, ValueError, OverflowError):  # no number: the settings refuse it
+        return IMAGENET
 
 
 def autoaugment_of(authors: str, values: Mapping[str, Any]) -> str | None:

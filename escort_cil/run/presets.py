@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from escort_codec.errors import ImageError
 from escort_codec.registry import Registry
-from escort_codec.source import SourceImage, image_size
 
 if TYPE_CHECKING:
     from escort_cil.run.settings import TrainConfig
+    from escort_codec.source import SourceImage
 
 OFF: Final = "off"
 IMAGENET: Final = "imagenet"
@@ -69,6 +69,8 @@ def preset_by_size(side: int) -> DatasetPreset:
 
 def side_of(images: Sequence[SourceImage]) -> int | None:
     """The median of the shorter sides of some of the images, in pixels; None if none of them can be read."""
+    from escort_codec.source import image_size
+
     sides = []
     for image in images[:: max(1, len(images) // SAMPLED)]:
         with suppress(ImageError):

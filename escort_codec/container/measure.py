@@ -77,7 +77,7 @@ class FileSizes:
         return values | {name: getattr(self, name) for name in derived.split()}
 
 
-def measure(reader: Reader) -> FileSizes:
+def measure_file(reader: Reader) -> FileSizes:
     """Adds up the bytes of a file from the tables of its blocks: no payload is read."""
     sizes = FileSizes(file_bytes=reader.size, exemplars=len(reader), classes=len(reader.labels))
     blocks = len(reader.state.index.offsets)

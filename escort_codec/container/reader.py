@@ -106,7 +106,7 @@ class Reader(Sequence[Exemplar]):
         self._blocks: Cache[Block] = Cache(CACHE_BYTES)
         self._tables: Cache[Rows] = Cache(CACHE_BYTES // 4)
 
-    def keep_little(self, size: int) -> None:
+    def _keep_little(self, size: int) -> None:
         """Caches one block, and ``size`` bytes of a file in a store: the reader is one of many."""
         self._blocks, self._tables = Cache(0), Cache(0)
         self.file.keep_less(size)

@@ -147,7 +147,7 @@ class ShardedReader(Reader):
         reader = Reader(self.parts[number], size=size)
         if reader.file.fingerprint() != fingerprint:
             raise EscortError(f"{reader.path}: was replaced by another file since it was opened")
-        reader.keep_little(max(BLOCK, CACHE_BYTES // min(OPEN, len(self.parts))))
+        reader._keep_little(max(BLOCK, CACHE_BYTES // min(OPEN, len(self.parts))))
         self._keep(self._open, number, _OpenPart(reader))
         return reader
 

@@ -7,7 +7,7 @@ ramp = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (256, 1))
 Image.fromarray(ramp).save("data/a/ramp.png")
 Image.fromarray((ramp >> 8).astype(np.uint8)).save("data/b/ramp.png")
 P
-run escort encode data out.escx --hint 32
+run escort encode data out.escx --hint 32 --hint-codec vp8
 escort decode out.escx --seeds 0 --format png --quiet
 python -c "
 import numpy as np

@@ -62,7 +62,7 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         printed = [run_block(block) for block in shell_blocks(PAGE.read_text("utf-8"))]
     finally:
         torch.set_num_threads(threads)
-    assert len(printed) == 17
+    assert len(printed) == 21
     # What the page says came true.
     for name in ("config.json", "metrics.jsonl", "confusion.npz", "memory.escx", "model.safetensors", "log.txt"):
         assert Path("runs/first", name).exists()

@@ -118,7 +118,8 @@ def test_prompts_with_a_latent_hint(data: Path, tmp_path: Path) -> None:
         assert (exemplar.hint_codec, exemplar.hint_size, max(pixels.shape)) == ("latent", pixels.shape[:2], 24)
     plain = encode(data, tmp_path / "plain.escx")
     assert [e.payload for e in plain] == [e.payload for e in found]
-    assert {e.hint_codec for e in plain} == {"vp8"}
+    assert {e.hint_codec for e in plain} == {"latent"}
+    assert {e.hint_codec for e in encode(data, tmp_path / "vp8.escx", hint_codec="vp8")} == {"vp8"}
     with pytest.raises(UsageError) as caught:
         encode(data, tmp_path / "out.escx", hint_codec="latent", hint_quality=64)
     assert caught.value.setting == "hint_quality"

@@ -38,7 +38,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def _no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of one block: every change of block reads and evicts."""
-    monkeypatch.setattr(reader_module, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(reader_module, "CACHE_BYTES", 0)
 
 
 def read_some(reader: Reader, seed: int, count: int = 120) -> None:

@@ -447,7 +447,7 @@ def test_decoded_blocks_are_not_kept_beyond_the_cache(folder: Path, monkeypatch:
         with Reader(path) as reader:
             assert sum(len(e.prompt) for e in reader) == text
 
-    monkeypatch.setattr(reader_module, "_CACHE_BYTES", 8 * MEBI)
+    monkeypatch.setattr(reader_module, "CACHE_BYTES", 8 * MEBI)
     assert peak(read) < 18 * MEBI  # the cache, and the table that is being read
 
 

@@ -119,7 +119,7 @@ def test_a_file_replaced_or_changed_while_it_is_open(tmp_path: Path) -> None:
 
 
 def test_closing_while_others_read_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "_CACHE_BYTES", 1)
+    monkeypatch.setattr(reader_module, "CACHE_BYTES", 1)
     (tmp_path / "f.escx").write_bytes(pack(STORED))
     reader = Reader(tmp_path / "f.escx")
     errors: list[BaseException] = []

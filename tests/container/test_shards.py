@@ -13,7 +13,7 @@ import escort_codec
 from escort_cli.app import app
 from escort_codec.container import Reader, Writer
 from escort_codec.container import shards as module
-from escort_codec.container.measure import measure
+from escort_codec.container.measure import measure_file
 from escort_codec.container.shards import ShardedReader, is_there, parts_of
 from escort_codec.errors import EscortError, NotEscxError, UsageError
 from escort_codec.exemplar import Exemplar
@@ -56,7 +56,7 @@ def test_a_folder_and_a_pattern_open_as_the_merged_file_does(parts: Path, tmp_pa
             assert reader[295:305] == EXEMPLARS[295:305]
             assert reader.__getitems__([800, 2, 400]) == [EXEMPLARS[i] for i in (800, 2, 400)]
             assert reader.size == sum(path.stat().st_size for path in parts.glob("part-?.escx"))
-            sizes, expected = measure(reader), measure(whole)
+            sizes, expected = measure_file(reader), measure_file(whole)
             assert (sizes.prompts, sizes.edge_bytes) == (expected.prompts, expected.edge_bytes)
 
 

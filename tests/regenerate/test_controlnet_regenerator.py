@@ -80,6 +80,7 @@ def test_the_same_twice(regenerator: ControlNetRegenerator, tiny_sd: Path) -> No
 def test_batches_go_over_exemplars_and_seeds_by_generation_size(
     regenerator: ControlNetRegenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    regenerator.image(exemplar(0), 0)  # loads the model, whichever test runs first
     seen: list[tuple[int, ...]] = []
     forward = regenerator.session._in_use()[0].pipeline.controlnet.forward
 

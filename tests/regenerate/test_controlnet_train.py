@@ -22,8 +22,8 @@ from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
 
 QUICK = (
-    "--backbone resnet10 --image-size 16 --epochs 1 --increment 2 --batch-size 8 --budget 8000 --seeds 3 --hint 0 "
-    "--device cpu --workers 1"
+    "--backbone resnet10 --image-size 16 --epochs 1 --increment 2 --batch-size 8 --budget 8000 --keep prompt --seeds 3 "
+    "--hint 0 --device cpu --workers 1"
 )
 
 
