@@ -3,7 +3,7 @@
     python benchmarks/encode.py DATA [--repeats 5] [--out benchmarks/results/encode.json]
 
 All variants run in turn in one process, in the opposite order every other round. A ratio compares two runs of the same
-round; the median over the rounds is reported. DATA is a folder for `escort encode`.
+round; the median over the rounds is reported. DATA is a folder for `escort encode`; hints are WebP frames.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     images = len(scan(options.data))
 
     def encode(coding: str, workers: int) -> Callable[[Path], None]:
-        chosen = EncodeOptions(coding=coding, workers=workers, overwrite=True)
+        chosen = EncodeOptions(coding=coding, workers=workers, hint_codec="vp8", overwrite=True)
         return lambda folder: void(encode_folder(options.data, folder / "out.escx", chosen))
 
     def void(_: object) -> None:

@@ -2,12 +2,13 @@
 
     python benchmarks/viewer.py DATA [--rounds 9] [--exemplars 20000] [--far 1000000000] [--out FILE]
 
-DATA is a folder for `escort encode`; its prompts are repeated under new names. `escort view` serves the file, headless
-Chromium opens the page with 1920 x 1300 pixels, and a script in the page notes when 40 tiles show their hints, and when
-40 show their edge maps, in milliseconds from the beginning of the navigation. The first round starts the browser's
-processes and is reported apart. Decoders run in turn on the same maps, one core each; the best of the rounds counts,
-which other work on the machine disturbs least. `--far` writes a file of about that many bytes and counts what is read
-of it, in single ranges, until the first block's names and hints are there. Needs node, Chromium and its driver.
+DATA is a folder for `escort encode`; its prompts, with WebP hints, repeat under new names. `escort view` serves the
+file, headless Chromium opens the page with 1920 x 1300 pixels, and a script in the page notes when 40 tiles show their
+hints, and when 40 show their edge maps, in milliseconds from the beginning of the navigation. The first round starts
+the browser's processes and is reported apart. Decoders run in turn on the same maps, one core each; the best of the
+rounds counts, which other work on the machine disturbs least. `--far` writes a file of about that many bytes and counts
+what is read of it, in single ranges, until the first block's names and hints are there. Needs node, Chromium and its
+driver.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        encode_folder(options.data, folder / "small.escx", EncodeOptions(split=options.split))
+        encode_folder(options.data, folder / "small.escx", EncodeOptions(split=options.split, hint_codec="vp8"))
         with escort_codec.open(folder / "small.escx") as reader:
             exemplars = list(reader)
         write_repeated(folder / "many.escx", exemplars, options.exemplars)

@@ -249,6 +249,14 @@ class Learner:
         output: Output = self.old_network(images)
         return output.logits
 
+    def distilled(self, output: Output, images: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """(1 - k) cross-entropy + k distillation, k = old classes / all; in the first phase cross-entropy alone."""
+        loss = F.cross_entropy(output.logits, targets)
+        if self.old_network is None:
+            return loss
+        k = self.known / self.total
+        return (1 - k) * loss + k * distillation(output.logits[:, : self.known], self.old_logits(images), temperature)
+
 
 def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of softened outputs (Hinton et al. 2015) without the factor T^2, as in PyCIL.

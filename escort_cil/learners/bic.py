@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from escort_cil.learners.base import Hyperparameters, Learner, PhaseItems, Stage, distillation
+from escort_cil.learners.base import Hyperparameters, Learner, PhaseItems, Stage
 from escort_cil.networks import BackboneMaker, GrowingNet, IncrementalNet, Output
 from escort_codec.settings import setting
 
@@ -109,12 +109,7 @@ class Bic(Learner):
         """See the class."""
         if self.correcting:
             return F.cross_entropy(F.softmax(output.logits, dim=1), targets)
-        loss = F.cross_entropy(output.logits, targets)
-        if self.old_network is None:
-            return loss
-        k = self.known / self.total
-        old = distillation(output.logits[:, : self.known], self.old_logits(images), self.config.temperature)
-        return (1 - k) * loss + k * old
+        return self.distilled(output, images, targets, self.config.temperature)
 
     def end_phase(self) -> None:
         """Keeps the network to distil from."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from escort_cil.learners.base import Hyperparameters, Learner, distillation
+from escort_cil.learners.base import Hyperparameters, Learner
 from escort_cil.networks import Output
 from escort_codec.settings import setting
 
@@ -29,12 +28,7 @@ class Wa(Learner):
 
     def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
         """See the class."""
-        loss = F.cross_entropy(output.logits, targets)
-        if self.old_network is None:
-            return loss
-        k = self.known / self.total
-        old = distillation(output.logits[:, : self.known], self.old_logits(images), self.config.temperature)
-        return (1 - k) * loss + k * old
+        return self.distilled(output, images, targets, self.config.temperature)
 
     def end_training(self) -> None:
         """Aligns the new classes' weights."""

@@ -44,7 +44,7 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
     the experience gives them without its transforms: Pillow images, uint8 arrays (H, W, 3), or tensors (3, H, W) that
     are uint8 or from 0 to 1. ``buffer`` shows them again: prompts as what ``regenerator`` makes of them in the folder
     ``images``, each as what ``transform`` makes of its Pillow image, with task label 0 if the experience has task
-    labels. A file that exists is gone on with.
+    labels. An existing file is continued.
     """
 
     def __init__(

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
+
+S = TypeVar("S", bound=socketserver.BaseServer)
 
 
 @dataclass
@@ -94,9 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[WebServer]:
-    """A server of ``folder`` while the block runs."""
-    server = WebServer(folder)
+def running(server: S) -> Iterator[S]:
+    """A server that answers, in a thread, while the block runs."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -105,6 +107,13 @@ def serving(folder: Path) -> Iterator[WebServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[WebServer]:
+    """A server of ``folder`` while the block runs."""
+    with running(WebServer(folder)) as server:
+        yield server
 
 
 ENVIRONMENT = {
@@ -172,12 +181,5 @@ class BreakingProxy(socketserver.ThreadingTCPServer):
 @contextmanager
 def breaking(behind: str, cut: bytes) -> Iterator[BreakingProxy]:
     """A proxy while the block runs."""
-    server = BreakingProxy(behind, cut)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(BreakingProxy(behind, cut)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
