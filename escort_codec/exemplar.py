@@ -62,6 +62,10 @@ class Exemplar:
     edge_settings: EdgeSettings | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
+    def __post_init__(self) -> None:
+        if self.hint is None:  # as a file has it: without a hint there is no codec, and digests agree
+            object.__setattr__(self, "hint_codec", HINT_CODECS[0])
+
     @classmethod
     def from_edges(
         cls,

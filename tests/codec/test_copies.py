@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import escort_codec
+from escort_codec.container import Reader, Writer
 from escort_codec.container.verify import verify
 from escort_codec.copies import LatentCopy, OriginalFile, WebPCopy, parse_copy
 from escort_codec.encode import encode_folder
@@ -17,6 +19,7 @@ from escort_codec.errors import DamagedError, EscortError, FormatError, LimitErr
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import DEFAULT_QUALITY, encode_latent, latent_head
 from escort_codec.recipe import EncodeOptions
+from escort_codec.regenerate.base import image_digest
 from escort_codec.source import load_rgb
 from tests.helpers import draw_edges, read_all
 
@@ -152,3 +155,15 @@ def test_other_kinds_have_no_latents() -> None:
     for name in ("edges", "image"):
         with pytest.raises(EscortError, match="latent exemplar"):
             getattr(learned, name)
+
+
+def test_a_prompt_without_a_hint_is_the_same_before_and_after_it_is_written(data: Path, tmp_path: Path) -> None:
+    """Else its regenerated images would be made twice: their digest has the hint's codec."""
+    hinted = next(iter(encode(data, tmp_path / "hinted.escx")))
+    assert hinted.hint_codec == "latent"
+    dropped = dataclasses.replace(hinted, hint=None)
+    assert dropped.hint_codec == "vp8"
+    with Writer(tmp_path / "out.escx") as writer:
+        writer.add(dropped)
+    with Reader(tmp_path / "out.escx") as reader:
+        assert image_digest(reader[0], 0) == image_digest(dropped, 0)

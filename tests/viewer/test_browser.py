@@ -454,7 +454,7 @@ def test_an_exported_page_needs_no_server(site: Site, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_is_legible_in_light_and_dark(site: Site, dark: bool) -> None:
     site.open(file(site, "kinds"), dark=dark)
-    site.until("document.querySelectorAll('.tile.ready:not([hidden])').length === 7")
+    site.until("document.querySelectorAll('.tile.ready:not([hidden])').length === 8")
     site.until("document.querySelector('.legend small')")
     ground = site.js("return getComputedStyle(document.body).backgroundColor")
     assert (luminance(ground) < 0.1) == dark
