@@ -75,14 +75,14 @@ def test_runs_that_cannot_be_continued(halves: tuple[Path, Path], tmp_path: Path
 
 
 def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) -> None:
-    # Slow (5 s): pictures of 24 pixels and 8 epochs are about the least that classes are learnt with.
-    names = draw_dataset(tmp_path / "all", classes=6, train=16, test=10, size=48)
+    # Slow (5 s): pictures of 24 pixels and 12 epochs are about the least that classes are learnt with.
+    names = draw_dataset(tmp_path / "all", classes=6, train=24, test=10, size=48)
     for split in ("train", "test"):
         for label in names[4:]:
             (tmp_path / "new" / split).mkdir(parents=True, exist_ok=True)
             shutil.copytree(tmp_path / "all" / split / label, tmp_path / "new" / split / label)
             shutil.move(tmp_path / "all" / split / label, tmp_path / "later" / split / label)
-    options = {"image_size": 24, "epochs": 8, "lr": 0.05, "batch_size": 16, "budget": "16000", "checkpoint_every": 100}
+    options = {"image_size": 24, "epochs": 12, "lr": 0.05, "batch_size": 16, "budget": "16000", "checkpoint_every": 100}
     first = train(quick(tmp_path / "all", **options), out=tmp_path / "first")
     assert [record["classes"] for record in first.records] == [2, 4]
     # Nothing is left but the run folder, and that lies elsewhere now.

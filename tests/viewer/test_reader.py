@@ -181,3 +181,10 @@ def test_it_decodes_learned_pictures_as_the_library_does_and_refuses_what_the_li
             assert np.abs(drawn[:, :, :3].astype(int) - decode_latent(data)).max() <= 1
             assert (drawn[:, :, 3] == 255).all()
     assert 100 < refused < len(cases) - len(whole)
+
+
+def test_a_task_that_comes_while_all_workers_are_prepared_has_its_turn_afterwards() -> None:
+    assert NODE is not None
+    command = [NODE, str(Path(__file__).with_name("pool.mjs"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr

@@ -14,6 +14,7 @@ export class RemoteError extends Error {
 export class Remote {
   constructor(prepare = null) {
     this.prepare = prepare; // called with each new worker
+    this.onIdle = null; // called when no call waits any more
     this.worker = null;
     this.pending = new Map();
     this.last = 0;
@@ -41,6 +42,7 @@ export class Remote {
       clearTimeout(timer);
       reject(new RemoteError({ message }));
     }
+    if (waiting.length) this.onIdle?.();
   }
 
   /** Starts the worker ahead of its first call. */
@@ -74,6 +76,7 @@ export class Remote {
       clearTimeout(entry.timer);
       if (error) entry.reject(new RemoteError(error));
       else entry.resolve(result);
+      if (!this.busy) this.onIdle?.();
     };
     this.worker.onerror = (event) => this.end(`a worker failed: ${event.message || 'it could not be started'}`);
     this.prepare?.(this);
@@ -84,6 +87,7 @@ export class Remote {
 export class Pool {
   constructor(size, prepare) {
     this.remotes = Array.from({ length: size }, () => new Remote(prepare));
+    for (const remote of this.remotes) remote.onIdle = () => this.#next(); // after calls that prepare it, too
     this.queue = [];
   }
 
@@ -108,8 +112,7 @@ export class Pool {
           task.resolve(undefined);
           continue;
         }
-        const done = remote.call(task.operation, task.values, { seconds: task.seconds });
-        done.then(task.resolve, task.reject).finally(() => this.#next());
+        remote.call(task.operation, task.values, { seconds: task.seconds }).then(task.resolve, task.reject);
       }
     }
   }
