@@ -112,6 +112,8 @@ class HubSource:
         self._options, self._classes, self._name = options, names, name
         folder, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
         here = Path(folder)
+        if not here.exists() and re.match(r"[./~]", folder):  # a path, which no name on the hub can be
+            raise SourceError(f"hf:{name}: there is no such folder")
         try:
             datasets.disable_progress_bars()
             if (here / "state.json").is_file() or (here / "dataset_dict.json").is_file():

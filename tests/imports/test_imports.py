@@ -196,7 +196,7 @@ def test_hugging_face_data_sets_from_a_folder(tmp_path: Path, hub: Any, monkeypa
     assert {name for name in set(files(tmp_path)) - before if not name.startswith("new")} == set()
     only = import_data("hf:./parquet", tmp_path / "only", ImportOptions(split="test", limit=3))
     assert only.splits == {"test": 3}
-    with pytest.raises(SourceError, match=r"hf:\./nothing: cannot be loaded"):
+    with pytest.raises(SourceError, match=r"hf:\./nothing: there is no such folder"):
         import_data("hf:./nothing", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
