@@ -1,7 +1,7 @@
 """How all tests run: hypothesis's profile, and which files are marked ``slow`` or ``browser``.
 
 ``make test-fast`` runs what is not marked. A new file is unmarked: list it here when it trains, starts other programs,
-compiles, or takes more than about three seconds.
+compiles, or takes more than about three seconds. A single slow test in a quick file is marked there.
 """
 
 from __future__ import annotations
