@@ -1,13 +1,14 @@
 # make demo: set up and run `escort demo`. make test: set up and run ruff, mypy and pytest.
 # make test-fast: the quick tests alone, while you work. make docs: the documentation as a site, in site/.
 # make dist: wheel and sdist in dist/, the same bytes from the same commit.
+# make test-wheel: the wheel, installed with pip in an empty environment of each supported Python that is there.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo docs dist test test-fast lint types pytest clean
+.PHONY: demo docs dist test test-fast test-wheel lint types pytest clean
 
 demo: $(READY)
 	$(BIN)/escort demo
@@ -26,6 +27,9 @@ pytest: $(READY)
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not browser"
+
+test-wheel: $(READY)
+	$(BIN)/python -m tests.try_wheel
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from escort_codec.seeds import format_seeds, parse_seeds
     from escort_codec.source import load_image, load_rgb, scan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "coding": ("Coding", "codings", "decode_edges", "encode_edges"),

@@ -26,7 +26,7 @@ from escort_codec.settings import settings_of
 from escort_codec.source import SourceImage, check_heads, image_fault, scan_folder
 from escort_codec.words import counted
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 SAMPLED: Final = 64
 """Images, at least, that are encoded to see what a budget allows."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numba import boolean, int32, int64
+from numpy.typing import NDArray
 
 from escort_codec.workers import kernel
 
-OFFSETS = np.array(
+OFFSETS: Final = np.array(
     sorted(
         ((y, x) for y in range(-8, 9) for x in range(-8, 9) if y * y + x * x <= 64),
         key=lambda at: (at[0] ** 2 + at[1] ** 2, at),
@@ -18,7 +21,7 @@ OFFSETS = np.array(
 
 
 @kernel(int64(boolean[:, ::1], boolean[:, ::1], int32[:, ::1]))
-def matched(first, second, offsets):  # type: ignore[no-untyped-def]
+def matched(first: NDArray[np.bool_], second: NDArray[np.bool_], offsets: NDArray[np.int32]) -> int:
     """How many pixels of two maps (H, W) can be matched one to one along ``offsets`` (N, 2) at most.
 
     A greedy matching, the nearest pairs first, then augmenting paths. What a search without success has seen is never

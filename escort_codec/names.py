@@ -68,8 +68,8 @@ class SafeNames:
     """
 
     def __init__(self, labels: Iterable[str]) -> None:
-        self.changed = 0
-        self.example = ""
+        self.changed: int = 0
+        self.example: str = ""
         self._places: dict[str, _Place] = {}
         for label in labels:
             self._folder("", label)

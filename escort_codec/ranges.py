@@ -33,7 +33,7 @@ class RangeFile:
 
     def __init__(self, url: Url) -> None:
         self.url = url
-        self.limit = CACHED
+        self.limit: int = CACHED
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -46,7 +46,7 @@ class RangeFile:
                 raise StoreError(f"{url}: is a folder, not a file")
             if info.get("size") is None or info.get("partial") is False:
                 raise StoreError(f"{url}: the server does not send parts of a file: download it first")
-            self.size = int(info["size"])
+            self.size: int = int(info["size"])
         self._checked = url.protocol not in HTTP
 
     def read(self, offset: int, length: int) -> bytes:

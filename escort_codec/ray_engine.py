@@ -31,7 +31,7 @@ WINDOW: Final = 2
 PATIENCE: Final = 10.0
 """Seconds within which the head of a cluster answers."""
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -61,7 +61,7 @@ class RayEngine:
                 import ray
         except ImportError as exc:
             raise EngineError("the engine ray needs the package ray: pip install 'escort[ray]'") from exc
-        self.ray = ray
+        self.ray: Any = ray
         self._ours = not ray.is_initialized()
         if not self._ours:
             return
@@ -91,7 +91,7 @@ class RayEngine:
 
     def count(self, resource: str) -> float:
         """How much of a resource (``CPU``, ``GPU``) the cluster has now."""
-        resources: dict[str, float] = self.ray.cluster_resources()  # type: ignore[no-untyped-call, unused-ignore]
+        resources: dict[str, float] = self.ray.cluster_resources()
         return float(resources.get(resource, 0.0))
 
     def map_in_order(

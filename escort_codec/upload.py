@@ -32,7 +32,8 @@ class Upload:
     """A file to write at ``url``; ``staged`` is where it is made. Raises OutputError, StoreError."""
 
     def __init__(self, url: Url, *, overwrite: bool) -> None:
-        self.url, self._overwrite = url, overwrite
+        self.url = url
+        self._overwrite = overwrite
         if url.protocol in READ_ONLY:
             raise OutputError(f"{url}: {url.protocol}:// can be read but not written: choose a path or a store")
         if not url.name:
@@ -46,7 +47,7 @@ class Upload:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as exc:
             raise OutputError(f"{folder}: cannot be created: {exc.strerror}") from exc
-        self.staged = folder / url.name
+        self.staged: Path = folder / url.name
 
     def _check(self) -> None:
         """Raises OutputError if the file exists, unless it may be replaced, or if the bucket does not."""

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 PATIENCE: Final = 1.0
 """Seconds of compiling after which a line is logged."""

@@ -1,7 +1,7 @@
 """How all tests run: hypothesis's profile, and which files are marked ``slow`` or ``browser``.
 
 ``make test-fast`` runs what is not marked. A new file is unmarked: list it here when it trains, starts other programs,
-compiles, or takes more than about three seconds.
+compiles, or takes more than about three seconds. A single slow test in a quick file is marked there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+# Before anything imports torch: its threads wait actively, which costs the other processes of a test run their time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("escort", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("escort")

@@ -67,8 +67,8 @@ class Assembler:
         self._seeds: set[int] = set()
         self._recipes: dict[Recipe, int] = {}
         self._recipe_bytes = 0
-        self.index = Index()
-        self.offset = 0
+        self.index: Index = Index()
+        self.offset: int = 0
 
     def begin(self, source: str, background: str = "", writer: str | None = None) -> None:
         """Writes the preamble and the head of a new file."""

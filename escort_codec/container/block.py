@@ -123,14 +123,14 @@ class Block(Sequence[Exemplar]):
         if rows is None or zlib.crc32(memoryview(payload)[: _LENGTHS.size + rows.table_bytes]) != rows.table_sum:
             rows = read_rows(payload, head, recipes)  # the file may have been replaced since ``rows`` was read
         self.rows = rows
-        self.recipes = recipes or ()
+        self.recipes: Sequence[Recipe] = recipes or ()
         self.payload = payload
         self._hints = FRONT + self.rows.table_bytes
         self._payloads = self._hints + self.rows.hint_bytes + 4
         hints = memoryview(payload)[self._hints : self._payloads - 4]
         if zlib.crc32(hints).to_bytes(4, "little") != payload[self._payloads - 4 : self._payloads]:
             raise DamagedError(WRONG_SUM, chunk=head.name, offset=head.offset)
-        self.memory = len(payload) + self.rows.memory
+        self.memory: int = len(payload) + self.rows.memory
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -67,12 +67,12 @@ class ChunkFile:
         self._lock = threading.Lock()
         self._ranges = RangeFile(path) if isinstance(path, Url) else None
         try:
-            self.size = self._open() if self._ranges is None else self._ranges.size
+            self.size: int = self._open() if self._ranges is None else self._ranges.size
             if size is not None:
                 if size > self.size:
                     raise EscortError(f"{path}: has {self.size} bytes, but had {size}: it was replaced or cut off")
                 self.size = size
-            self.minor = check_preamble(self.read(0, len(PREAMBLE)))
+            self.minor: int = check_preamble(self.read(0, len(PREAMBLE)))
         except BaseException:
             self.close()
             raise

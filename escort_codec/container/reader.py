@@ -78,13 +78,15 @@ class Reader(Sequence[Exemplar]):
     ``state`` are for the modules of the container.
     """
 
+    state: FileState
+
     def __init__(self, path: str | PathLike[str], *, recover: bool = False, size: int | None = None) -> None:
         """``size``: read the file as it was when it had this many bytes."""
         self._prepare(place(path))
         self._recover = recover
         losses: list[Loss] = []
         with naming(self.path):
-            self.file = ChunkFile(self.path, size)
+            self.file: ChunkFile = ChunkFile(self.path, size)
             try:
                 self.state, losses = salvage(self.file) if recover else (read_state(self.file), losses)
             except BaseException:

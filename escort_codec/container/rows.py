@@ -12,11 +12,13 @@ import numpy as np
 
 from escort_codec.coding import codings
 from escort_codec.container.table import (
+    SEPARATOR,
     Column,
     TableReader,
     cell,
     check_first_use,
     check_runs,
+    names_fault,
     product,
     row_ends,
     row_place,
@@ -28,14 +30,12 @@ from escort_codec.exemplar import KINDS
 from escort_codec.limits import (
     MAX_BLOCK_EXEMPLARS,
     MAX_HINT,
-    MAX_NAME,
     MAX_PAYLOAD,
     MAX_PIXELS,
     MAX_PROMPT,
     MAX_SEED,
     MAX_SEEDS,
     label_fault,
-    name_fault,
     size_fault,
 )
 from escort_codec.recipe import HINT_CODECS, EdgeSettings
@@ -43,7 +43,6 @@ from escort_codec.recipe import HINT_CODECS, EdgeSettings
 COLUMNS: Final = 18
 PROMPT, REAL, LATENT = range(len(KINDS))
 _MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to here
-_SEPARATOR: Final = "\n"  # no name has it
 
 
 class Rows:
@@ -53,58 +52,65 @@ class Rows:
     ``memory``: roughly the bytes of this object; ``table_bytes`` and ``table_sum``: length and CRC of the table.
     """
 
-    table_bytes, table_sum = 0, 0
+    table_bytes: int = 0
+    table_sum: int = 0
+    payload_bytes: int
+    hint_bytes: int
 
     def __init__(self, raw: bytes, top_recipe: int) -> None:
         """``raw``: the table, decompressed. ``top_recipe``: the largest recipe number. Raises ``TABLE_ERRORS``."""
         self._read(TableReader(raw, text_cap=MAX_PROMPT, bytes_cap=4 * MAX_BLOCK_EXEMPLARS), top_recipe)
         self._check()
         held = (*self.labels, *self.texts, *self._seedsets, *self._settings, *vars(self).values())
-        self.memory = 2048 + sum(map(sys.getsizeof, held))
+        self.memory: int = 2048 + sum(map(sys.getsizeof, held))
 
     def _read(self, table: TableReader, top_recipe: int) -> None:
         columns = table.array("columns", _MOST_COLUMNS, COLUMNS)
-        n = self.count = table.number("rows", MAX_BLOCK_EXEMPLARS)
+        n = table.number("rows", MAX_BLOCK_EXEMPLARS)
+        self.count: int = n
         if not n:
             raise ValueError("it has no rows")
 
         def column(what: str, top: int) -> Column:
             return unpack_column(what, table.value(), n, top)
 
-        self.labels = table.texts("class names", n, 1)
-        self.label = column("class", len(self.labels) - 1)
+        self.labels: list[str] = table.texts("class names", n, 1)
+        self.label: Column = column("class", len(self.labels) - 1)
         self._set_names(table.texts("names", n))
-        self.kind = column("kind", LATENT)
-        self.texts = table.texts("prompts", n)
-        self.text = column("prompt", len(self.texts))
-        self.height, self.width = column("side", 0xFFFF), column("side", 0xFFFF)
-        self.map_height, self.map_width = column("map side", 0xFFFF), column("map side", 0xFFFF)
-        self.coding = column("coding", 0xFFFF)
-        self.payload_length = column("payload length", MAX_PAYLOAD)
-        self.hint_length = column("hint length", MAX_HINT)
-        self.hint_codec = column("hint codec", 0xFF)
+        self.kind: Column = column("kind", LATENT)
+        self.texts: list[str] = table.texts("prompts", n)
+        self.text: Column = column("prompt", len(self.texts))
+        self.height: Column = column("side", 0xFFFF)
+        self.width: Column = column("side", 0xFFFF)
+        self.map_height: Column = column("map side", 0xFFFF)
+        self.map_width: Column = column("map side", 0xFFFF)
+        self.coding: Column = column("coding", 0xFFFF)
+        self.payload_length: Column = column("payload length", MAX_PAYLOAD)
+        self.hint_length: Column = column("hint length", MAX_HINT)
+        self.hint_codec: Column = column("hint codec", 0xFF)
         table.array("seeds", 2, 2)
         self._seedsets = [
             array("I", check_runs(table.numbers("seeds", 2 * MAX_SEEDS, MAX_SEED), MAX_SEEDS)).tobytes()
             for _ in range(table.array("seeds", n, 1))
         ]
-        self.seeds = column("seeds", len(self._seedsets) - 1)
+        self.seeds: Column = column("seeds", len(self._seedsets) - 1)
         table.array("settings", 2, 2)
         self._settings = [tuple(table.numbers("settings", 4, 0xFFFF, 4)) for _ in range(table.array("settings", n))]
-        self.setting = column("settings", len(self._settings))
-        self.recipe = column("recipe", top_recipe)
+        self.setting: Column = column("settings", len(self._settings))
+        self.recipe: Column = column("recipe", top_recipe)
         table.end(columns - COLUMNS)
 
     def _set_names(self, names: list[str]) -> None:
         self._names, self._name_ends = "", None
-        self.low_name = self.high_name = ""
+        self.low_name: str = ""
+        self.high_name: str = ""
         if not names:
             return
         if len(names) != self.count:
             raise ValueError(f"{len(names)} names for {self.count} rows")
         if fault := names_fault(names):
             raise ValueError(fault)
-        self._names = _SEPARATOR.join(names)
+        self._names = SEPARATOR.join(names)
         self._name_ends = np.cumsum(np.fromiter(map(len, names), np.int32, len(names)) + 1, dtype=np.int32) - 1
         self.low_name, self.high_name = min(names), max(names)
 
@@ -176,7 +182,7 @@ class Rows:
     @property
     def names(self) -> list[str]:
         """The names of all rows, ``""`` for a row without one."""
-        return self._names.split(_SEPARATOR) if self.named else [""] * self.count
+        return self._names.split(SEPARATOR) if self.named else [""] * self.count
 
     def name(self, row: int) -> str:
         """The name of a row, or ``""``."""
@@ -264,24 +270,6 @@ class Rows:
     def hint_place(self, row: int) -> tuple[int, int]:
         """(start, end) of a row's hint, in bytes from the first hint; equal without a hint."""
         return row_place(self._hint_ends, self.hint_length, row)
-
-
-def names_fault(names: list[str]) -> str | None:
-    """Why these are not the names of a block's rows, or None. The usual names are checked all at once."""
-    joined = _SEPARATOR.join(names)
-    parts = f"/{joined.replace(_SEPARATOR, '/')}/"
-    octets = np.frombuffer(joined.encode(), np.uint8)
-    usual = (
-        all(names)
-        and not any(odd in parts for odd in ("\\", ":", "//", "/./", "/../"))
-        and int(((octets < 0x20) | (octets == 0x7F)).sum()) == len(names) - 1
-        and 4 * max(map(len, names)) <= MAX_NAME
-    )
-    if usual:
-        return None
-    if not any(names):
-        return "no name is set: then there is no list of names"
-    return next((fault for name in names if (fault := name_fault(name))), None)
 
 
 def name_of_coding(number: int) -> str:

@@ -116,7 +116,7 @@ class ShardedReader(Reader):
         if not disjoint:
             order = {part: number for number, part in enumerate(parts)}
             found.sort(key=lambda part: order[part.place])
-        self.parts = tuple(part.place for part in found)
+        self.parts: tuple[Place, ...] = tuple(part.place for part in found)
         self._where: list[tuple[int, int]] = []  # by block: its part, and its number in there
         for number, part in enumerate(found):
             self._where += ((number, block) for block in range(len(part.index.offsets)))
@@ -125,8 +125,8 @@ class ShardedReader(Reader):
         self._version = max(part.version for part in found)
         heads = zip(*((part.head.source, part.head.writer, part.head.background) for part in found), strict=True)
         head = FileHead(*(texts[0] if len(set(texts)) == 1 else "" for texts in heads))
-        self.recipes = tuple(dict.fromkeys(recipe for part in found for recipe in part.recipes))
-        self.state = FileState(head, list(self.recipes), self._index, self.size)
+        self.recipes: tuple[Recipe, ...] = tuple(dict.fromkeys(recipe for part in found for recipe in part.recipes))
+        self.state: FileState = FileState(head, list(self.recipes), self._index, self.size)
         if not disjoint:
             self._check_keys()
 

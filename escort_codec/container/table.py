@@ -5,7 +5,7 @@ The spec describes them in its sections "Blocks" and "Index".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgpack
@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from escort_codec.container.layout import ChunkHead
 from escort_codec.errors import DamagedError, LimitError
+from escort_codec.limits import MAX_NAME, name_fault
 
 T = TypeVar("T")
 
 _ZSTD_LEVEL: Final = 19
 _MOST: Final = 1 << 15  # bytes per byte of a zstd frame, at most: a zstd block of 128 KiB takes at least four bytes
+
+SEPARATOR: Final = "\n"
+"""What stands between the names of a block that are kept as one text: no name has it."""
 
 TABLE_ERRORS: Final = (ValueError, TypeError, IndexError, OverflowError, msgpack.exceptions.UnpackException)
 """The errors that reading a table raises; the caller turns them into DamagedError."""
@@ -77,8 +81,8 @@ class TableReader:
             max_ext_len=0,
         )
         self._unpacker.feed(raw)
-        self.value = self._unpacker.unpack
-        self.skip = self._unpacker.skip
+        self.value: Callable[[], Any] = self._unpacker.unpack
+        self.skip: Callable[[], None] = self._unpacker.skip
 
     def array(self, what: str, cap: int, least: int = 0) -> int:
         """The length of the array that begins here, ``least``..``cap``; its elements are read next."""
@@ -207,6 +211,24 @@ def check_first_use(what: str, column: Column, values: int, *, none: bool = Fals
         used, rising = int(so_far[-1]) + 1, bool((steps <= 1).all())
     if not rising or used - none != values:
         raise ValueError(f"the {what} are not in the order of their first use, or one is not used")
+
+
+def names_fault(names: list[str]) -> str | None:
+    """Why these are not the names of a block's rows, or None. The usual names are checked all at once."""
+    joined = SEPARATOR.join(names)
+    parts = f"/{joined.replace(SEPARATOR, '/')}/"
+    octets = np.frombuffer(joined.encode(), np.uint8)
+    usual = (
+        all(names)
+        and not any(odd in parts for odd in ("\\", ":", "//", "/./", "/../"))
+        and int(((octets < 0x20) | (octets == 0x7F)).sum()) == len(names) - 1
+        and 4 * max(map(len, names)) <= MAX_NAME
+    )
+    if usual:
+        return None
+    if not any(names):
+        return "no name is set: then there is no list of names"
+    return next((fault for name in names if (fault := name_fault(name))), None)
 
 
 def number_values(values: Iterable[T | None]) -> tuple[list[T], list[int]]:

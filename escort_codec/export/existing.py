@@ -38,12 +38,12 @@ class ExistingFiles:
         if there_is(out) and not out.is_dir():
             raise OutputError(f"{out} is a file: choose another folder (`out`)")
         self._out, self._options, self._regenerator = out, options, regenerator
-        self.empty = not there_is(out)
+        self.empty: bool = not there_is(out)
         self._entries: dict[str, ManifestEntry] = {} if self.empty else read_manifest(out)
         self._folders: OrderedDict[str, dict[str, bool]] = OrderedDict()
         self._names = 0
         self._recipe: tuple[Exemplar, dict[str, Any] | None] | None = None
-        self.other = 0
+        self.other: int = 0
 
     def has(self, task: Task) -> bool:
         """Whether the task's file exists, is not empty, and is what would be written.

@@ -83,7 +83,7 @@ class ManifestWriter:
     """
 
     def __init__(self, out: Path, part: int | None = None) -> None:
-        self.path = out / (MANIFEST if part is None else f"manifest.{part}.jsonl")
+        self.path: Path = out / (MANIFEST if part is None else f"manifest.{part}.jsonl")
         self._lock = threading.Lock()
         self._torn = False
         self._file: int | None = None

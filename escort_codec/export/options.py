@@ -8,7 +8,7 @@ from typing import Final
 from escort_codec.errors import UsageError
 from escort_codec.settings import check, setting
 
-QUALITIES: Final = {"jpg": 95, "png": None, "webp": 90}
+QUALITIES: Final[dict[str, int | None]] = {"jpg": 95, "png": None, "webp": 90}
 """Each format's default quality; PNG is lossless and has none."""
 
 LONGEST: Final = {"jpg": 65_500, "png": 65_535, "webp": 16_383}

@@ -40,7 +40,7 @@ IN_FLIGHT: Final = 256 << 20
 FAULTS: Final = (EscortError, OSError, ValueError, MemoryError)
 """What may go wrong with one file, while the others continue."""
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ class TreeWriter:
         stop: threading.Event,
         part: int | None,
     ) -> None:
-        self.outcome = Outcome()
+        self.outcome: Outcome = Outcome()
         self._reader, self._out, self._options = reader, out, options
         self._progress, self._stop = progress, stop
         self._manifest = ManifestWriter(out, part)

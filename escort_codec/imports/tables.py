@@ -37,10 +37,11 @@ class Columns:
         for what, found, flag in (("images", image, "image"), ("classes", label, "label")):
             if found is None:
                 raise SourceError(f"{place}: no column of {what} is found in {', '.join(names)}: set `{flag}`")
-        self.image, self.label = str(image), str(label)
-        self.caption = first_key(options.caption, CAPTIONS, names, "column", place)
+        self.image: str = str(image)
+        self.label: str = str(label)
+        self.caption: str | None = first_key(options.caption, CAPTIONS, names, "column", place)
         declared = types.get(self.label)
-        self.classes = list(declared.get("names") or ()) if isinstance(declared, dict) else []
+        self.classes: list[str] = list(declared.get("names") or ()) if isinstance(declared, dict) else []
 
     def used(self) -> list[str]:
         """The columns to read."""

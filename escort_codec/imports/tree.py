@@ -31,7 +31,7 @@ RECORD: Final = "import.json"
 CACHE: Final = ".import-cache"
 """Where ``datasets`` converts what it reads; removed at the end."""
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,8 +52,9 @@ class ImportTree:
     """Writes items into ``out``. Raises OutputError if it holds anything but an import of the same source."""
 
     def __init__(self, out: Path, source: str, options: ImportOptions) -> None:
-        self.out, self._options = out, options
-        self.report = ImportReport()
+        self.out = out
+        self._options = options
+        self.report: ImportReport = ImportReport()
         self._names: dict[str, SafeNames] = {}
         self._labels: set[str] = set()
         self._about = {"source": source, **asdict(options)}

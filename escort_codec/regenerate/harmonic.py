@@ -87,8 +87,8 @@ class Harmonic(Regenerator):
         self, options: HarmonicOptions | None = None, near: str | None = None, solver: Solver | None = None
     ) -> None:
         options = options or HarmonicOptions()
-        self.workers = options.workers or usable_cores()
-        self.solver = solver or Solver()
+        self.workers: int = options.workers or usable_cores()
+        self.solver: Solver = solver or Solver()
 
     def recipe(self, exemplar: Exemplar) -> Recipe:
         """The preset, and as ``extra`` the versions of this method, numpy and OpenCV; nothing else applies."""

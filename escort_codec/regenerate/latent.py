@@ -46,7 +46,7 @@ class LearnedPictures(Regenerator):
     options_class: ClassVar[type] = LatentOptions
 
     def __init__(self, options: LatentOptions | None = None, near: str | None = None) -> None:
-        self.workers = (options or LatentOptions()).workers
+        self.workers: int | None = (options or LatentOptions()).workers
 
     def recipe(self, exemplar: Exemplar) -> Recipe:
         """As ``extra`` the model, the version of this method, and those of numpy and OpenCV; nothing else applies."""

@@ -23,7 +23,7 @@ from escort_codec.names import MANIFEST, there_is
 from escort_codec.source.remote import StorePath
 from escort_codec.words import counted, listed
 
-SPLITS: Final = {
+SPLITS: Final[dict[str, tuple[str, ...]]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),

@@ -1,7 +1,7 @@
 # Captions in the forms that people have them; what matches nothing is counted.
 try() {
     echo "--- $1"
-    run escort encode data out.escx --force --on-error skip
+    run escort encode data out.escx --force --on-error skip $PLAIN
     prompts out.escx
     rm -r data
 }

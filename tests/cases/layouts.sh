@@ -8,7 +8,7 @@ cp -r data/train alone/train
 cp -r data/train both/train; cp -r data/train both/Training
 for folder in capitals validation split alone both; do
     echo "--- $folder"
-    run escort encode $folder $folder.escx
+    run escort encode $folder $folder.escx $PLAIN
 done
 echo "--- train/ and val/"
 mkdir imagenet; cp -r data/train imagenet/train; cp -r data/test imagenet/val

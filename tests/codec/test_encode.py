@@ -378,6 +378,7 @@ print(kept)
 """
 
 
+@pytest.mark.slow
 def test_killed_anywhere_or_out_of_room_and_resumed_it_gives_the_same_bytes(data: Path) -> None:
     """Dozens of SIGKILLs, full disks and short writes, in a separate process that has no threads when it forks."""
     _spoil(data, "cut off")

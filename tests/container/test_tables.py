@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from escort_codec import Exemplar, Reader, pack
 from escort_codec.container.index import Index
-from escort_codec.container.rows import names_fault
 from escort_codec.container.table import (
     Column,
     check_first_use,
     check_runs,
+    names_fault,
     pack_column,
     pack_runs,
     row_ends,

@@ -260,7 +260,7 @@ def test_compiled_batches_are_filled_up_and_warmed_up_apart(tiny_sd: Path, monke
         spent = one.session.seconds["warm_up"]
         found = images(one.regenerate(jobs))
         assert one.session.seconds["warm_up"] == spent > 0  # before the first batch, once
-    assert compiled == ["UNet2DConditionModel", "PaperControlNet", "Decoder"]
+    assert compiled == ["UNet2DConditionModel", "_PaperControlNet", "Decoder"]
     assert shapes == [4, 4]  # two batches of two images, both halves of the guidance
     with ControlNetRegenerator(options_of(tiny_sd, steps=1)) as plain:
         expected = images(plain.regenerate(jobs))

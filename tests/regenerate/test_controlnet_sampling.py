@@ -204,7 +204,7 @@ def test_the_hires_call(tiny_sd: Path, calls: list[dict[str, Any]]) -> None:
         assert call["guess_mode"] is False
         assert call["eta"] == 0.0
         assert (call["height"], call["width"]) == (512, 704)  # 60 x 80: 682.7 / 64 = 10.67
-        assert type(call["scheduler"]).__name__ == "ControlNetDDIM"
+        assert type(call["scheduler"]).__name__ == "_ControlNetDDIM"
         for row, job in enumerate(jobs):
             prompt = f"{job.exemplar.prompt}, best quality, extremely detailed"
             assert torch.equal(call["prompt_embeds"][row : row + 1], embedded(loaded, prompt))

@@ -39,7 +39,7 @@ SHAPES: Final = 64
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class PaperControlNet(ControlNetModel):  # type: ignore[misc]  # diffusers has no types
+class _PaperControlNet(ControlNetModel):  # type: ignore[misc]  # diffusers has no types
     """diffusers' ControlNet with the paper's scales in guess mode: see ``presets.guess_scales``."""
 
     def forward(self, *args: Any, conditioning_scale: float = 1.0, guess_mode: bool = False, **kwargs: Any) -> Any:
@@ -57,12 +57,12 @@ class DiffusionModel:
     """A model on its device. ``pipeline`` starts from noise, ``image_to_image`` from hints, with the same weights."""
 
     def __init__(self, pipeline: Any, family: Family, dtype: torch.dtype, device: torch.device) -> None:
-        self.pipeline = pipeline
+        self.pipeline: Any = pipeline
         self.family = family
-        self.dtype = dtype
+        self.dtype: torch.dtype = dtype
         self.device = device
-        self.trained = dict(pipeline.scheduler.config)
-        self.compiled = False
+        self.trained: dict[str, Any] = dict(pipeline.scheduler.config)
+        self.compiled: bool = False
         self._image_to_image: Any = None
         self._place()
 
@@ -207,8 +207,8 @@ def _load_controlnet(name: str, revision: str | None, dtype: torch.dtype) -> Any
         if Path(name).is_file():
             folder = single_file_config(Path(name))
             place = {"config": folder, "subfolder": "controlnet"} if folder else {}
-            return PaperControlNet.from_single_file(name, dtype=dtype, **place)
-        return PaperControlNet.from_pretrained(name, revision=revision, dtype=dtype, use_safetensors=True)
+            return _PaperControlNet.from_single_file(name, dtype=dtype, **place)
+        return _PaperControlNet.from_pretrained(name, revision=revision, dtype=dtype, use_safetensors=True)
 
 
 def _load_pipeline(name: str, revision: str | None, family: Family, controlnet: Any, dtype: torch.dtype) -> Any:

@@ -33,7 +33,7 @@ from escort_codec.regenerate.controlnet.resolve import (
 )
 from escort_codec.regenerate.controlnet.session import JobGroups, ModelSession, format_size, is_out_of_memory
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 THREADS: Final = 4
 """Threads that decode edge maps and resize images while the device works."""
@@ -63,8 +63,8 @@ class ControlNetRegenerator(Regenerator):
     options_class: ClassVar[type] = ControlNetOptions
 
     def __init__(self, options: ControlNetOptions | None = None, near: str | None = None) -> None:
-        self.options = options or ControlNetOptions()
-        self.session = ModelSession(self.options, near)
+        self.options: ControlNetOptions = options or ControlNetOptions()
+        self.session: ModelSession = ModelSession(self.options, near)
         self._pins: dict[ModelChoice, Pins] = {}
         self._pool: ThreadPoolExecutor | None = None
 

@@ -29,7 +29,7 @@ NOISE: Final[dict[str, Any]] = {
 """The noise schedule of Stable Diffusion 1, 2 and XL (Rombach et al. 2022): sqrt(beta) is linear in t."""
 
 
-class ControlNetDDIM(DDIMScheduler):  # type: ignore[misc]  # diffusers has no types
+class _ControlNetDDIM(DDIMScheduler):  # type: ignore[misc]  # diffusers has no types
     """DDIM whose steps begin at pure noise for any number of steps, as those of ControlNet's own sampler do.
 
     A step is 1000 // n wide. If n does not divide 1000, diffusers makes n of them and begins far below the noise that
@@ -50,7 +50,7 @@ def make_scheduler(name: str, trained: Any = None) -> Any:
     whether its schedule ends in pure noise are properties of the weights and come from it; all else is fixed here.
 
     - ``ddim``: eta 0, no clipping, timesteps 'leading' with offset 1, the last step's alpha that of t = 0: what
-      ControlNet's own sampler does (``ddim_hacked.py``, ``make_ddim_timesteps("uniform")``). See ``ControlNetDDIM``.
+      ControlNet's own sampler does (``ddim_hacked.py``, ``make_ddim_timesteps("uniform")``). See ``_ControlNetDDIM``.
     - ``unipc``: UniPC of order 2, B2(h) (Zhao et al. 2023), 'linspace' timesteps.
     - ``dpm++``: DPM-Solver++(2M) (Lu et al. 2022), 'linspace' timesteps.
     """
@@ -59,7 +59,7 @@ def make_scheduler(name: str, trained: Any = None) -> Any:
         values["prediction_type"] = trained.get("prediction_type", "epsilon")
         values["rescale_betas_zero_snr"] = trained.get("rescale_betas_zero_snr", False)
     if name == "ddim":
-        return ControlNetDDIM(
+        return _ControlNetDDIM(
             **values, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
         )
     if name == "unipc":

@@ -36,7 +36,7 @@ WAITING: Final = 4096
 WAITING_BYTES: Final = 1 << 30
 """Jobs that may wait for their batch to fill, and bytes of their inputs."""
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class JobGroups(Generic[K, T]):
@@ -140,8 +140,8 @@ class ModelSession:
     def __init__(self, options: ControlNetOptions, near: str | None = None) -> None:
         self.options = options
         self._near = near
-        self.sizes = BatchSizes(options.batch_size)
-        self.seconds = {"load": 0.0, "warm_up": 0.0}
+        self.sizes: BatchSizes = BatchSizes(options.batch_size)
+        self.seconds: dict[str, float] = {"load": 0.0, "warm_up": 0.0}
         self._device: torch.device | None = None
         self._choice: ModelChoice | None = None
         self._model: tuple[DiffusionModel, Embeddings] | None = None
