@@ -27,6 +27,7 @@ pytest: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not browser"
 
+docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m mkdocs build
