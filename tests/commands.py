@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final
 
 import typer
@@ -29,15 +30,22 @@ def commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(match[1], comments=True)
 
 
+@cache
+def known_commands() -> dict[str, Any]:
+    """The commands of ``escort`` by name."""
+    group: Any = typer.main.get_command(app)
+    commands: dict[str, Any] = group.commands
+    return commands
+
+
 def parse_command(words: Sequence[str]) -> None:
     """Parses a command as ``escort`` would, its settings' values too, and runs nothing. Raises what it refuses."""
-    group: Any = typer.main.get_command(app)
     name, *rest = words
-    assert name in group.commands, f"there is no command {name}"
+    assert name in known_commands(), f"there is no command {name}"
     if {"--help", "--settings", "--version"} & set(rest):
         assert CliRunner().invoke(app, list(words)).exit_code == 0, words
         return
-    with group.commands[name].make_context(name, rest) as context:
+    with known_commands()[name].make_context(name, rest) as context:
         check: Callable[[dict[str, Any]], None] | None = _VALUES.get(name)
         if check is not None:
             check(context.params)
@@ -78,7 +86,6 @@ _VALUES: Final = {"train": _check_train, "encode": _check_encode, "decode": _che
 
 def unknown_flags(words: Sequence[str]) -> list[str]:
     """The flags of a command that it does not have. The command need not be whole. Raises for an unknown command."""
-    group: Any = typer.main.get_command(app)
-    assert words[0] in group.commands, f"there is no command {words[0]}"
-    known = {flag for each in group.commands[words[0]].params for flag in (*each.opts, *each.secondary_opts)}
+    assert words[0] in known_commands(), f"there is no command {words[0]}"
+    known = {flag for each in known_commands()[words[0]].params for flag in (*each.opts, *each.secondary_opts)}
     return [word for word in words[1:] if word.startswith("--") and word.partition("=")[0] not in {*known, "--help"}]

@@ -32,7 +32,7 @@ def runner_of(block: Block) -> str:
         return ""
     if block.language in SHELL:
         return SHELL_RUN.get(block.page, "")
-    if block.language in PROMPTS and block.text.startswith(">>> "):
+    if block.language in PROMPTS and block.text.startswith(">>> "):  # with prompts: a doctest
         return DOCTESTED.get(block.page, "")
     return OTHERS_RUN.get((block.page, block.language), "")
 
