@@ -82,13 +82,15 @@ def test_flags_of_inline_commands_exist(page: Path) -> None:
 
 
 @PAGES
-def test_scripts_targets_and_extras_exist(page: Path) -> None:
+def test_scripts_configurations_targets_and_extras_exist(page: Path) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for code in code_of(page):
         for script, rest in re.findall(r"python3? ((?:benchmarks|training|configs)/\w+\.py)([^\n`]*)", code):
             source = (ROOT / script).read_text("utf-8")
             assert [flag for flag in re.findall(r"(--[a-z-]+)", rest) if f'"{flag}"' not in source] == [], code
+        for path in re.findall(r"configs/[\w/-]+\.json", code):
+            assert (ROOT / path).is_file(), code
         for target in re.findall(r"^make ([a-z-]+)", code):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), code
         for names in re.findall(r"escort\[([a-z,]+)\]", code):
