@@ -31,6 +31,7 @@ test-fast: $(READY)
 test-wheel: $(READY)
 	$(BIN)/python -m tests.try_wheel
 
+docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m mkdocs build

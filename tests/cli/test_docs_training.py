@@ -1,52 +1,21 @@
 """docs/training.md from top to bottom, in a folder of its own.
 
-Slow (half a minute): it is the tutorial, with a dozen training runs. Lines that are one ``escort`` command run in this
-process, as importing torch a dozen times would take longer than the runs; every other block is bash's.
+Slow (half a minute): it is the tutorial, with a dozen training runs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from escort_cli.app import app
+from tests.pages import SHELL, blocks, run_block
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
-SHELL_ONLY = ("<<", " &", "$", "|", ">", ";", "`", "*")
-
-
-def shell_blocks(text: str) -> list[str]:
-    """The blocks that are to be run, in order."""
-    return re.findall(r"^```shell\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def run_block(block: str) -> str:
-    """Runs a block and returns what it printed on stdout; fails where it fails."""
-    lines = block.replace("\\\n", " ").splitlines()
-    if any(not line.startswith("escort ") or any(mark in line for mark in SHELL_ONLY) for line in lines):
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            ["bash", "-e", "-c", block], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, f"{block}\n{done.stderr}"
-        return done.stdout
-    printed = ""
-    for line in lines:
-        result = CliRunner().invoke(app, shlex.split(line)[1:])
-        assert result.exit_code == 0, f"{line}\n{result.output}"
-        printed += result.stdout
-    return printed
 
 
 def lines_of(run: str) -> list[dict[str, Any]]:
@@ -59,7 +28,7 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        printed = [run_block(block) for block in shell_blocks(PAGE.read_text("utf-8"))]
+        printed = [run_block(block) for block in blocks(PAGE, SHELL, run=True)]
     finally:
         torch.set_num_threads(threads)
     assert len(printed) == 21

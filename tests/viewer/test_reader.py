@@ -107,7 +107,7 @@ def spoilt(data: bytes, rng: np.random.Generator) -> bytes:
 def test_the_example_of_the_documentation_reads_over_a_network(tmp_path: Path) -> None:
     """It runs as it stands, with the address of a server here."""
     page = (ROOT / "docs" / "view.md").read_text("utf-8")
-    example = re.findall(r"```js\n(.*?)```", page, re.DOTALL)[0]
+    (example,) = re.findall(r"```js\n(.*?)```", page, re.DOTALL)
     path = write_many(tmp_path / "many.escx", 1000)
     with ViewServer([path]) as server:
         thread = threading.Thread(target=server.serve_forever)
