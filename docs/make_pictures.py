@@ -26,7 +26,7 @@ from PIL import Image
 
 from escort_cil.demo.comparison import prompt_bytes
 from escort_cil.demo.drawings import draw_picture
-from escort_cil.demo.sheet import Cell, SheetRow, SheetStyle, contact_sheet
+from escort_cil.demo.sheet import SheetCell, SheetRow, SheetStyle, contact_sheet
 from escort_codec.exemplar import Exemplar
 from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EncodeOptions
@@ -91,7 +91,7 @@ def _originals(folder: Path) -> Iterator[SourceImage]:
         yield SourceImage(path, name, path.name)
 
 
-def _cells(image: SourceImage, regenerator: Regenerator) -> list[Cell]:
+def _cells(image: SourceImage, regenerator: Regenerator) -> list[SheetCell]:
     """An image in the columns of ``TITLES``."""
     options = EncodeOptions()
     prompt, sketch = (_kept(image, replace(options, bytes_per_exemplar=most)) for most in (None, RATES[0]))
@@ -99,11 +99,11 @@ def _cells(image: SourceImage, regenerator: Regenerator) -> list[Cell]:
     with Image.open(image.path) as original:
         pixels = np.asarray(original.convert("RGB"))
     return [
-        Cell(pixels, f"{image.path.stat().st_size:,} bytes"),
-        Cell(prompt.edges, prompt_bytes(prompt)),
-        Cell(sketch.edges, prompt_bytes(sketch)),
-        Cell(regenerator.image(sketch, sketch.seeds[0])),
-        *(Cell(each.picture(), f"{len(each.payload):,} bytes") for each in learned),
+        SheetCell(pixels, f"{image.path.stat().st_size:,} bytes"),
+        SheetCell(prompt.edges, prompt_bytes(prompt)),
+        SheetCell(sketch.edges, prompt_bytes(sketch)),
+        SheetCell(regenerator.image(sketch, sketch.seeds[0])),
+        *(SheetCell(each.picture(), f"{len(each.payload):,} bytes") for each in learned),
     ]
 
 

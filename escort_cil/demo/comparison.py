@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from escort_cil.data.protocol import DataSet, read_data
-from escort_cil.demo.sheet import Cell, SheetRow, contact_sheet
+from escort_cil.demo.sheet import SheetCell, SheetRow, contact_sheet
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.atomic import replacing
@@ -147,7 +147,7 @@ def train_demo(
             backbone="resnet10",
             image_size=options.image_size,
             epochs=options.epochs,
-            budget=str(plan.budget),
+            budget=f"{plan.budget}B",
             keep=memory.keep,
             regenerator=options.regenerator,
             device=options.device,
@@ -198,18 +198,18 @@ def draw_sheet(plan: Plan, prompts: Path, out: Path, options: DemoOptions) -> No
         contact_sheet(rows, titles).convert("RGB").save(file, "PNG")
 
 
-def _cells(image: SourceImage, prompt: Exemplar, rate: int, regenerator: Regenerator) -> list[Cell]:
+def _cells(image: SourceImage, prompt: Exemplar, rate: int, regenerator: Regenerator) -> list[SheetCell]:
     """One image in the columns of the sheet."""
     webp, learned = (encode_image(image, EncodeOptions(kind=f"{kind}:{rate}B")).exemplar for kind in ("webp", "latent"))
     sketch = encode_image(image, EncodeOptions(bytes_per_exemplar=rate)).exemplar
     return [
-        Cell(load_rgb(image.path), f"{image.path.stat().st_size:,} B"),
-        Cell(load_rgb(webp.image), f"{len(webp.payload):,} B"),
-        Cell(learned.picture(), f"{len(learned.payload):,} B"),
-        Cell(prompt.edges, prompt_bytes(prompt)),
-        *(Cell(regenerator.image(prompt, seed)) for seed in SEEDS[:2]),
-        Cell(sketch.edges, prompt_bytes(sketch)),
-        Cell(regenerator.image(sketch, SEEDS[0])),
+        SheetCell(load_rgb(image.path), f"{image.path.stat().st_size:,} B"),
+        SheetCell(load_rgb(webp.image), f"{len(webp.payload):,} B"),
+        SheetCell(learned.picture(), f"{len(learned.payload):,} B"),
+        SheetCell(prompt.edges, prompt_bytes(prompt)),
+        *(SheetCell(regenerator.image(prompt, seed)) for seed in SEEDS[:2]),
+        SheetCell(sketch.edges, prompt_bytes(sketch)),
+        SheetCell(regenerator.image(sketch, SEEDS[0])),
     ]
 
 

@@ -25,7 +25,7 @@ _LABEL: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class SheetCell:
     """A picture, uint8 (H, W, 3), or an edge map, bool (H, W), and the line below it."""
 
     picture: Pixels
@@ -37,7 +37,7 @@ class SheetRow:
     """One row: its label and its cells."""
 
     label: str
-    cells: Sequence[Cell]
+    cells: Sequence[SheetCell]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from escort_cil.demo.sheet import Cell, SheetRow, SheetStyle, contact_sheet, fitted
+from escort_cil.demo.sheet import SheetCell, SheetRow, SheetStyle, contact_sheet, fitted
 
 RED, BLUE = (200, 10, 20), (10, 20, 200)
 
@@ -22,8 +22,8 @@ def columns_of(image: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, in
 
 def test_pictures_keep_their_shape_and_stand_in_rows_and_columns() -> None:
     rows = [
-        SheetRow("wide", [Cell(plain(20, 80, RED), "20 bytes"), Cell(plain(10, 80, BLUE))]),
-        SheetRow("one", [Cell(plain(300, 150, (9, 99, 9)))]),
+        SheetRow("wide", [SheetCell(plain(20, 80, RED), "20 bytes"), SheetCell(plain(10, 80, BLUE))]),
+        SheetRow("one", [SheetCell(plain(300, 150, (9, 99, 9)))]),
     ]
     sheet = np.asarray(contact_sheet(rows, [("red", ""), ("blue", "")], SheetStyle(cell=100)))
     top, bottom, left, right = columns_of(sheet, RED)
@@ -42,7 +42,7 @@ def test_pictures_keep_their_shape_and_stand_in_rows_and_columns() -> None:
 
 def test_captions_heads_and_labels_are_written() -> None:
     def ink(label: str = "", head: str = "", below: str = "", caption: str = "") -> int:
-        rows = [SheetRow(label, [Cell(plain(50, 50, RED), caption)])]
+        rows = [SheetRow(label, [SheetCell(plain(50, 50, RED), caption)])]
         sheet = np.asarray(contact_sheet(rows, [(head, below)], SheetStyle(cell=50, paper=(0, 0, 0, 0))))
         return int((sheet[:, :, 3] > 0).sum())
 
@@ -54,7 +54,7 @@ def test_captions_heads_and_labels_are_written() -> None:
 @pytest.mark.parametrize("label", ["x" * 500, "猫" * 300, "wörter\n\x1b[31m", ""])
 def test_any_label_leaves_the_sheet_small(label: str) -> None:
     style = SheetStyle(cell=100)
-    sheet = contact_sheet([SheetRow(label, [Cell(plain(9, 9, RED))])], [("a", "b")], style)
+    sheet = contact_sheet([SheetRow(label, [SheetCell(plain(9, 9, RED))])], [("a", "b")], style)
     assert sheet.width <= 100 + 0.75 * 100 + 4 * 8
     assert sheet.height < 200
 
