@@ -201,14 +201,17 @@ def fit_quality(code: Coder, most_bytes: int, side: int, scale: Scale, tries: in
 
 
 def fit_hint(code: Coder, most_bytes: int, longest: int, scale: Scale) -> bytes | None:
-    """The hint of an image whose longer side is ``longest``, at most 5 codings; None if none fits."""
+    """The hint of an image whose longer side is ``longest``, at most 7 codings; None if none fits."""
     if most_bytes < scale.least:
         return None
     side = max(1, min(longest, round(scale.side(most_bytes))))
-    found = fit_quality(code, most_bytes, side, scale, scale.tries)
-    if found is None and len(smaller := code(max(1, side // 2), 0)) <= most_bytes:
-        return smaller
-    return found
+    if (found := fit_quality(code, most_bytes, side, scale, scale.tries)) is not None:
+        return found
+    # The tries may all have come out just above: a somewhat smaller picture is far better than the worst quality.
+    for share, quality in ((0.75, scale.quality), (0.5, scale.quality), (0.5, 0)):
+        if len(smaller := code(max(1, int(side * share)), quality)) <= most_bytes:
+            return smaller
+    return None
 
 
 def fit_picture(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from skimage.data import coffee
 
 import escort_codec
 from escort_codec.container.verify import verify
@@ -17,8 +18,9 @@ from escort_codec.edges import edge_map, enlarged
 from escort_codec.encode import EncodeReport, encode_folder
 from escort_codec.errors import SourceError, UsageError
 from escort_codec.exemplar import Exemplar
+from escort_codec.latent.picture import encode_latent
 from escort_codec.measure import edge_score
-from escort_codec.rate import WEBP, fit_picture, fit_quality, map_fidelity, picture_fidelity
+from escort_codec.rate import LATENT_HINT, WEBP, fit_hint, fit_picture, fit_quality, map_fidelity, picture_fidelity
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.source import load_image, load_rgb
 from tests.helpers import read_all
@@ -76,6 +78,19 @@ def test_more_bytes_keep_more(data: Path, tmp_path: Path) -> None:
         _, exemplars = encode(data, tmp_path / "out.escx", bytes_per_exemplar=rate)
         kept.append(np.mean([map_fidelity(e.edges, load_rgb(data / e.key)) for e in exemplars]))
     assert kept[0] < kept[1] < kept[2]
+
+
+def test_a_hint_uses_its_bytes_where_every_try_came_out_a_little_above() -> None:
+    picture = Image.fromarray(coffee())
+
+    def code(side: int, quality: int) -> bytes:
+        return encode_latent(picture, side, quality=quality)
+
+    for most in range(40, 240, 6):
+        hint = fit_hint(code, most, max(picture.size), LATENT_HINT)
+        assert hint is not None
+        assert 0.35 * most < len(hint) <= most
+    assert fit_hint(code, LATENT_HINT.least - 1, max(picture.size), LATENT_HINT) is None
 
 
 def test_the_same_file_for_any_number_of_workers_and_no_hint_if_none_is_asked_for(data: Path, tmp_path: Path) -> None:
