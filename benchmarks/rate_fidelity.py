@@ -35,10 +35,10 @@ from escort_cil.bench.classifier import Classifier
 from escort_cil.bench.figures import BenchResult
 from escort_cil.bench.ways import KINDS
 from escort_codec.edges import edge_map
+from escort_codec.encode.images import encode_image, prepare
+from escort_codec.encode.rate import map_fidelity
 from escort_codec.exemplar import smallest
-from escort_codec.exemplars import encode_image, prepare
 from escort_codec.measure import prepare as prepare_measures
-from escort_codec.rate import map_fidelity
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.source import SourceImage, load_rgb, scan
 

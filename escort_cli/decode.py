@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from escort_codec.export.tree import Outcome
     from escort_codec.processes import Processes
     from escort_codec.regenerate import Regenerator
-    from escort_codec.store import Place
+    from escort_codec.store.urls import Place
 
 ECHO: Final = 10.0
 """Seconds within which a launcher repeats a signal to its processes."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from escort_codec.store import Place, place, size_of
+from escort_codec.store.urls import Place, place, size_of
 from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:

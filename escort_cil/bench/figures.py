@@ -21,13 +21,13 @@ from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
 from escort_cil.replay import ReplayResult, ReplaySettings, ReplayTest
 from escort_codec.edges import Contours, edge_map, enlarged, reduced_image
+from escort_codec.encode.images import prepare
+from escort_codec.encode.rate import FULL_SIDE, LONG
 from escort_codec.errors import LimitError, UsageError
-from escort_codec.exemplars import prepare
 from escort_codec.latent.picture import prepare as prepare_latents
 from escort_codec.measure import class_kid, edge_score, psnr, ssim
 from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
-from escort_codec.rate import FULL_SIDE, LONG
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import DEFAULT, Regenerator, RGBImage, make_regenerator
 from escort_codec.settings import check, parse_bytes

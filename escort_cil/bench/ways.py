@@ -13,10 +13,10 @@ import numpy as np
 
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
+from escort_codec.encode.rate import Scale, fit_picture
 from escort_codec.errors import EscortError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import thumbnail_shape
-from escort_codec.rate import Scale, fit_picture
 from escort_codec.regenerate.base import Job, Regenerator, RGBImage
 from escort_codec.registry import Registry
 from escort_codec.source import SourceImage, load_rgb

@@ -19,7 +19,7 @@ from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.container import Reader
 from escort_codec.container.measure import FileSizes, measure_file
-from escort_codec.encode import EncodeReport, encode_folder
+from escort_codec.encode.folder import EncodeReport, encode_folder
 from escort_codec.errors import UsageError
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions

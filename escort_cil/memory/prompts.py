@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from escort_codec.coding import codings
 from escort_codec.container import Reader
-from escort_codec.encode import LEAST
+from escort_codec.encode.folder import LEAST
+from escort_codec.encode.images import encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_picture
 from escort_codec.recipe import HIRES, EncodeOptions
 from escort_codec.source import SourceImage
 

@@ -33,9 +33,9 @@ from escort_codec.container.layout import (
 )
 from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, LimitError, NotEscxError
 from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE, recipe_fault, text_fault
-from escort_codec.ranges import RangeFile
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, Url
+from escort_codec.store.ranges import RangeFile
+from escort_codec.store.urls import Place, Url
 
 # Opening a FIFO must not block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -19,7 +19,7 @@ from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.names import SafeNames, there_is
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, place, same_place
+from escort_codec.store.urls import Place, place, same_place
 
 AnyPath = str | PathLike[str]
 

@@ -24,7 +24,7 @@ from escort_codec.container.table import spread
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, place
+from escort_codec.store.urls import Place, place
 
 CACHE_BYTES = 64 << 20
 

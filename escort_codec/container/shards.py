@@ -22,9 +22,9 @@ from escort_codec.container.layout import ChunkHead
 from escort_codec.container.reader import CACHE_BYTES, Cache, Reader
 from escort_codec.container.rows import Rows
 from escort_codec.errors import EscortError, NotEscxError, UsageError
-from escort_codec.ranges import BLOCK
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, Url, connect, exists, place, store_errors
+from escort_codec.store.ranges import BLOCK
+from escort_codec.store.urls import Place, Url, connect, exists, place, store_errors
 from escort_codec.words import counted
 
 OPEN: Final = 64

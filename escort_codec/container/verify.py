@@ -13,7 +13,7 @@ from escort_codec.container.salvage import Loss, walk
 from escort_codec.container.shards import open_memory, parts_of
 from escort_codec.errors import DamagedError, EscortError, FormatError
 from escort_codec.exemplar import Exemplar
-from escort_codec.store import Place, size_of
+from escort_codec.store.urls import Place, size_of
 
 
 @dataclass(slots=True)

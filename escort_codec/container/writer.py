@@ -16,8 +16,8 @@ from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import ChunkWalk, walk_state
 from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, OutputError
 from escort_codec.exemplar import Exemplar
-from escort_codec.store import Place, Url, place
-from escort_codec.upload import Upload
+from escort_codec.store.upload import Upload
+from escort_codec.store.urls import Place, Url, place
 
 _SYNC_BYTES = 1 << 20  # a block of photographs; many small ones share one sync
 _WINDOW = 1 << 20
@@ -38,8 +38,8 @@ class Writer:
     Full blocks are synced to the disk. A second writer on the same file raises BusyError. A symbolic link stands for
     the file that it names. After a failed write only ``abort`` works; all else raises OutputError.
 
-    At a URL a new file appears when it is closed, whole or not at all (``escort_codec.upload``); it cannot be appended
-    to. If it cannot be sent, the finished file stays on this machine, and the error names it.
+    At a URL a new file appears when it is closed, whole or not at all (``escort_codec.store.upload``); it cannot be
+    appended to. If it cannot be sent, the finished file stays on this machine, and the error names it.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, cast
 
 from escort_codec.errors import SourceError
-from escort_codec.ranges import TRIES
-from escort_codec.store import Place, Url, connect, place, reason, store_errors
+from escort_codec.store.ranges import TRIES
+from escort_codec.store.urls import Place, Url, connect, place, reason, store_errors
 
 READERS: Final = 32
 """Requests at a time: a store answers after tens of milliseconds, however many ask."""

@@ -13,7 +13,7 @@ from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import evaluate_run
 from escort_cil.run.command import configure
 from escort_cil.trainer import train
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from tests.cil.small_runs import logged, quick

@@ -23,7 +23,7 @@ from escort_cil.run.checkpoint import load_tensors
 from escort_cil.run.figures import load_figures
 from escort_cil.trainer import train
 from escort_cli.train import accuracy_table
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions

@@ -20,8 +20,8 @@ from escort_cli.app import app
 from escort_codec.container import Reader, Writer
 from escort_codec.errors import EscortError, OutputError, SourceError, StoreError
 from escort_codec.exemplar import Exemplar
-from escort_codec.ranges import BLOCK, RangeFile
-from escort_codec.store import Url, place
+from escort_codec.store.ranges import BLOCK, RangeFile
+from escort_codec.store.urls import Url, place
 from tests.helpers import in_child, make_exemplars
 from tests.store.servers import ENVIRONMENT, WebServer, breaking, serving, serving_s3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
-from escort_codec.copies import Copy
+from escort_codec.encode.copies import Copy
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.exemplar import Kind as StoredKind

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from escort_cil.memory.kinds.base import ExemplarKind, parsed
-from escort_codec.copies import LatentCopy
+from escort_codec.encode.copies import LatentCopy
 from escort_codec.exemplar import Exemplar
 from escort_codec.source import SourceImage
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from escort_cil.memory.kinds.base import ExemplarKind
-from escort_codec.copies import OriginalFile
+from escort_codec.encode.copies import OriginalFile
 from escort_codec.exemplar import Exemplar
 from escort_codec.source import SourceImage
 

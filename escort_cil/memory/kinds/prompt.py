@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from escort_cil.memory.kinds.base import ExemplarKind
-from escort_codec.encode import LEAST
+from escort_codec.encode.folder import LEAST
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import EncodeOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Prompt(ExemplarKind):
     """A prompt, encoded as the run's settings or its file of prompts say; or, whatever the file has, what keeps most in
-    ``most_bytes`` (``escort_codec.rate``)."""
+    ``most_bytes`` (``escort_codec.encode.rate``)."""
 
     most_bytes: int | None = None
 

@@ -21,7 +21,7 @@ from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train
 from escort_codec.container import Reader
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ImageError
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.tree import export_file

@@ -11,9 +11,9 @@ from PIL import Image
 from escort_cil.demo.drawings import draw_dataset
 from escort_cil.memory.hub_datasets import memory_dataset, save_folder
 from escort_codec.container import Writer
+from escort_codec.encode.images import encode_image
 from escort_codec.errors import OutputError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import image_size, scan
 

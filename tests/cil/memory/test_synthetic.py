@@ -23,11 +23,11 @@ from escort_cil.memory.kinds import Original, Prompt, WebP
 from escort_cil.memory.prompts import Prompts, options_of
 from escort_cil.memory.synthetic import ExportedImages, SyntheticCache, SyntheticImages
 from escort_codec.container import Reader, pack
-from escort_codec.copies import WebPCopy
-from escort_codec.encode import encode_folder
+from escort_codec.encode.copies import WebPCopy
+from escort_codec.encode.folder import encode_folder
+from escort_codec.encode.images import encode_image
 from escort_codec.errors import ConfigError, OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import SourceImage, load_image, load_rgb, scan

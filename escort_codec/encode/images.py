@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from escort_codec.coding import EdgeMap, codings
-from escort_codec.copies import EncodedImage, LatentCopy, copied, opened, parse_copy, too_little
 from escort_codec.edges import edge_map
+from escort_codec.encode.copies import EncodedImage, LatentCopy, copied, opened, parse_copy, too_little
+from escort_codec.encode.rate import HINT_SHARE, LATENT_HINT, VP8, fit_hint, fit_map, map_fidelity
 from escort_codec.errors import ImageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import HINT_QUALITY, encode_hint
 from escort_codec.latent.picture import encode_latent
 from escort_codec.limits import MAX_HINT_SIDE
 from escort_codec.progress import Progress
-from escort_codec.rate import HINT_SHARE, LATENT_HINT, VP8, fit_hint, fit_map, map_fidelity
 from escort_codec.ray_engine import LOCAL, RayEngine, parse_engine
 from escort_codec.recipe import EdgeSettings, EncodeOptions, Recipe
 from escort_codec.source import SourceImage, read_ahead, read_file

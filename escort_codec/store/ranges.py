@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Final
 
 from escort_codec.errors import StoreError
-from escort_codec.store import HTTP, Url, connect, store_errors
+from escort_codec.store.urls import HTTP, Url, connect, store_errors
 
 BLOCK: Final = 1 << 19
 """Bytes of a block of the cache; a request asks for one or more whole blocks."""

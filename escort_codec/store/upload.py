@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from escort_codec.errors import OutputError
-from escort_codec.store import Url, connect, reason, store_errors
+from escort_codec.store.urls import Url, connect, reason, store_errors
 
 ATOMIC: Final = frozenset(
     ("s3", "s3a", "gs", "gcs", "hf", "memory", "abfs", "abfss", "az", "adl", "oss", "tos", "r2", "oci")

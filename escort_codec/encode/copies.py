@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
+from escort_codec.encode.rate import (
+    LATENT,
+    WEBP,
+    fit_picture,
+    picture_fidelity,
+)
 from escort_codec.errors import FidelityError, UnknownNameError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import thumbnail_shape
 from escort_codec.latent.picture import DEFAULT_QUALITY, LEAST_BYTES, decode_latent, encode_latent, prepare
 from escort_codec.latent.tables import QUALITIES
 from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE, MAX_PAYLOAD
-from escort_codec.rate import (
-    LATENT,
-    WEBP,
-    fit_picture,
-    picture_fidelity,
-)
 from escort_codec.recipe import EncodeOptions
 from escort_codec.registry import Registry
 from escort_codec.source import SourceImage, image_size, load_image, load_rgb, read_file

@@ -14,9 +14,9 @@ from typing import Final
 from escort_codec.coding import codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.reader import Reader
-from escort_codec.copies import EncodedImage, parse_copy
+from escort_codec.encode.copies import EncodedImage, parse_copy
+from escort_codec.encode.images import encode_image, encode_images, prepare
 from escort_codec.errors import FidelityError, ImageError, LimitError, SourceError, UsageError
-from escort_codec.exemplars import encode_image, encode_images, prepare
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PAYLOAD
 from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
