@@ -30,10 +30,10 @@ from escort_cil.run.plan import RunPlan
 from escort_cil.session import Session
 from escort_codec.atomic import write_file
 from escort_codec.errors import ConfigError, TrainingError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Regenerator
 from escort_codec.source import SourceImage
+from escort_codec.untrusted import parse_json, read_file
 
 log = logging.getLogger(__name__)
 

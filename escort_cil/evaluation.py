@@ -16,11 +16,11 @@ from torch import Tensor
 from escort_cil.data.images import half_of_memory
 from escort_cil.data.protocol import group_by_label, read_data
 from escort_cil.devices import Devices
-from escort_cil.evaluator import class_means
 from escort_cil.memory.contents import Contents, exemplars_of, read_contents
 from escort_cil.memory.kinds import is_regenerated
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
+from escort_cil.predictions import class_means
 from escort_cil.run import folder as names
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.recorder import SavedModel, load_model
@@ -28,10 +28,10 @@ from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
 from escort_codec.container.shards import is_there, open_memory
 from escort_codec.errors import RegenerationError, SourceError, TrainingError
-from escort_codec.foreign import check_file
 from escort_codec.names import refuse_link
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, find_layout, scan
+from escort_codec.untrusted import check_file
 from escort_codec.words import counted, listed
 
 log = logging.getLogger(__name__)

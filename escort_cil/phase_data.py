@@ -9,11 +9,11 @@ from torch import Tensor
 
 from escort_cil.data.decoding import Source, stored_source
 from escort_cil.data.images import DecodedImages, Item, Items, store_items
-from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
 from escort_cil.memory.contents import Contents, exemplars_of
 from escort_cil.memory.kinds import is_regenerated
 from escort_cil.memory.synthetic import SyntheticImages
+from escort_cil.predictions import Evaluator, class_means
 from escort_cil.run.plan import RunPlan
 from escort_codec.source import SourceImage
 

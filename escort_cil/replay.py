@@ -18,7 +18,6 @@ from escort_cil.data.images import DecodedImages, store_items
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
-from escort_cil.evaluator import Evaluator
 from escort_cil.learners import learners
 from escort_cil.memory.budget import Budget, fill, make_shelves
 from escort_cil.memory.contents import exemplars_of, packed
@@ -28,6 +27,7 @@ from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import SyntheticCache, SyntheticImages
 from escort_cil.networks import backbone_maker
 from escort_cil.phase_data import memory_items
+from escort_cil.predictions import Evaluator
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate.base import Regenerator

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from escort_cil.augment import Transform
 from escort_cil.devices import Devices
-from escort_cil.evaluator import Evaluator, TestSet
 from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import ExportedImages, Find, SyntheticCache, SyntheticImages
+from escort_cil.predictions import Evaluator, TestSet
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_codec.container import Reader
 from escort_codec.progress import Progress

@@ -22,9 +22,9 @@ from escort_cil.run.plan import plan_of
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, EscortError, UsageError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.progress import Progress
 from escort_codec.seeds import parse_seeds
+from escort_codec.untrusted import parse_json, read_file
 
 log = logging.getLogger(__name__)
 

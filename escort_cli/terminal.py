@@ -1,6 +1,6 @@
 """What the commands show: progress and log lines on stderr, tables, lines and JSON on stdout.
 
-Everything that a command prints goes through here, and every text is ``escaped``: it may come from a stranger's file.
+Everything that a command prints goes through here, and every text is ``escaped``: it may come from an untrusted file.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import typer
 
 from escort_cli.terminal import print_line
 from escort_codec.errors import EscortError, UsageError
-from escort_codec.foreign import open_file
+from escort_codec.untrusted import open_file
 from escort_codec.words import counted
 
 _LOG: Final = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from escort_codec.atomic import write_file
 from escort_codec.errors import EscortError, LimitError, OutputError
-from escort_codec.foreign import read_file
+from escort_codec.untrusted import read_file
 
 MOST_EXEMPLARS: Final = 5000
 MOST_BYTES: Final = 64 << 20

@@ -1,7 +1,7 @@
 """File and folder names made of labels and image names: safe and valid on every system, distinct on each, and stable.
 
 A class becomes a folder, an exemplar's name without its extension a stem: ``cat/001.jpg`` with seed 0 is
-``cat/001_seed00.jpg``. The names come from a file that a stranger may have written. So no name begins with a dot (a
+``cat/001_seed00.jpg``. The names come from an untrusted file. So no name begins with a dot (a
 hidden file, ``.git``) or a hyphen (an option of a command), a file has no dot but the one before the extension of its
 own format, and characters that are forbidden somewhere, control characters and those that turn letters around become
 ``_``. Windows' device names (``CON``, ``nul.txt``) get a ``_``.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
-from escort_cil.evaluator import Evaluator
+from escort_cil.predictions import Evaluator
 from escort_cil.run.folder import METRICS, RunFolder
 from escort_cil.run.recorder import load_model
 from escort_codec.errors import ModelError

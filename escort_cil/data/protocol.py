@@ -10,9 +10,9 @@ import numpy as np
 
 from escort_cil.data.split import Splits, apply_splits, draw_split
 from escort_codec.errors import ConfigError, SourceError
-from escort_codec.foreign import read_file
 from escort_codec.source import SourceImage, scan, scan_folder
 from escort_codec.store.urls import Url, place
+from escort_codec.untrusted import read_file
 from escort_codec.words import counted, listed
 
 MAX_ORDER = 1 << 28  # bytes of a file with a class order

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from escort_cil.augment import Transform
 from escort_cil.networks.backbones import Backbone, BackboneMaker
 from escort_codec.errors import ConfigError
-from escort_codec.foreign import parse_json
+from escort_codec.untrusted import parse_json
 from escort_codec.words import escaped, listed
 
 PRETRAINED: Final = "hf:"
@@ -67,7 +67,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def check_description(about: Mapping[str, Any], name: str) -> None:
-    """Raises ConfigError if a description, which may be a stranger's, is not one of a network that can be built."""
+    """Raises ConfigError if an untrusted description is not that of a network that can be built."""
     if fault := _fault(about):
         raise ConfigError(f"{escaped(name)}: the pretrained backbone's description is damaged: {fault}")
 

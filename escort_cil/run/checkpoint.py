@@ -25,8 +25,8 @@ from escort_cil.run.figures import record_fault
 from escort_cil.run.folder import CHECKPOINT, PENDING, STATE, WEIGHTS, RunFolder
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, TrainingError
-from escort_codec.foreign import check_file, parse_json, read_file
 from escort_codec.names import make_folder, refuse_link
+from escort_codec.untrusted import check_file, parse_json, read_file
 
 FORMAT: Final = 1
 MAX_STATE: Final = 128 << 20  # bytes of state.json

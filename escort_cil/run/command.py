@@ -10,10 +10,10 @@ from typing import Any, Final
 from escort_cil.data.protocol import class_order
 from escort_cil.learners import learners
 from escort_cil.networks import backbone_kind
-from escort_cil.run.authors import autoaugment_of, stem_of
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.presets import AUTO
 from escort_cil.run.pycil import FileConfig, read_config_file
+from escort_cil.run.pycil_rules import autoaugment_of, stem_of
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.regenerate import regenerators

@@ -1,6 +1,6 @@
 """The figures in a run folder: the lines of ``metrics.jsonl`` and the counts of ``confusion.npz``.
 
-Both may be a stranger's. What is returned has the form that training writes.
+Neither file is trusted. What is returned has the form that training writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from escort_cil.metrics import Counts, PhaseFigures, RunFigures
 from escort_cil.run.settings import VIEWS
 from escort_codec.atomic import replacing
 from escort_codec.errors import TrainingError
-from escort_codec.foreign import open_file, parse_json, read_file
+from escort_codec.untrusted import open_file, parse_json, read_file
 
 MAX_TEXT: Final = 128 << 20  # bytes of a metrics.jsonl
 MAX_COUNTS: Final = 1 << 30  # bytes of all arrays of a confusion.npz

@@ -21,7 +21,7 @@ from escort_cil.run.folder import FREE, RunFolder
 from escort_cil.run.plan import RunPlan
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, EscortError, TrainingError
-from escort_codec.foreign import parse_json
+from escort_codec.untrusted import parse_json
 
 REMEMBERED: Final = frozenset(["budget", "keep", "selection", "coding"])
 """What the first phase's training never depends on."""

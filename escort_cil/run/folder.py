@@ -2,7 +2,7 @@
 ``memory.escx``, ``model.safetensors``, ``first-phase.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is
 finished.
 
-It may be a stranger's: no link in it is followed, only files with names of ours are removed, what is read is checked.
+It is not trusted: links in it are not followed, only files with our names are removed, and what is read is checked.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.container.locked_file import lock
 from escort_codec.errors import BusyError, ConfigError, OutputError, TrainingError, UsageError
-from escort_codec.foreign import open_file, parse_json, read_file
 from escort_codec.names import refuse_link
+from escort_codec.untrusted import open_file, parse_json, read_file
 from escort_codec.words import escaped
 
 CONFIG: Final = "config.json"

@@ -21,8 +21,8 @@ from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import open_memory
 from escort_codec.errors import ConfigError, TrainingError
-from escort_codec.foreign import check_file
 from escort_codec.source import SourceImage, find_layout
+from escort_codec.untrusted import check_file
 
 SLOW_SIDE: Final = 128  # pixels from which training on a CPU takes days
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from escort_cil.run.authors import PAPERS_KEYS, check_method
 from escort_cil.run.folder import MAX_CONFIG, NOT_SETTINGS
 from escort_cil.run.presets import preset_for
+from escort_cil.run.pycil_rules import PAPERS_KEYS, check_method
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.processes import launched_alone
 from escort_codec.settings import settings_of, unknown
+from escort_codec.untrusted import parse_json, read_file
 from escort_codec.words import counted
 
 # PyCIL's key: the setting, or the method's setting after "method."

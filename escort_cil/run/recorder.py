@@ -24,7 +24,7 @@ from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import TrainingError
-from escort_codec.foreign import check_file, open_file, parse_json
+from escort_codec.untrusted import check_file, open_file, parse_json
 
 
 class Recorder:

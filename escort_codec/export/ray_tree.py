@@ -16,7 +16,7 @@ from typing import Any, Final
 import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, RegenerationError
-from escort_codec.export.made import MadeFile, made_copy, made_image
+from escort_codec.export.file_data import FileData, exemplar_file, image_file
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import ExportPlan, Task, missing_tasks
 from escort_codec.export.tree import FAULTS, Outcome, TreeWriter
@@ -76,27 +76,27 @@ class TreeMaker:
     def ready(self) -> None:
         """Returns when the worker has started."""
 
-    def make(self, tasks: Sequence[Task]) -> list[MadeFile | EscortError]:
+    def make(self, tasks: Sequence[Task]) -> list[FileData | EscortError]:
         """The files of a shard, or why one could not be made. Raises what stops the regenerator."""
-        made: dict[int, MadeFile | EscortError] = {}
+        made: dict[int, FileData | EscortError] = {}
         for number, task in enumerate(tasks):
             if task.kind != "image":
                 try:
-                    made[number] = made_copy(task, self._options)
+                    made[number] = exemplar_file(task, self._options)
                 except FAULTS as exc:
-                    made[number] = _told(exc)
+                    made[number] = _as_escort_error(exc)
         jobs = (Job(task.exemplar, task.seed or 0, number) for number, task in enumerate(tasks) if task.kind == "image")
         for result in self._regenerator.regenerate(jobs):
             task = tasks[result.job.key]
             try:
-                made[result.job.key] = made_image(task, result, self._regenerator.name, self._options)
+                made[result.job.key] = image_file(task, result, self._regenerator.name, self._options)
             except FAULTS as exc:
-                made[result.job.key] = _told(exc)
+                made[result.job.key] = _as_escort_error(exc)
         return [made.get(number) or RegenerationError("no image was made") for number in range(len(tasks))]
 
 
-def _told(exc: BaseException) -> EscortError:
-    """An error that can travel."""
+def _as_escort_error(exc: BaseException) -> EscortError:
+    """An error that can be pickled."""
     return exc if isinstance(exc, EscortError) else EscortError(str(exc) or type(exc).__name__)
 
 
@@ -135,7 +135,7 @@ def write_tree_with_ray(
             for shard, files in engine.spread(start, shards(), gpus=gpus, progress=progress):
                 for task, made in zip(shard, files, strict=True):
                     memory = 0 if isinstance(made, EscortError) else len(made.data)
-                    writer.submit(task, functools.partial(_given, made), memory)
+                    writer.submit(task, functools.partial(_unwrap, made), memory)
         return writer.outcome
     finally:
         if plan.new_folder:
@@ -143,7 +143,7 @@ def write_tree_with_ray(
                 out.rmdir()
 
 
-def _given(made: MadeFile | EscortError) -> MadeFile:
+def _unwrap(made: FileData | EscortError) -> FileData:
     if isinstance(made, EscortError):
         raise made
     return made

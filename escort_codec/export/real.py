@@ -1,6 +1,6 @@
 """Real exemplars as files: only images of a known format, and only if they are what the exemplar declares.
 
-A file of prompts may come from a stranger, and a real exemplar is bytes that are written to the disk. So its extension
+The file is not trusted, and a real exemplar is bytes that are written to the disk. So its extension
 follows from its bytes, never from its name, and bytes that are no image are not written at all.
 """
 

@@ -25,7 +25,7 @@ from typing import Final
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
-from escort_codec.export.made import MadeFile, copy_memory, made_copy, made_image
+from escort_codec.export.file_data import FileData, exemplar_file, image_file, memory_needed
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
@@ -172,21 +172,21 @@ class TreeWriter:
                 assert task.seed is not None
                 yield Job(task.exemplar, task.seed, task)
             else:
-                self.submit(task, functools.partial(made_copy, task, self._options), copy_memory(task))
+                self.submit(task, functools.partial(exemplar_file, task, self._options), memory_needed(task))
 
     def save(self, result: JobResult, regenerator: str) -> None:
         """Queues an image; waits if the queue is full."""
         task: Task = result.job.key
         memory = 0 if result.image is None else result.image.nbytes
-        self.submit(task, lambda: made_image(task, result, regenerator, self._options), memory)
+        self.submit(task, lambda: image_file(task, result, regenerator, self._options), memory)
 
-    def submit(self, task: Task, make: Callable[[], MadeFile], memory: int) -> None:
+    def submit(self, task: Task, make: Callable[[], FileData], memory: int) -> None:
         """Queues a file, whose bytes ``make`` returns; it needs ``memory`` bytes."""
         self._room.acquire()
         self._bytes.take(memory)
         self._pool.submit(self._run, task, make, memory)
 
-    def _run(self, task: Task, make: Callable[[], MadeFile], memory: int) -> None:
+    def _run(self, task: Task, make: Callable[[], FileData], memory: int) -> None:
         try:
             self._write(task, make())
             with self._lock:
@@ -217,7 +217,7 @@ class TreeWriter:
             log.warning("more files fail; the summary counts them")
         self._progress.advance()
 
-    def _write(self, task: Task, made: MadeFile) -> None:
+    def _write(self, task: Task, made: FileData) -> None:
         exemplar = task.exemplar
         about = (exemplar.key, exemplar.label, task.number, task.kind, task.seed)
         quality = self._options.used_quality if task.kind in ("image", "latent") else None

@@ -22,10 +22,10 @@ from PIL import Image
 
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.errors import ImageError, OutputError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.imports.item import ImportItem, ImportOptions
 from escort_codec.names import SUFFIXES, SafeNames, make_folder, safe_part
 from escort_codec.source.image import FORMATS, image_size
+from escort_codec.untrusted import parse_json, read_file
 
 RECORD: Final = "import.json"
 CACHE: Final = ".import-cache"

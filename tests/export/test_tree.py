@@ -22,7 +22,7 @@ import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export.made import encode_image
+from escort_codec.export.file_data import encode_image
 from escort_codec.export.manifest import read_manifest, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import ExportPlan, make_plan, missing_tasks
