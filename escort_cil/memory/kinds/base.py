@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from escort_codec.encode.copies import Copy
-from escort_codec.errors import ConfigError, UsageError
+from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.exemplar import Kind as StoredKind
 from escort_codec.registry import Registry
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from escort_cil.memory.prompts import Prompts
-
-
-C = TypeVar("C", bound=Copy)
 
 
 class ExemplarKind(ABC):
@@ -57,14 +53,6 @@ class ExemplarKind(ABC):
 
         Many threads may call it. Raises ImageError.
         """
-
-
-def parsed(copy: type[C], options: str) -> C:
-    """The copy with these ``options``, for a kind's ``parse``. Raises ConfigError."""
-    try:
-        return copy.parse(options)
-    except UsageError as exc:
-        raise ConfigError(exc.message, setting="keep") from exc
 
 
 kinds: Registry[type[ExemplarKind]] = Registry("kind of exemplar")
