@@ -92,7 +92,7 @@ def train_epochs(
         for group in sgd.param_groups:
             group["lr"] = group["scale"] * schedule.lr_at(epoch - before)
         learner.train_mode()
-        learner.hold()
+        learner.freeze_backbone()
         generator = make_generator(loop.model_seed, "epoch", phase, epoch)
         losses, hits = torch.zeros(2, dtype=torch.float64, device=devices.device)
         for batch in batches(len(items), config.batch_size, devices.world, generator):

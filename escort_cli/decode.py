@@ -12,6 +12,7 @@ import typer
 from escort_cli.files import OptionalFile, the_file
 from escort_cli.flags import parse_settings, settings_as_flags, with_settings
 from escort_codec.export.options import ExportOptions
+from escort_codec.regenerate import DEFAULT
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.settings import build, settings_of
 from escort_codec.words import counted, listed
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ECHO: Final = 10.0
 """Seconds within which a launcher repeats a signal to its processes."""
 
-STAND_IN: Final = {"harmonic": ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
+STAND_IN: Final = {DEFAULT: ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
 
 _FILES: Final = [each for each in settings_of(ExportOptions).values() if each.group]
 _SETTINGS: Final = [
@@ -56,7 +57,7 @@ def decode(
             help="harmonic: a stand-in that needs no weights and no GPU. controlnet: Stable Diffusion with a Canny "
             "ControlNet, as in the paper."
         ),
-    ] = "harmonic",
+    ] = DEFAULT,
     label: Annotated[
         list[str] | None,
         typer.Option("--class", metavar="CLASS", help="Only this class; repeatable.", rich_help_panel="Files"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.base import Store
+from escort_cil.data.base import Room, Store, cache_error, temporary_file
 from escort_cil.data.store import ImageStore
-from escort_codec.errors import OutputError
 from escort_codec.recipe import WHITE, Colour
 
 
@@ -87,18 +85,18 @@ class PictureStore(Store):
         return self._disk_bytes
 
     @contextmanager
-    def room(self, count: int) -> Iterator[Places]:
+    def room(self, count: int) -> Iterator[Room]:
         """See the base class."""
         with self._lock:
             first = len(self._aspects)
             ids = range(first, first + count)
-            places = Places(torch.arange(first, first + count), self._fitting, lambda i, rgb: self._put(first + i, rgb))
+            room = Room(torch.arange(first, first + count), self._fit, lambda i, rgb: self._put(first + i, rgb))
             try:
-                yield places
+                yield room
             except BaseException:
                 self._forget(ids)
                 raise
-            self._aspects = np.concatenate([self._aspects, places.aspects])
+            self._aspects = np.concatenate([self._aspects, room.aspects])
 
     def batch(
         self, ids: Tensor, *, part: slice | None = None, pin_memory: bool = False
@@ -129,15 +127,16 @@ class PictureStore(Store):
         if i not in self._held and i not in self._on_disk:
             raise IndexError(f"image {i} is not in the store: it was dropped or never added")
 
-    def _fitting(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """The picture's pixels, reduced if there are too many of them."""
+    def _fit(self, picture: Image.Image) -> tuple[NDArray[np.uint8], float]:
+        """The picture's pixels, reduced if there are too many of them, and its aspect ratio."""
+        aspect = picture.width / picture.height
         pixels = picture.width * picture.height
         if pixels > self.most_pixels:
             factor = math.sqrt(self.most_pixels / pixels)
             size = max(1, math.floor(picture.width * factor)), max(1, math.floor(picture.height * factor))
             # Crops are resized once more: Lanczos keeps the energy of their edges within 2 %, bilinear loses 10 %.
             picture = picture.resize(size, Image.Resampling.LANCZOS)
-        return np.array(picture)  # contiguous and writable
+        return np.array(picture), aspect  # contiguous and writable
 
     def _put(self, i: int, rgb: NDArray[np.uint8]) -> None:
         """Keeps a picture. Raises OutputError if the file cannot take it."""
@@ -186,45 +185,19 @@ class PictureStore(Store):
             self._file.seek(extent.offset)
             data = bytearray(self._file.read(extent.bytes))  # arrays on it are writable
         except OSError as exc:
-            raise self._output_error(exc.strerror) from exc
+            raise cache_error(self._folder, exc.strerror) from exc
         if len(data) != extent.bytes:
-            raise self._output_error("the file was cut short")
+            raise cache_error(self._folder, "the file was cut short")
         return np.frombuffer(data, np.uint8).reshape(extent.shape)
 
     def _write(self, offset: int, rgb: NDArray[np.uint8]) -> None:
         try:
             if self._file is None:
-                if self._folder is not None:
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(buffering=0, prefix="images-", dir=self._folder)  # noqa: SIM115
+                self._file = temporary_file(self._folder)
             self._file.seek(offset)
             self._file.write(rgb.tobytes())
         except OSError as exc:
-            raise self._output_error(exc.strerror) from exc
-
-    def _output_error(self, reason: str | None) -> OutputError:
-        where = self._folder or tempfile.gettempdir()
-        return OutputError(f"{where}: decoded images cannot be kept there ({reason}); give more `cache_memory`")
-
-
-class Places:
-    """Places of a store that are being filled: see ``store.Room``."""
-
-    def __init__(
-        self,
-        ids: Tensor,
-        fitting: Callable[[Image.Image], NDArray[np.uint8]],
-        keep: Callable[[int, NDArray[np.uint8]], None],
-    ) -> None:
-        self.ids = ids
-        self.aspects = np.ones(len(ids), np.float32)
-        self._fitting = fitting
-        self._keep = keep
-
-    def put(self, i: int, picture: Image.Image) -> None:
-        """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
-        self.aspects[i] = picture.width / picture.height
-        self._keep(i, self._fitting(picture))
+            raise cache_error(self._folder, exc.strerror) from exc
 
 
 def training_store(

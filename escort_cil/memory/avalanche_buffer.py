@@ -114,9 +114,9 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
         self._show(contents)
 
     def _show(self, contents: Contents) -> None:
-        """Makes ``buffer`` of the file."""
+        """Fills ``buffer`` from the file."""
         name, options = self._regenerator
-        shown = _Shown(
+        dataset = _AvalancheDataset(
             self.memory,
             self._images,
             class_order=self.labels,
@@ -124,10 +124,10 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
             regenerator=name,
             options=options,
         )
-        about = [DataAttribute(shown.targets, "targets")]
+        about = [DataAttribute(dataset.targets, "targets")]
         if self._task_labels:
-            about.append(DataAttribute([0] * len(shown), "targets_task_labels", use_in_getitem=True))
-        self.buffer = make_avalanche_dataset(shown, data_attributes=about)
+            about.append(DataAttribute([0] * len(dataset), "targets_task_labels", use_in_getitem=True))
+        self.buffer = make_avalanche_dataset(dataset, data_attributes=about)
 
     def _picture(self, rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
         picture = Image.fromarray(rgb)
@@ -147,8 +147,8 @@ class EscxReplay(ReplayPlugin):  # type: ignore[misc]
         self.storage_policy.post_adapt(strategy, strategy.experience)
 
 
-class _Shown(MemoryDataset):
-    """A ``MemoryDataset`` with its targets as Avalanche wants them."""
+class _AvalancheDataset(MemoryDataset):
+    """A ``MemoryDataset`` whose targets are a list, which Avalanche needs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -30,6 +30,7 @@ from escort_codec.untrusted import check_file, parse_json, read_file
 
 FORMAT: Final = 1
 MAX_STATE: Final = 128 << 20  # bytes of state.json
+ABOUT: Final = "escort"  # the key of a safetensors file's metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +144,17 @@ def _state_fault(values: Any) -> str:
     return ""
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors as safetensors, the whole file or nothing. Raises OutputError."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Writes tensors as safetensors, the whole file or nothing; ``read_about`` gives ``about`` back. Raises
+    OutputError.
+
+    ``about`` is one key of the metadata, as safetensors writes several in any order.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        data = save(plain, dict(metadata) if metadata else None)
+        data = save(plain, None if about is None else {ABOUT: json.dumps(about)})
     except (RuntimeError, ValueError) as exc:
         raise OutputError(f"{path}: the weights cannot be written: {exc}") from exc
     write_file(path, data)
@@ -169,6 +174,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise TrainingError(f"{path}: the weights cannot be used: {name} is not finite")
     return tensors
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON object ``escort`` in the metadata of a safetensors file, {} if there is none. Raises TrainingError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = parse_json((file.metadata() or {}).get(ABOUT, "{}").encode())
+    except (OSError, SafetensorError, ValueError) as exc:
+        raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
+    return about if isinstance(about, dict) else {}
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ bytes as if it had trained.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +15,11 @@ from typing import Any, Final
 from torch import nn
 
 from escort_cil.run import folder as names
-from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, save_tensors
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, read_about, save_tensors
 from escort_cil.run.folder import FREE, RunFolder
 from escort_cil.run.plan import RunPlan
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, EscortError, TrainingError
-from escort_codec.untrusted import parse_json
 
 REMEMBERED: Final = frozenset(["budget", "keep", "selection", "coding"])
 """What the first phase's training never depends on."""
@@ -37,8 +35,7 @@ OF_COPIES: Final = frozenset(
 
 def save_first_phase(run: RunFolder, network: nn.Module, plan: RunPlan) -> None:
     """Keeps the network as it is after the epochs of the first phase. Raises OutputError."""
-    about = {"escort": json.dumps({"images": images_digest(plan)})}
-    save_tensors(run / names.FIRST_PHASE, network.state_dict(), about)
+    save_tensors(run / names.FIRST_PHASE, network.state_dict(), {"images": images_digest(plan)})
 
 
 def begin_from_first_phase(run: RunFolder, first: RunFolder, plan: RunPlan) -> None:
@@ -84,7 +81,7 @@ def check_first_phase(first: RunFolder, plan: RunPlan) -> None:
     if differing:
         shown = "; ".join(f"{key} was {held.get(key)!r}, is {wanted[key]!r}" for key in differing)
         raise ConfigError(f"{first.path}: its first phase is another: {shown}")
-    if _images_of(first) != images_digest(plan):
+    if read_about(first / names.FIRST_PHASE).get("images") != images_digest(plan):
         raise ConfigError(f"{first.path}: its first phase was trained on other images: some came, went or changed")
 
 
@@ -113,15 +110,3 @@ def images_digest(plan: RunPlan) -> str:
         for image in group:
             digest.update(f"{image.key}\0{image.path.stat().st_size}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def _images_of(first: RunFolder) -> str:
-    from safetensors import SafetensorError, safe_open
-
-    path = first / names.FIRST_PHASE
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = parse_json((file.metadata() or {}).get("escort", "{}").encode())
-    except (OSError, SafetensorError, ValueError) as exc:
-        raise TrainingError(f"{path}: cannot be read: {exc}") from exc
-    return str(about.get("images")) if isinstance(about, dict) else ""

@@ -92,9 +92,9 @@ class RunPlan:
         if is_pretrained(c.backbone):
             from escort_cil.networks.pretrained import check_use, has_stages
 
-            if kind.cuts and not has_stages(c.backbone_config):
+            if kind.needs_stages and not has_stages(c.backbone_config):
                 raise ConfigError(
-                    f"{kind.cuts}, and {c.backbone} has no stages: take a resnet or a convnext, or another method",
+                    f"{kind.needs_stages}, and {c.backbone} has no stages: take a resnet or another method",
                     setting="method",
                     value=c.method,
                 )

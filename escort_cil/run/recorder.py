@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,21 @@ from escort_cil.memory.contents import Contents, packed, read_contents
 from escort_cil.metrics import RunFigures
 from escort_cil.networks import GrowingNet, backbone_maker
 from escort_cil.run import folder as names
-from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
+from escort_cil.run.checkpoint import (
+    Checkpoints,
+    CheckpointState,
+    load_tensors,
+    prefixed,
+    read_about,
+    restore,
+    save_tensors,
+)
 from escort_cil.run.figures import save_figures
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import TrainingError
-from escort_codec.untrusted import check_file, open_file, parse_json
+from escort_codec.untrusted import check_file, open_file
 
 
 class Recorder:
@@ -106,8 +113,7 @@ class Recorder:
         self._checkpoints.publish(phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
-            # ``load_model`` builds the network from it. One key, as safetensors writes several in any order.
-            about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
+            about = {"groups": self.records[-1]["groups"]}  # ``load_model`` builds the network from it
             save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
 
     def restore(self, state: CheckpointState, learner: Learner) -> None:
@@ -229,14 +235,7 @@ def load_model(run: Path) -> SavedModel:
 
 def _groups(path: Path) -> tuple[int, ...]:
     """The classes that each phase brought, from the file's header."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = parse_json((file.metadata() or {}).get("escort", "{}").encode())
-    except (OSError, SafetensorError, ValueError) as exc:
-        raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
-    groups = about.get("groups") if isinstance(about, dict) else None
+    groups = read_about(path).get("groups")
     if not isinstance(groups, list) or not groups or not all(type(size) is int and size > 0 for size in groups):
         raise TrainingError(f"{path}: does not say which classes it knows: it is not a model of `escort train`")
     return tuple(groups)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from escort_cil.run.presets import datasets, filled, preset_for
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EdgeSettings, EncodeOptions, parse_colour
+from escort_codec.regenerate import DEFAULT
 from escort_codec.settings import build, check, setting, setting_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from escort_codec.regenerate.base import Regenerator
 
 EvalViews = Literal["real", "regenerated", "both"]
-VIEWS: Final = ("real", "regenerated", "both")
+VIEWS: Final[tuple[EvalViews, ...]] = get_args(EvalViews)
 
 _DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
 _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
@@ -143,7 +144,7 @@ class TrainConfig:
     selection: str = setting("herding", "herding or random.", group=_MEMORY)
 
     regenerator: str = setting(
-        "harmonic", "harmonic (a stand-in) or controlnet.", group=_SYNTHETIC, shown=True, metavar="NAME"
+        DEFAULT, "harmonic (a stand-in) or controlnet.", group=_SYNTHETIC, shown=True, metavar="NAME"
     )
     regenerator_options: Mapping[str, Any] = setting(
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC

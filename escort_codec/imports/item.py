@@ -10,27 +10,11 @@ from typing import Any, Final, Literal, Protocol
 
 from escort_codec.errors import SourceError
 from escort_codec.limits import MAX_PAYLOAD
+from escort_codec.names import SUFFIXES
 from escort_codec.settings import setting
 
-IMAGE_ENDINGS: Final = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-    )
-)
-"""Endings (lower case) of image files in archives, where everything else is passed over."""
+IMAGE_ENDINGS: Final = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+"""Endings (lower case) of image files in archives; all other files there are skipped."""
 
 LABELS: Final = ("label", "labels", "class", "class_name", "fine_label", "target", "cls", "category")
 CAPTIONS: Final = ("text", "caption", "captions", "prompt", "txt")

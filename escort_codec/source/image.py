@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from escort_codec.errors import ImageError
 from escort_codec.limits import MAX_PAYLOAD, MAX_PIXELS, MAX_SIDE
+from escort_codec.names import SUFFIXES
 from escort_codec.recipe import WHITE, Colour
 from escort_codec.source.remote import StorePath
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS: Final = tuple(SUFFIXES)
 """Pillow's names of the formats that are read."""
 
 FORMATS_TEXT: Final = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PPM"

@@ -157,10 +157,10 @@ def test_what_cannot_be_loaded(run: Path, small_data: Path, tmp_path: Path) -> N
     save_tensors(tmp_path / "model.safetensors", tensors)
     with pytest.raises(TrainingError, match="is not a model of `escort train`"):
         load_model(tmp_path)
-    save_tensors(tmp_path / "model.safetensors", tensors, {"escort": '{"groups": [5, 5]}'})
+    save_tensors(tmp_path / "model.safetensors", tensors, {"groups": [5, 5]})
     with pytest.raises(TrainingError, match=r"knows 10 classes, config\.json names 5"):
         load_model(tmp_path)
-    save_tensors(tmp_path / "model.safetensors", tensors, {"escort": '{"groups": [4]}'})
+    save_tensors(tmp_path / "model.safetensors", tensors, {"groups": [4]})
     with pytest.raises(TrainingError, match="of another network"):
         load_model(tmp_path)
 

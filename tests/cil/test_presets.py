@@ -256,7 +256,7 @@ def test_stems() -> None:
     }
     assert sides == {"imagenet": 16, "cifar": 64, "pycil": 32, "small": 16}
     assert STEMS["pycil"].describe() == "3 x 3, stride 1, max pooling"
-    with pytest.raises(ConfigError, match="stem = 'pycil': resnet32 has the stem cifar alone"):
+    with pytest.raises(ConfigError, match="stem = 'pycil': resnet32 only has the stem cifar"):
         backbone_maker("resnet32", "pycil")
 
 
