@@ -195,6 +195,14 @@ def there_is(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def make_folders(path: Path, mode: int = 0o777) -> None:
+    """Makes the folder ``path`` and those above it, where they are missing. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be created: {exc.strerror or exc}") from exc
+
+
 def make_folder(out: Path, folder: str) -> Path:
     """``out/folder``, made if it is missing; raises OutputError if a part of it is a link or a file."""
     path = out

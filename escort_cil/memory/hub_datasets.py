@@ -18,7 +18,7 @@ from escort_cil.memory.adapters import memory_labels, unpack
 from escort_codec.atomic import write_file
 from escort_codec.container import Reader
 from escort_codec.errors import OutputError, SourceError, UsageError
-from escort_codec.names import SUFFIXES, SafeNames
+from escort_codec.names import SUFFIXES, SafeNames, make_folders
 from escort_codec.regenerate import DEFAULT
 
 SPLITS: Final = {"train": "train", "test": "test", "validation": "test", "valid": "test", "val": "test"}
@@ -91,10 +91,7 @@ def save_folder(
         for number, row in enumerate(rows):
             data, suffix = _file(row[image], split, number, image)
             place = root / part / names.folder(kinds[label].int2str(row[label]))
-            try:
-                place.mkdir(parents=True, exist_ok=True)
-            except OSError as exc:
-                raise OutputError(f"{place}: cannot be made: {exc.strerror or exc}") from exc
+            make_folders(place)
             write_file(place / f"{number:0{width}d}{suffix}", data)
         counts[part] = len(rows)
     return counts

@@ -24,11 +24,11 @@ from escort_cil.memory.encoder import ExemplarEncoder, Needs
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.kinds import ExemplarKind, Prompt, is_regenerated
 from escort_codec.atomic import write_file
-from escort_codec.errors import OutputError, RegenerationError, SourceError
+from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
 from escort_codec.export.options import LONGEST
-from escort_codec.names import make_folder
+from escort_codec.names import make_folder, make_folders
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, image_digest
 from escort_codec.source import SourceImage
@@ -156,15 +156,8 @@ def _mark(folder: Path) -> None:
     """Marks the folder as a cache, for backups, and so that no data folder takes it for a class."""
     tag = folder / CACHE_TAG
     if not tag.is_file():
-        _make_folder(folder)
+        make_folders(folder)
         write_file(tag, CACHE_SIGNATURE + b"\n# Images that escort regenerated; they can be made again.\n")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{folder}: cannot be made: {exc.strerror or exc}") from exc
 
 
 def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[JobResult]) -> Iterator[None]:

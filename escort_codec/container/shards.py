@@ -110,12 +110,7 @@ class ShardedReader(Reader):
     def __init__(self, parts: Sequence[Place], path: Place) -> None:
         self._prepare(path)
         self._open: Cache[_OpenPart] = Cache(OPEN)
-        found = sorted((_read_part(part) for part in parts), key=lambda part: part.keys)
-        named = [part for part in found if part.keys[0]]
-        disjoint = all(one.keys[1] < other.keys[0] for one, other in pairwise(named))
-        if not disjoint:
-            order = {part: number for number, part in enumerate(parts)}
-            found.sort(key=lambda part: order[part.place])
+        found, disjoint = by_key([read_part(part) for part in parts])
         self.parts = tuple(part.place for part in found)
         self._where: list[tuple[int, int]] = []  # by block: its part, and its number in there
         for number, part in enumerate(found):
@@ -207,8 +202,8 @@ class _OpenPart:
 
 
 @dataclass(frozen=True, slots=True)
-class _PartFacts:
-    """What is known of a part once it was opened. ``keys`` is its smallest and largest key, "" if it is empty."""
+class FilePart:
+    """What is known of a file without its blocks. ``keys`` is its smallest and largest key, "" if it is empty."""
 
     place: Place
     index: Index
@@ -220,14 +215,23 @@ class _PartFacts:
 
     @property
     def keys(self) -> tuple[str, str]:
+        """The smallest and the largest key."""
         return min(self.index.low, default=""), max(self.index.high, default="")
 
 
-def _read_part(part: Place) -> _PartFacts:
-    with Reader(part) as reader:
-        state = reader.state
-        prints = reader.file.fingerprint()
-        return _PartFacts(part, state.index, state.head, reader.recipes, reader.version, reader.size, prints)
+def read_part(place: Path | Url) -> FilePart:
+    """Opens a file and closes it again. Raises what ``Reader`` raises."""
+    with Reader(place) as reader:
+        state, fingerprint = reader.state, reader.file.fingerprint()
+        return FilePart(place, state.index, state.head, reader.recipes, reader.version, reader.size, fingerprint)
+
+
+def by_key(parts: Sequence[FilePart]) -> tuple[list[FilePart], bool]:
+    """The parts sorted by key if their key ranges are disjoint, empty ones first, else as given; and whether they
+    are."""
+    ordered = sorted(parts, key=lambda part: part.keys)
+    disjoint = all(one.keys[1] < other.keys[0] for one, other in pairwise(part for part in ordered if part.keys[0]))
+    return (ordered if disjoint else list(parts)), disjoint
 
 
 def _extend(index: Index, part: Index) -> None:

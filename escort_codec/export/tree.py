@@ -29,7 +29,7 @@ from escort_codec.export.file_data import FileData, exemplar_file, image_file, m
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
-from escort_codec.names import make_folder
+from escort_codec.names import make_folder, make_folders
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.workers import ByteGate
@@ -69,8 +69,8 @@ def prepare_tree(out: Path) -> None:
 
     Call it in one process before ``write_tree``, and again afterwards if several processes wrote. Raises OutputError.
     """
+    make_folders(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         repair(out)
         remove_leftovers(out)
     except OSError as exc:

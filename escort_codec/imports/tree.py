@@ -23,7 +23,7 @@ from PIL import Image
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.errors import ImageError, OutputError
 from escort_codec.imports.item import ImportItem, ImportOptions
-from escort_codec.names import SUFFIXES, SafeNames, make_folder, safe_part
+from escort_codec.names import SUFFIXES, SafeNames, make_folder, make_folders, safe_part
 from escort_codec.source.image import FORMATS, image_size
 from escort_codec.untrusted import parse_json, read_file
 
@@ -74,10 +74,7 @@ class ImportTree:
         if self._continued:
             remove_leftovers(self.out)
             return
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise OutputError(f"{self.out}: cannot be created: {exc.strerror}") from exc
+        make_folders(self.out)
         self._record(done=False)
 
     def _check(self, record: Path) -> None:

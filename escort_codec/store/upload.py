@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from escort_codec.errors import OutputError
+from escort_codec.names import make_folders
 from escort_codec.store.urls import Url, connect, reason, store_errors
 
 ATOMIC: Final = frozenset(
@@ -42,10 +43,7 @@ class Upload:
         raw = os.fspath(url)
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = cache / "escort" / "upload" / hashlib.sha256(raw.encode()).hexdigest()[:16]
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as exc:
-            raise OutputError(f"{folder}: cannot be created: {exc.strerror}") from exc
+        make_folders(folder, mode=0o700)
         self.staged = folder / url.name
 
     def _check(self) -> None:
