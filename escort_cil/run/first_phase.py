@@ -1,8 +1,8 @@
-"""The first phase's training, taken over from a run that differs in what it remembers alone.
+"""Reuses the first phase of a run that differs only in what it remembers.
 
-Nothing is remembered before the first phase ends, so its network depends on none of that. A run keeps the network as it
-was after the epochs of the first phase, in ``first-phase.safetensors``; another one begins from it and gives the same
-bytes as if it had trained.
+A run remembers nothing before its first phase ends, so the network does not depend on these settings. A run saves the
+network after the epochs of its first phase in ``first-phase.safetensors``; a run that starts from it gives the same
+bytes as if it had trained the phase itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, EscortError, TrainingError
 
 REMEMBERED: Final = frozenset(["budget", "keep", "selection", "coding"])
-"""What the first phase's training never depends on."""
+"""Settings on which the first phase's training never depends."""
 
 OF_COPIES: Final = frozenset(
     [
@@ -30,16 +30,16 @@ OF_COPIES: Final = frozenset(
         *("augmentations_per_image", "regenerator", "regenerator_options", "prompts_file", "exemplars"),
     ]
 )
-"""What it depends on only if copies of its images are shown."""
+"""Settings on which it depends only if it shows copies of its images."""
 
 
 def save_first_phase(run: RunFolder, network: nn.Module, plan: RunPlan) -> None:
-    """Keeps the network as it is after the epochs of the first phase. Raises OutputError."""
+    """Saves the network after the epochs of the first phase. Raises OutputError."""
     save_tensors(run / names.FIRST_PHASE, network.state_dict(), {"images": images_digest(plan)})
 
 
 def begin_from_first_phase(run: RunFolder, first: RunFolder, plan: RunPlan) -> None:
-    """Lets the new run ``run`` go on after the epochs of the first phase that the run ``first`` has trained."""
+    """Starts the new run ``run`` after the epochs of the first phase of the run ``first``."""
     epochs = plan.learner().epochs(0)
     random = {"model_seed": plan.config.model_seed, "phase": 0, "epoch": epochs}
     tensors = prefixed("network", load_tensors(first / names.FIRST_PHASE))
@@ -47,9 +47,9 @@ def begin_from_first_phase(run: RunFolder, first: RunFolder, plan: RunPlan) -> N
 
 
 def first_phase_for(plan: RunPlan, given: Path | None, shared: Sequence[Path]) -> RunFolder | None:
-    """The run whose first phase the plan's can be: the one that is ``given``, else the first of ``shared`` that fits.
+    """The run whose first phase the plan can reuse: the ``given`` one, else the first of ``shared`` that fits.
 
-    Raises ConfigError if the given one does not.
+    Raises ConfigError if the given one does not fit.
     """
     if given is not None:
         check_first_phase(RunFolder(given), plan)
@@ -58,7 +58,7 @@ def first_phase_for(plan: RunPlan, given: Path | None, shared: Sequence[Path]) -
 
 
 def shares_first_phase(first: RunFolder, plan: RunPlan) -> bool:
-    """Whether the first phase of the run ``first`` can be the plan's."""
+    """Whether the plan can reuse the first phase of the run ``first``."""
     try:
         check_first_phase(first, plan)
     except EscortError:
@@ -67,9 +67,9 @@ def shares_first_phase(first: RunFolder, plan: RunPlan) -> bool:
 
 
 def check_first_phase(first: RunFolder, plan: RunPlan) -> None:
-    """Raises ConfigError, which shows the difference, unless the plan's first phase is that of the run ``first``.
+    """Raises ConfigError, which shows the difference, unless the plan and the run ``first`` have the same first phase.
 
-    Raises TrainingError if that is no run, or has no first phase yet.
+    Raises TrainingError if ``first`` is not a run, or has not finished its first phase.
     """
     if plan.base is not None:
         raise ConfigError(f"continues {plan.base.path}: it has no first phase of its own", setting="first_phase_from")
@@ -80,9 +80,9 @@ def check_first_phase(first: RunFolder, plan: RunPlan) -> None:
     differing = [key for key in wanted if held.get(key) != wanted[key]]
     if differing:
         shown = "; ".join(f"{key} was {held.get(key)!r}, is {wanted[key]!r}" for key in differing)
-        raise ConfigError(f"{first.path}: its first phase is another: {shown}")
+        raise ConfigError(f"{first.path}: its first phase differs: {shown}")
     if read_about(first / names.FIRST_PHASE).get("images") != images_digest(plan):
-        raise ConfigError(f"{first.path}: its first phase was trained on other images: some came, went or changed")
+        raise ConfigError(f"{first.path}: its first phase was trained on other images")
 
 
 def _trained_with(config: TrainConfig, plan: RunPlan) -> dict[str, Any]:

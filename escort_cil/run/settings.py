@@ -34,7 +34,7 @@ _as_in = partial(setting_of, group=_SYNTHETIC)
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All settings of a run; None, 0 or "" as a default means what the help says. Raises ConfigError."""
+    """All settings of a run; the help explains the defaults None, 0 and "". Raises ConfigError."""
 
     data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
@@ -205,7 +205,7 @@ class TrainConfig:
 
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of ``to_map``; keys may be missing, and values be texts as typed. Raises ConfigError."""
+        """The inverse of ``to_map``; keys may be missing, and values may be texts as typed. Raises ConfigError."""
         from escort_cil.memory.budget import AUTO, Budget
         from escort_cil.memory.keep import Keep
 
@@ -213,22 +213,22 @@ class TrainConfig:
         if isinstance(values.get("budget"), int) and not isinstance(values["budget"], bool):
             values["budget"] = str(values["budget"])
         config = build(cls, values, "setting", ConfigError)
-        # One spelling, so that a resumed run can be compared with its folder.
+        # One spelling, so that a resumed run matches its folder.
         keep = str(Keep.parse(config.keep)) if config.keep not in ("", AUTO) else config.keep
         return replace(config, budget=str(Budget.parse(config.budget, keep)) if config.budget else "", keep=keep)
 
-    # What the settings mean together.
+    # Values that follow from several settings.
 
     @property
     def memory(self) -> Budget:
-        """The budget of the memory and what is kept in it."""
+        """The budget of the memory, with ``keep``."""
         from escort_cil.memory.budget import LEARNED, Budget
 
         return Budget.parse(self.budget, self.keep, "prompt" if self.prompts_file else LEARNED)
 
     @property
     def kept(self) -> Keep:
-        """What is kept."""
+        """The kinds of exemplar that are kept."""
         return self.memory.keep
 
     @property
@@ -257,7 +257,7 @@ class TrainConfig:
         return replace(made, background=parse_colour(self.background), auto_augment=whole.autoaugment == "imagenet")
 
     def hyperparameters(self) -> Hyperparameters:
-        """The method's settings, with what this configuration overrides. Raises ConfigError."""
+        """The method's settings, with the overrides of this configuration. Raises ConfigError."""
         from escort_cil.learners import learners
 
         options: dict[str, Any] = {}
@@ -272,7 +272,7 @@ class TrainConfig:
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
-        """How images become prompts, if no file of prompts says it."""
+        """How images are encoded as prompts, if there is no file of prompts."""
         default = EncodeOptions()
         return EncodeOptions(
             preset=self.preset,

@@ -216,7 +216,7 @@ def test_the_papers_and_pycils_memory(values: dict[str, Any], budget: str, keep:
         ({"keep": "prompt"}, "real_per_class and keep are the same setting: give one"),
         (
             {"model_name": "tagfex"},
-            "model_name = 'tagfex': this method of PyCIL's is not in escort: the methods are icarl",
+            "model_name = 'tagfex': escort does not have this method of PyCIL: the methods are icarl",
         ),
         ({"init_epoch": 0}, "init_epochs"),
         ({"T": 3, "model_name": "der"}, "there is no der setting 'temperature'"),

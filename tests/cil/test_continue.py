@@ -161,7 +161,7 @@ def test_the_run_before_stays_and_names_the_next(
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ({"method": "wa"}, r"method = 'wa': .*first has icarl, which its continuation keeps"),
+        ({"method": "wa"}, r"method = 'wa': .*first has icarl: leave it out"),
         ({"backbone": "resnet18"}, r"backbone = 'resnet18': .*first has resnet10"),
         ({"image_size": 32}, r"image_size = 32: .*first has 16"),
         ({"transform": "large"}, r"transform = 'large': .*first has small"),

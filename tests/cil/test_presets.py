@@ -168,7 +168,10 @@ def test_milestones_move_with_the_epochs_that_they_belong_to(tmp_path: Path) -> 
 
 def test_the_method_is_checked_first_and_in_any_letter_case(tmp_path: Path) -> None:
     assert read(tmp_path, {**EXPS, "model_name": "iCaRL"}).config.method == "icarl"
-    for name, message in (("TagFex", "this method of PyCIL's is not in escort"), ("icral", "there is no such method")):
+    for name, message in (
+        ("TagFex", "escort does not have this method of PyCIL"),
+        ("icral", "there is no such method"),
+    ):
         with pytest.raises(ConfigError, match=f"model_name = '{name}': {message}: the methods are icarl, "):
             read(tmp_path, {"lambda_c_base": 5, "model_name": name})
     with pytest.raises(ConfigError, match="model_name = 3: there is no such method"):
@@ -183,11 +186,11 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
     assert found["method"] == f"{file}: model_name"
     assert found["budget"] == f"{file}: memory_size"
     assert found["image_size"] == found["transform"] == "preset cifar100"
-    assert found["autoaugment"] == "as PyCIL has it for such a file"
+    assert found["autoaugment"] == "as in the code of PyCIL"
     assert found["stem"] == "backbone resnet32"
     assert (found["epochs"], found["method.momentum"], found["canny_low"]) == ("flag", "flag", "default")
     assert found["method.epochs"] == "the setting epochs"
-    assert found["method.milestones"] == f"the setting epochs, moved from {file}: milestones"
+    assert found["method.milestones"] == f"the setting epochs, scaled from {file}: milestones"
     assert found["method.aux_weight"] == f"{file}: alpha_aux"
     plain = configure({})
     assert sources_of(plain, filled(plain.config)[1])["method.epochs"] == "default of icarl"

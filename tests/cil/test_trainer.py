@@ -78,8 +78,10 @@ def test_a_first_phase_without_test_images(small_data: Path, tmp_path: Path, cac
     with logged(lines.append):
         result = train(quick(data, cache=cache, shuffle=False, eval_views="both"), out=tmp_path / "run")
     over = [line for line in lines if is_event(line) and "over" in line]
-    assert re.fullmatch(r"phase 1 over: no test images yet, memory [\d,]+ bytes", over[0])
-    assert re.fullmatch(r"phase 2 over: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", over[1])
+    assert re.fullmatch(r"phase 1 finished: no test images yet, memory [\d,]+ bytes", over[0])
+    assert re.fullmatch(
+        r"phase 2 finished: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", over[1]
+    )
     assert [record["images"] for record in result.records] == [0, 6, 9]
     assert result.records[0]["average_incremental_accuracy"] is None
     assert result.records[1]["average_incremental_accuracy"] == result.records[1]["top1"]
@@ -110,7 +112,7 @@ def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Call
     """Deletes a phase's training images once it is over."""
 
     def report(line: str) -> None:
-        if match := re.match(r"phase (\d+) over", line):
+        if match := re.match(r"phase (\d+) finished", line):
             phase = int(match[1]) - 1
             for label in order[sum(sizes[:phase]) : sum(sizes[: phase + 1])]:
                 for path in (data / "train" / label).iterdir():

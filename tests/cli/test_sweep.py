@@ -129,7 +129,7 @@ def test_several_kinds_train_their_first_phase_once(data: Path) -> None:
     took = escort("train", data, "--config", "quick.json", "--out", "third", "--first-phase-from", "alone")
     assert "the first phase is that of alone" in took.stderr
     other = [*options[:4], "--model-seed", "5", "--out", "fourth", "--first-phase-from", "alone"]
-    assert "alone: its first phase is another: model_seed was 1, is 5" in escort(*other, code=2).stderr
+    assert "alone: its first phase differs: model_seed was 1, is 5" in escort(*other, code=2).stderr
     assert not Path("fourth").exists()
 
 
