@@ -1,4 +1,4 @@
-"""What stores of decoded images have in common: images by id, added, handed out in batches, and dropped."""
+"""The base of stores of decoded images, which add images, give them out in batches by id, and drop them."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Store(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Images held now."""
+        """The number of images in the store."""
 
     @abstractmethod
     def ids(self) -> Tensor:
-        """The ids of the images held now, int64 (N,), rising."""
+        """The ids of the images in the store, int64 (N,), ascending."""
 
     @abstractmethod
     def batch(

@@ -1,4 +1,4 @@
-"""Decoded pictures in their own shape, for random crops: as large as they are, or as large as any crop can use."""
+"""Decoded pictures in their own shape, for random crops; those larger than any crop needs are reduced."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PictureStore(Store):
 
     The first ``cache_bytes`` are kept in memory (None: all), the rest in a temporary file in ``folder``. Dropping
     pictures closes the gaps in the file, and what was in the file moves to memory where there is room. All methods may
-    be called from several threads. Ids count up from 0 and are never used twice.
+    be called from several threads. Ids count up from 0 and are never reused.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PictureStore(Store):
         self._cache_bytes = cache_bytes
         self._folder = folder
         self._lock = threading.RLock()
-        self._put_lock = threading.Lock()  # accounts and file, while the threads of ``room`` fill them
+        self._put_lock = threading.Lock()  # guards sizes and file while the threads of ``room`` write
         self._held: dict[int, NDArray[np.uint8]] = {}
         self._on_disk: dict[int, Extent] = {}
         self._aspects: NDArray[np.float32] = np.empty(0, np.float32)  # by id
@@ -66,11 +66,11 @@ class PictureStore(Store):
         self._file: BinaryIO | None = None
 
     def __len__(self) -> int:
-        """Pictures held now."""
+        """The number of pictures in the store."""
         return len(self._held) + len(self._on_disk)
 
     def ids(self) -> Tensor:
-        """The ids of the pictures held now, int64 (N,), rising."""
+        """The ids of the pictures in the store, int64 (N,), ascending."""
         with self._lock:
             return torch.tensor(sorted([*self._held, *self._on_disk]), dtype=torch.int64)
 
@@ -113,10 +113,10 @@ class PictureStore(Store):
     def drop(self, ids: Tensor) -> None:
         """See the base class."""
         with self._lock:
-            gone = set(ids.tolist())
-            for i in gone:
+            dropped = set(ids.tolist())
+            for i in dropped:
                 self._check(i)
-            self._forget(gone)
+            self._forget(dropped)
 
     def close(self) -> None:
         """See the base class."""
@@ -155,7 +155,7 @@ class PictureStore(Store):
         return self._cache_bytes is None or self._memory_bytes + size <= self._cache_bytes
 
     def _forget(self, ids: Iterable[int]) -> None:
-        """Drops pictures; those in the file move to memory, or together."""
+        """Drops pictures; moves those in the file to memory if there is room, and else closes the gaps."""
         for i in ids:
             held, extent = self._held.pop(i, None), self._on_disk.pop(i, None)
             self._memory_bytes -= 0 if held is None else held.nbytes

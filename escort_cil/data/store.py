@@ -1,13 +1,13 @@
-"""Decoded images: kept as uint8 squares, and handed out in batches.
+"""Decoded images as uint8 squares, given out in batches.
 
 An image is kept as a square of ``side`` pixels, planar (3, side, side): the whole image squashed into it, or
 (``short_side``) what the network sees in evaluation: shorter side resized to ``short_side``, centre cropped to
 ``side``.
 Pictures that are cropped at random keep their shape and size: see ``escort_cil.data.pictures``.
 
-Images lie densely in slots: the first ``cache_bytes // image_bytes`` slots in memory, the others in one temporary file
-that is memory-mapped. Dropping images closes the gaps, so that memory and file shrink, and what was in the file moves
-to memory.
+Images are stored densely in slots: the first ``cache_bytes // image_bytes`` slots in memory, the others in one
+temporary file that is memory-mapped. Dropping images closes the gaps, so that memory and file shrink, and what was in
+the file moves to memory.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class ImageStore(Store):
     Args:
         side, short_side: the square that each image is kept as (``decoding.Square``).
         cache_bytes: bytes of pixels kept in memory; None keeps all of them there.
-        folder: where the file with the rest is made; None means the system's temporary folder. The file has no name
+        folder: where the file with the rest is created; None means the system's temporary folder. The file has no name
             once it is open (POSIX), so that a killed process leaves nothing behind.
         background: the colour under transparent pixels.
 
-    All methods may be called from several threads. Ids count up from 0 and are never used twice.
+    All methods may be called from several threads. Ids count up from 0 and are never reused.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class ImageStore(Store):
         )
 
     def __len__(self) -> int:
-        """Images held now."""
+        """The number of images in the store."""
         return len(self._owners)
 
     def ids(self) -> Tensor:
-        """The ids of the images held now, int64 (N,), rising."""
+        """The ids of the images in the store, int64 (N,), ascending."""
         with self._lock:
             return torch.from_numpy(np.sort(self._owners))
 
@@ -130,12 +130,12 @@ class ImageStore(Store):
     def drop(self, ids: Tensor) -> None:
         """Forgets images and frees their memory. Raises IndexError for an id that is unknown or was dropped."""
         with self._lock:
-            gone = np.unique(ids.cpu().numpy())
-            slots = self._slots_of(gone)
+            dropped = np.unique(ids.cpu().numpy())
+            slots = self._slots_of(dropped)
             kept = len(self) - len(slots)
             keeps = np.ones(len(self), bool)
             keeps[slots] = False
-            # As many live slots lie past the new end as there are gaps before it.
+            # Past the new end there are as many live slots as gaps before it.
             movers, gaps = kept + np.flatnonzero(keeps[kept:]), np.flatnonzero(~keeps[:kept])
             step = max(1, (16 << 20) // self.image_bytes)
             for i in range(0, len(gaps), step):
@@ -145,7 +145,7 @@ class ImageStore(Store):
                     self._put(int(slot), image)
             self._owners[gaps] = self._owners[movers]
             self._slots[self._owners[gaps]] = gaps
-            self._slots[gone] = -1
+            self._slots[dropped] = -1
             self._owners = self._owners[:kept].copy()
             self._resize(kept)
 

@@ -250,7 +250,7 @@ def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
     parts = quick(small_data, method="finetune", batch_size=3, gradient_accumulation=3)
     with pytest.raises(ConfigError, match="at least 6: batch normalisation needs two images"):
         train(parts, out=tmp_path / "run4")
-    with pytest.raises(TrainingError, match=r"phase 1: one image alone cannot be trained on.*`increment`"):
+    with pytest.raises(TrainingError, match=r"phase 1: a batch of one image cannot be used.*`increment`"):
         train(replace(parts, check=False), out=tmp_path / "run4")
     with pytest.raises(ConfigError, match=r"no GPU|no such GPU"):
         train(quick(small_data, device="cuda:99"), out=tmp_path / "run3")

@@ -119,7 +119,7 @@ def test_several_kinds_train_their_first_phase_once(data: Path) -> None:
     refused = escort(*options, code=2)
     assert "--keep: several kinds are several runs: name a folder for them with --out" in refused.stderr
     result = escort(*options, "--out", "both", "--budget", "8KB")
-    assert result.stderr.count("it is not trained again") == 2
+    assert result.stderr.count("the first phase is reused from") == 2
     assert "the first phase is that of both/original/seed1993" in result.stderr
     assert "the first phase is that of both/original/seed7" in result.stderr
     escort("train", data, "--config", "quick.json", "--keep", "prompt", "--budget", "8KB", "--out", "alone")

@@ -48,7 +48,7 @@ def test_the_same_bytes_as_a_run_that_shares_nothing(
     assert contents(tmp_path / "shared")["memory.escx"] != contents(tmp_path / "one")["memory.escx"]
     assert not any(line.startswith("phase 1 epoch") for line in lines)
     assert any(line.startswith("phase 2 epoch 1/2") for line in lines)
-    assert f"the first phase is that of {tmp_path / 'one'}: it is not trained again" in lines
+    assert f"the first phase is reused from {tmp_path / 'one'}" in lines
 
 
 def test_runs_that_do_not_fit_are_passed_over_in_a_list(small_data: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_runs_that_do_not_fit_are_passed_over_in_a_list(small_data: Path, tmp_pa
     lines: list[str] = []
     with logged(lines.append):
         train(config, out=tmp_path / "run", shared=[tmp_path / "none", tmp_path / "longer", tmp_path / "fits"])
-    assert f"the first phase is that of {tmp_path / 'fits'}: it is not trained again" in lines
+    assert f"the first phase is reused from {tmp_path / 'fits'}" in lines
     lines.clear()
     with logged(lines.append):
         train(replace(config, seed=7), out=tmp_path / "seed7", shared=[tmp_path / "fits"])
