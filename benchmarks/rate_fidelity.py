@@ -135,7 +135,7 @@ class _Recogniser(Classifier):
     def __init__(self, network: Callable[..., Any]) -> None:
         self._network = network
 
-    def look(self, pictures: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def classify(self, pictures: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Classes and features."""
         classes, features = self._network(list(pictures), [(each.shape[1], each.shape[0]) for each in pictures])
         return classes.numpy().astype(np.int64), features.numpy().astype(np.float32)

@@ -112,7 +112,7 @@ def print_sizes(out: Place, report: EncodeReport, sizes: FileSizes, source: int 
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
     if report.left_out:
-        print_line(f"{counted(report.left_out, 'image')} left out, of which less than --min-fidelity would be kept")
+        print_line(f"{counted(report.left_out, 'image')} left out: they would keep less than --min-fidelity")
     if report.skipped:
         print_line(f"{counted(len(report.skipped), 'file')} skipped (named above)")
     if report.resumed:

@@ -1,4 +1,4 @@
-"""``escort sweep``: a table of settings, a run for each row, and one report."""
+"""``escort sweep``: a table of settings, a run for each row, one report for all."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_run_that_fails_does_not_end_the_others(data: Path) -> None:
 def test_several_kinds_train_their_first_phase_once(data: Path) -> None:
     options = ["train", data, "--config", "quick.json", "--seed", "1993,7", "--keep", "original,prompt"]
     refused = escort(*options, code=2)
-    assert "--keep: several kinds are several runs: name a folder for them with --out" in refused.stderr
+    assert "--keep: several kinds need several runs: give a folder for them with --out" in refused.stderr
     result = escort(*options, "--out", "both", "--budget", "8KB")
     assert result.stderr.count("the first phase is reused from") == 2
     assert "the first phase is that of both/original/seed1993" in result.stderr
