@@ -1,10 +1,10 @@
-"""The folder that an import makes, and how it is continued.
+"""The folder of an import, which a second call can continue.
 
     DIR/<split>/<class>/<name>.jpg      the image file, unchanged
     DIR/<split>/<class>/<name>.txt      its caption, if it has one
-    DIR/import.json                     what was imported, and whether all of it
+    DIR/import.json                     the source and the options, and whether it is complete
 
-Each file is written whole. Nothing is written outside DIR, whatever the names in the source are.
+Each file is written atomically. Nothing is written outside DIR, whatever the names in the source.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ImportReport:
-    """What was done: files written now and found from an earlier call, by split the images; lines for bad ones."""
+    """The result: files written now and found from an earlier call, images by split, lines for bad images."""
 
     written: int = 0
     existed: int = 0
@@ -109,7 +109,7 @@ class ImportTree:
         place = make_folder(self.out, folder)
         caption = item.caption
         if caption is None and stem.partition("/")[0] != item.label:
-            caption = item.label  # the folder's name differs: the prompt does not
+            caption = item.label  # the folder is renamed: the prompt keeps the label
         if caption is not None:
             self.report.captions += item.caption is not None
             _write_missing(place / f"{name}.txt", caption.encode())
@@ -128,7 +128,7 @@ class ImportTree:
                 self.out.rmdir()
 
     def finish(self) -> ImportReport:
-        """Records that all is here; the report."""
+        """Records that the import is complete. Returns the report."""
         self.report.classes = len(self._labels)
         for names in self._names.values():
             self.report.renamed += names.changed

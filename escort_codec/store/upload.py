@@ -1,6 +1,6 @@
-"""Writing to a store: the file is made on this machine and appears at its URL whole, or not at all.
+"""Writes to a store: a file is written on this machine first, and appears at its URL whole or not at all.
 
-It is made in ``~/.cache/escort/upload`` (``XDG_CACHE_HOME`` moves it), in a folder for each URL, so that ``resume``
+It is written to ``~/.cache/escort/upload`` (or below ``XDG_CACHE_HOME``), in a folder for each URL, so that ``resume``
 finds what a killed run left.
 """
 
@@ -21,7 +21,7 @@ from escort_codec.store.urls import Url, connect, reason, store_errors
 ATOMIC: Final = frozenset(
     ("s3", "s3a", "gs", "gcs", "hf", "memory", "abfs", "abfss", "az", "adl", "oss", "tos", "r2", "oci")
 )
-"""Protocols of stores in which an object appears when its upload is complete; in others it is renamed then."""
+"""Protocols of stores in which an object appears when its upload is complete; in others it is renamed at the end."""
 
 READ_ONLY: Final = frozenset(("http", "https", "github", "zip", "tar", "git", "data"))
 """Protocols that fsspec cannot write to."""
@@ -30,7 +30,7 @@ _PIECE: Final = 8 << 20
 
 
 class Upload:
-    """A file to write at ``url``; ``staged`` is where it is made. Raises OutputError, StoreError."""
+    """A file to write at ``url``; ``staged`` is its path on this machine. Raises OutputError, StoreError."""
 
     def __init__(self, url: Url, *, overwrite: bool) -> None:
         self.url, self._overwrite = url, overwrite
@@ -58,7 +58,7 @@ class Upload:
                     raise OutputError(f"{self.url}: cannot be written: there is no bucket {bucket!r}, or no permission")
 
     def send(self, file: Path) -> None:
-        """Copies ``file`` to the URL. Raises OutputError; then nothing is at the URL that was not there before."""
+        """Copies ``file`` to the URL. If it raises OutputError, the URL is unchanged."""
         self._check()
         target = self._name
         if self.url.protocol not in ATOMIC:
