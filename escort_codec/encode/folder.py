@@ -234,7 +234,5 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
         except ImageError:
             same = False
     if not same:
-        raise UsageError(
-            f"{partial} was made with other options or other data: use those again, or remove it"
-        )
+        raise UsageError(f"{partial} has other options or another data folder: use those again, or remove it")
     return [image for image in images if image.key not in done]

@@ -1,6 +1,6 @@
-"""An export whose files are made on a Ray cluster: workers make their bytes, this process writes them.
+"""An export on a Ray cluster: workers make the bytes of files, this process writes them.
 
-So the workers need neither the ``.escx`` file nor the output folder, and a worker that dies leaves nothing behind.
+Workers need neither the ``.escx`` file nor the output folder, and one that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from escort_codec.ray_engine import RayEngine, check_version, parse_engine
 from escort_codec.regenerate.base import Job, Regenerator, make_regenerator
 
 SHARD: Final = 256
-"""Files of a shard, at most: many batches of a GPU, and what a worker that dies costs."""
+"""The most files of a shard: many batches of a GPU, and the work that is lost if a worker dies."""
 
 SHARD_PIXELS: Final = 1 << 27
-"""Pixels of a shard, at most, unless one image alone has more."""
+"""The most pixels of a shard, unless a single image has more."""
 
 OPEN: Final = 16 * SHARD
 """Tasks that may wait for their shards to fill."""
 
 
 def shards_of(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """The tasks in shards of images of one size: a GPU's batches are full, but for the last one of a shard."""
+    """The tasks in shards of images of one size, so that only the last batch of a shard is not full."""
     groups: dict[tuple[int, int], list[Task]] = {}
     count = 0
     for task in tasks:
@@ -50,7 +50,7 @@ def shards_of(tasks: Iterable[Task]) -> Iterator[list[Task]]:
             size = max(groups, key=lambda size: len(groups[size]))
             count -= len(groups[size])
             yield groups.pop(size)
-    rest: list[Task] = []  # of rare sizes: together, so that folders of many sizes do not make many small shards
+    rest: list[Task] = []  # rare sizes share shards, so that many sizes do not make many small shards
     for group in groups.values():
         rest += group
     for start in range(0, len(rest), SHARD):
@@ -111,7 +111,7 @@ def write_tree_with_ray(
     progress: Progress = Progress(),
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """``write_tree`` with the files made by ``options.engine``; ``regenerator`` plans, and makes none.
+    """``write_tree`` with the engine ``options.engine``; ``regenerator`` only plans.
 
     Raises EngineError, and what stops the regenerator.
     """

@@ -35,17 +35,17 @@ from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.workers import ByteGate
 
 IN_FLIGHT: Final = 256 << 20
-"""Bytes of pixels that wait to be saved or are being saved, at most; a larger image is alone."""
+"""The most bytes of pixels that are being saved or wait for it; a larger image is saved alone."""
 
 FAULTS: Final = (EscortError, OSError, ValueError, MemoryError)
-"""What may go wrong with one file, while the others continue."""
+"""Errors of one file, after which the others continue."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How many files of each kind were written, how many failed, and a line for each of the first that did."""
+    """The number of files written by kind, the number of failures, and lines about the first failures."""
 
     images: int = 0
     edges: int = 0
@@ -112,8 +112,8 @@ def write_tree(
     """Makes the missing files, or the share of process ``rank``, in the tree ``out``, which ``prepare_tree`` made.
 
     Without a regenerator only edge maps and real exemplars are written. A task that fails is logged as a warning and
-    the others continue; an error that stops the regenerator (a missing model) is raised, and a new folder in which
-    nothing was written by then is removed. Once ``stop`` is set no further task begins.
+    the others continue; an error that stops the regenerator (a missing model) is raised, and a new folder is
+    removed if nothing was written to it. No task begins after ``stop`` is set.
     """
     world = len(plan.shares)
     part = rank if world > 1 else None
@@ -123,7 +123,7 @@ def write_tree(
             jobs = writer.jobs(tasks)
             for result in () if regenerator is None else regenerator.regenerate(jobs):
                 writer.save(result, regenerator.name if regenerator else "")
-            for _ in jobs:  # what the regenerator did not ask for, and all if there is none
+            for _ in jobs:  # the tasks that the regenerator did not request; all, if there is none
                 pass
         return writer.outcome
     finally:
@@ -133,7 +133,7 @@ def write_tree(
 
 
 class TreeWriter:
-    """Saves in threads behind a bounded queue, and counts."""
+    """Saves files in threads behind a bounded queue, and counts them."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class TreeWriter:
             raise self._fault
 
     def jobs(self, tasks: Iterator[Task]) -> Iterator[Job]:
-        """The regenerator's jobs, read on demand; other tasks on the way are done by the threads."""
+        """The regenerator's jobs, on demand; the threads do the tasks in between."""
         for task in tasks:
             if self._stop.is_set():
                 return
