@@ -47,10 +47,10 @@ _SEPARATOR: Final = "\n"  # no name has it
 
 
 class Rows:
-    """What the table of a block says. A column is an int or an array (``table.Column``); ``cell`` reads one row.
+    """The table of a block. A column is an int or an array (``table.Column``); ``cell`` reads one row.
 
-    Names are one text until they are asked for. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, and
-    ``memory``: roughly the bytes of this object; ``table_bytes`` and ``table_sum``: length and CRC of the table.
+    Names are stored as one text. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, ``memory`` is
+    roughly the size of this object in bytes, ``table_bytes`` and ``table_sum`` are the length and the CRC of the table.
     """
 
     table_bytes, table_sum = 0, 0
@@ -131,7 +131,7 @@ class Rows:
         self._check_kinds()
 
     def _rows_with_class_as_prompt(self) -> list[int]:
-        """The rows whose own prompt is the name of a class: few, and most often none."""
+        """The rows whose own prompt is the name of a class: usually none."""
         labels = frozenset(self.labels)
         same = [number for number, text in enumerate(self.texts, 1) if text in labels]
         return np.flatnonzero(np.isin(spread(self.text, self.count), same)).tolist() if same else []

@@ -28,7 +28,7 @@ from escort_codec.store.urls import Place, Url, connect, exists, place, store_er
 from escort_codec.words import counted
 
 OPEN: Final = 64
-"""Parts that are open at once, at most: systems allow a thousand files to a process."""
+"""The most parts that are open at once: systems allow a process about a thousand open files."""
 
 _ENDING: Final = ".escx"
 _PATTERN: Final = frozenset("*?[")
@@ -67,7 +67,7 @@ def parts_of(path: str | PathLike[str]) -> list[Place]:
     if found is None:
         return [here]
     if not found:
-        raise NotEscxError(f"{here}: holds no {_ENDING} files" if _is_folder(here) else f"{here}: no file is named so")
+        raise NotEscxError(f"{here}: holds no {_ENDING} files" if _is_folder(here) else f"{here}: no file matches")
     return found
 
 
@@ -104,7 +104,7 @@ def _in_store(url: Url) -> list[Place] | None:
 class ShardedReader(Reader):
     """Many files as one ``Reader``: ``path`` is what was opened, ``parts`` the files.
 
-    Blocks and exemplars are numbered on from part to part; at most ``OPEN`` files are open at once.
+    Blocks and exemplars are numbered through all parts; at most ``OPEN`` files are open at once.
     """
 
     def __init__(self, parts: Sequence[Place], path: Place) -> None:
@@ -135,7 +135,7 @@ class ShardedReader(Reader):
                     raise UsageError(f"{self.path}: {key} is in {both}: leave one of them out")
 
     def _part(self, number: int) -> Reader:
-        """The reader of a part, opened if it is not; it is closed when the last one that uses it lets go."""
+        """The reader of a part, opened if needed; it closes when nothing refers to it any more."""
         if (held := self._cached(self._open, number)) is not None:
             return held.reader
         size, fingerprint = self._found[number]

@@ -1,4 +1,4 @@
-"""Which model to use, and what is known about it without loading it. No torch here.
+"""Which model to use, and its properties without loading it. Imports no torch.
 
 A model is named by a Hub id (``org/name``), an id at a revision (``org/name@rev``), a folder as diffusers saves one,
 or one file of weights.
@@ -46,7 +46,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What identifies the weights of a choice, found without loading them and without the network."""
+    """The identity of the weights of a choice, found without loading them and without the network."""
 
     model_revision: str | None
     controlnet: str | None
@@ -76,13 +76,13 @@ def pin(choice: ModelChoice) -> Pins:
 
 
 def check_hub_id(name: str, what: str) -> None:
-    """Raises ModelError unless ``name``, which the user did not type, means a model on the Hub and nothing else.
+    """Raises ModelError unless ``name``, which comes from the file, can only mean a model on the Hub.
 
-    A folder of that name may have come along with the file that names it.
+    A folder of that name may have come with the file.
     """
     option = "controlnet" if what == "ControlNet" else "model"
     if not _HUB_MODEL.fullmatch(name):
-        raise ModelError(f"the file's recipe names the {what} {name!r}, which is no Hub id: name one with `{option}`")
+        raise ModelError(f"the file's recipe names the {what} {name!r}, not a Hub id: choose one with `{option}`")
     if there_is(name):
         raise ModelError(
             f"there is a folder or file {name} here, and the Hub's {what} of that name is meant: work in another "
@@ -101,7 +101,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def resolved_revision(name: str, revision: str | None) -> str | None:
-    """What pins the weights, found without the network.
+    """The revision or hash that pins the weights, found without the network.
 
     For a Hub id: the commit in the local cache, else ``revision``. For a folder or file: ``files-`` and 16 hexadecimal
     digits of a hash over its files' names, sizes, and first and last 64 KiB (all of a JSON file).
