@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import escort_codec
 from escort_codec.errors import EngineError, EscortError, UsageError
 from escort_codec.progress import Progress
+from escort_codec.words import first_line
 from escort_codec.workers import usable_cores
 
 LOCAL: Final = "local"
@@ -136,7 +137,7 @@ class RayEngine:
                 raise exc.cause from None
             raise EngineError(f"a worker failed: {_last_line(exc)}") from exc
         except self.ray.exceptions.RayError as exc:
-            raise EngineError(f"a shard killed its worker {RETRIES + 1} times: {_first_line(exc)}") from exc
+            raise EngineError(f"a shard killed its worker {RETRIES + 1} times: {first_line(exc)[:200]}") from exc
 
     def spread(
         self, make_worker: Callable[[], Any], shards: Iterable[Item], *, gpus: float, progress: Progress = Progress()
@@ -219,9 +220,9 @@ class _Pool:
             except ray.exceptions.RayError as exc:
                 if _init_error(exc) is not None:
                     raise _init_error(exc) from None  # type: ignore[misc]
-                log.warning("a worker died: %s", _first_line(exc))
+                log.warning("a worker died: %s", first_line(exc)[:200])
                 if shard is not None:
-                    found.append((shard, None, _first_line(exc)))
+                    found.append((shard, None, first_line(exc)[:200]))
                 continue
             self.idle.append(actor)
             if shard is not None:
@@ -263,10 +264,6 @@ def _init_error(exc: Exception) -> EscortError | None:
     """The EscortError that a worker raised when it started, or None."""
     cause = getattr(exc, "cause", None) or exc.__cause__
     return cause if isinstance(cause, EscortError) else None
-
-
-def _first_line(exc: Exception) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:200]
 
 
 def _last_line(exc: Exception) -> str:

@@ -35,6 +35,11 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
 
 
+def first_line(exc: BaseException) -> str:
+    """The first line of another library's error message, or the error's class if it has none."""
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+
+
 def format_pixels(count: int) -> str:
     """``0.4 megapixels``, ``50 gigapixels``."""
     if count >= 10**10:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,12 @@ from escort_cil.bench.advice import advice
 from escort_cil.bench.figures import BenchResult
 from escort_cil.bench.measures import MEASURES, TIMES, Measure
 from escort_cil.bench.ways import KINDS, ways
-from escort_cil.report import LegendEntry
+from escort_cil.report import LegendEntry, check_report
 from escort_cil.report.drawing import MARKERS, MUTED, SERIES, LineStyle, Plot, clean, draw, size_text
 from escort_cil.report.gallery import GalleryImage, edge_picture, photograph
 from escort_cil.report.tables import Cell, Column, SortableTable, number_cell, text_cell
 from escort_codec.atomic import write_file
-from escort_codec.errors import OutputError, TrainingError
+from escort_codec.errors import OutputError
 from escort_codec.words import counted
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def write_page(result: BenchResult, out: Path) -> None:
 
 def check_page(out: Path) -> None:
     """Raises the errors of ``write_page`` before hours of work."""
-    if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
-        raise TrainingError("a page needs jinja2 and matplotlib: pip install 'escort[report]'")
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'bench.html'}")
+    check_report(out, "bench.html")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"{out.parent}: there is no such folder")
 

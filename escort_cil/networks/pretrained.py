@@ -18,17 +18,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from escort_cil.augment import Transform
+from escort_cil.augment.transform import IMAGENET_MEAN, IMAGENET_STD, Transform
 from escort_cil.networks.backbones import Backbone, BackboneMaker
 from escort_codec.errors import ConfigError
 from escort_codec.untrusted import parse_json
-from escort_codec.words import escaped, listed
+from escort_codec.words import escaped, first_line, listed
 
 PRETRAINED: Final = "hf:"
 STAGED: Final = ("resnet", "convnext", "convnextv2")  # with stages
 FAMILIES: Final = (*STAGED, "vit", "dinov2", "dinov2_with_registers")
 PROCESSOR: Final = "preprocessor_config.json"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for a model that names none
 
 _UNUSED: Final = (
     "id2label",
@@ -58,8 +57,8 @@ def describe(name: str) -> dict[str, Any]:
     found = {
         "model": {key: value for key, value in config.to_dict().items() if key not in _UNUSED},
         "size": size,
-        "mean": list(processor.get("image_mean") or MEAN),
-        "std": list(processor.get("image_std") or STD),
+        "mean": list(processor.get("image_mean") or IMAGENET_MEAN),
+        "std": list(processor.get("image_std") or IMAGENET_STD),
     }
     check_description(found, name)
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as reading config.json gives it
@@ -296,4 +295,4 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 def _line(exc: BaseException) -> str:
     """The first line of a message."""
-    return escaped(next(iter(str(exc).strip().splitlines()), type(exc).__name__))[:300]
+    return escaped(first_line(exc))[:300]

@@ -92,12 +92,12 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     return groups
 
 
-def check_report(out: Path) -> None:
+def check_report(out: Path, example: str = "report.html") -> None:
     """Raises TrainingError if a package for the page is missing, OutputError if ``out`` cannot be its file."""
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
-        raise TrainingError("a report needs jinja2 and matplotlib: pip install 'escort[report]'")
+        raise TrainingError("the page needs jinja2 and matplotlib: pip install 'escort[report]'")
     if out.is_dir():
-        raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'report.html'}")
+        raise OutputError(f"{out} is a folder; name the file to write, such as {out / example}")
 
 
 def _folder_name(path: Path, folders: Sequence[Path]) -> str:

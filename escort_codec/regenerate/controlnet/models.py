@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from escort_codec.errors import ModelError
 from escort_codec.names import there_is
+from escort_codec.words import first_line
 
 Family = Literal["sd", "sdxl"]
 
@@ -230,8 +231,3 @@ def _keys(path: Path) -> tuple[str, ...]:
         return tuple(weights)
     except Exception as exc:  # torch and json raise many kinds of errors for damaged files
         raise ModelError(f"{path} cannot be read as a file of weights: {first_line(exc)}") from exc
-
-
-def first_line(exc: BaseException) -> str:
-    """The first line of another library's error message, or the error's class if it has none."""
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

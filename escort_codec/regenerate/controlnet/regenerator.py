@@ -17,7 +17,7 @@ from escort_codec.errors import ModelError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
-from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_line, pin
+from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, pin
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import to_source_size
 from escort_codec.regenerate.controlnet.resolve import (
@@ -32,6 +32,7 @@ from escort_codec.regenerate.controlnet.resolve import (
     with_pins,
 )
 from escort_codec.regenerate.controlnet.session import JobGroups, ModelSession, format_size, is_out_of_memory
+from escort_codec.words import first_line
 
 log = logging.getLogger(__name__)
 
