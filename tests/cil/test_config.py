@@ -208,7 +208,7 @@ def test_no_process_for_loading_is_one_thread(tmp_path: Path) -> None:
 def test_files_that_are_not_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read_config_file(tmp_path / "none.json")
-    for text, message in (("{", "is not JSON"), ("[]", "no JSON object")):
+    for text, message in (("{", "is not JSON"), ("[]", "not a JSON object")):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_config_file(tmp_path / "c.json")

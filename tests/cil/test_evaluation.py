@@ -137,7 +137,7 @@ def test_the_folder_of_training_images(small_data: Path, tmp_path: Path, cache: 
     shutil.copytree(small_data / "train", data)
     train(quick(data, cache=cache, epochs=1), out=tmp_path / "run")
     evaluation, lines = evaluated(tmp_path / "run", data)
-    assert lines == [f"{data}: the run was trained on this folder: only the images that it held out are used"]
+    assert lines == [f"{data}: the run was trained on this folder: only its held-out images are used"]
     assert_as_trained(evaluation.to_record(), last_line(tmp_path / "run"))
     shutil.move(data, tmp_path / "other" / "train")
     with pytest.raises(SourceError, match=r"has train/ and no test/: give .*train to evaluate on these images"):

@@ -177,7 +177,7 @@ def test_a_damaged_model_is_said(saved: Path, tmp_path: Path) -> None:
         ({"size": 10**9}, "its size is not a number of pixels"),
         ({"mean": [0.5]}, "its mean does not have three values"),
         ({"std": [1, 0, 1]}, "its std is not a number"),
-        ({"model": {**about["model"], "hidden_size": 10**9}}, "a number in it is too large"),
+        ({"model": {**about["model"], "hidden_size": 10**9}}, "it has a number that is too large"),
         ({"model": {**about["model"], "num_hidden_layers": 60000}}, "it has too many layers"),
         ({"model": {"model_type": "bert"}}, "its model is none of resnet"),
     ):

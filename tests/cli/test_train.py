@@ -134,7 +134,7 @@ def test_print_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "no data: give DATA, or --memory, which records it"),
+        ([], 2, "no data: give DATA, or a --memory that records it"),
         (["nowhere"], 1, "nowhere: there is no such folder"),
         (["--memory", "none.escx"], 1, "none.escx"),
         (["--budget", "many"], 2, "--budget many: write 200KB, 20KB/class, 20units/class or 2000units"),

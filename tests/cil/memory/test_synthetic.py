@@ -213,7 +213,7 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
             assert [exported.find(prompt, 0) for prompt in others] == [None, None]
         assert exported.find(prompts[0], 0) is not None
     (line,) = caplog.messages
-    assert f"{tree}: the images of {prompts[0].key} are of another exemplar of that name" in line
+    assert f"{tree}: the images of {prompts[0].key} are of another exemplar with that name" in line
     assert line.endswith("such images are made anew")
     # Two images with seed 0 were there; the others are made, not left out.
     assert cache.made == 4
