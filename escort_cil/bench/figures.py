@@ -116,7 +116,7 @@ def run_bench(
     """
     check(options)
     if not options.rates or min(options.rates) < 1:
-        raise UsageError("give bytes an image, such as 200,400", setting="rates", value=options.rates)
+        raise UsageError("give bytes per image, such as 200,400", setting="rates", value=options.rates)
     chosen = [ways.get(name) for name in options.ways or ways.names()]
     missing = tuple(way.name for way in chosen if not way.available())
     for name in missing:

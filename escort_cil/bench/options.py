@@ -14,7 +14,7 @@ RATES: Final = (100, 200, 300, 400, 600, 800, 1200, 1600)
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What is measured. ``budget`` None is 10 KB a class."""
+    """What to measure. ``budget`` "" is 10 KB per class."""
 
     layout: str = setting_of(EncodeOptions, "layout")
     images: int = setting(32, "Photographs that are measured, spread over the classes.", least=1)

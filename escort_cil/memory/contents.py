@@ -29,7 +29,7 @@ class ClassMemory:
 
     @property
     def exemplars(self) -> tuple[Exemplar, ...]:
-        """All, in the order in which they stand in the file: real ones first."""
+        """All exemplars in file order: real ones first."""
         return tuple(exemplar for stored in STORED for exemplar in self.of(stored))
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ class Part:
 class Keep:
     """Kinds with their shares of the budget (which add up to 1) or, with ``counts``, their exemplars per class.
 
-    No two parts are stored as the same kind. Parts stand in the order of ``STORED``.
+    No two parts are stored as the same kind. Parts are in the order of ``STORED``.
     """
 
     parts: tuple[Part, ...]

@@ -1,5 +1,5 @@
-"""Networks whose classes grow: one backbone and one head (iCaRL, WA), a backbone a phase (DER), a last stage a phase
-(MEMO). Arithmetic as in PyCIL, so that the same weights give the same logits.
+"""Networks whose classes grow: one backbone and one head (iCaRL, WA), a backbone per phase (DER), a last stage per
+phase (MEMO). Arithmetic as in PyCIL, so that the same weights give the same logits.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class ExpandingNet(GrowingNet):
 
 
 class BackboneListNet(ExpandingNet):
-    """DER (Yan, Xie and He 2021): a whole backbone a phase."""
+    """DER (Yan, Xie and He 2021): a whole backbone per phase."""
 
     def features(self, images: Tensor) -> Tensor:
         """Features of all backbones, the oldest first."""
@@ -207,7 +207,7 @@ class BackboneListNet(ExpandingNet):
 
 
 class SharedStagesNet(ExpandingNet):
-    """MEMO (Zhou et al. 2023): shared stages under one last stage a phase."""
+    """MEMO (Zhou et al. 2023): shared stages under one last stage per phase."""
 
     shared: nn.Module
 

@@ -137,7 +137,7 @@ def _from_pycil(
     authors: Authors,
     notes: list[str],
 ) -> FileConfig:
-    """Translates PyCIL's keys. ``own`` are keys of ours that PyCIL does not use: they may stand beside PyCIL's."""
+    """Translates PyCIL's keys. ``own`` are our keys that PyCIL does not use; both may occur in one file."""
     found: dict[str, Any] = {key: value for key, value in values.items() if key in own}
     keys = {key: key for key in found if not key.endswith("_options")}
     options: dict[str, Any] = dict(values.get("method_options", {}))

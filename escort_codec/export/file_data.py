@@ -61,7 +61,7 @@ def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
     longest = LONGEST[options.format]
     if max(image.shape) > longest:
         raise OutputError(
-            f"has {max(image.shape):,} pixels a side, and {options.format} takes {longest:,}: set `format` to png"
+            f"has {max(image.shape):,} pixels on a side, and {options.format} takes {longest:,}: set `format` to png"
         )
     file = io.BytesIO()
     more = {} if options.used_quality is None else {"quality": options.used_quality}

@@ -53,7 +53,7 @@ class Url(os.PathLike[str]):
 
     @property
     def has_pattern(self) -> bool:
-        """Whether ``*``, ``?`` or ``[`` stand in the path; in a web address ``?`` begins the query."""
+        """Whether the path has ``*``, ``?`` or ``[``; in a web address ``?`` begins the query."""
         return bool(_GLOB.search(self._path))
 
     @property
