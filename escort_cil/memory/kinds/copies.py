@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CopyKind(ExemplarKind):
-    """A kind whose exemplars ``copy`` makes, a ``copy_class``."""
+    """A kind whose exemplars are made by ``copy``, an object of ``copy_class``."""
 
     copy: Copy
 
