@@ -183,7 +183,7 @@ def test_a_memory_that_cannot_tell(
         return evaluation.to_record(), lines
 
     found, lines = changed(exemplars="no/such/folder")
-    assert lines == ["no nearest mean: the prompts' images were in no/such/folder, which does not exist"]
+    assert lines == ["no nearest mean: the images of the prompts were in no/such/folder, which does not exist"]
     assert found["nme_top1"] is None
     assert found["top1"] == last_line(run)["views"]["real"]["top1"]
     with monkeypatch.context() as patched:

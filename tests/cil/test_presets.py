@@ -66,7 +66,7 @@ def test_pycils_cifar_files_run_at_32_pixels(name: str, tmp_path: Path) -> None:
     transform = config.make_transform()
     assert (transform.size, transform.crop, transform.padding, transform.auto_augment) == (32, "padded", 4, False)
     assert transform.mean == (0.5071, 0.4867, 0.4408)
-    assert any("names 4 GPUs, and this is one process" in note for note in asked.notes)
+    assert any("names 4 GPUs, and this process uses one" in note for note in asked.notes)
     assert config.budget == "2000units"
 
 
