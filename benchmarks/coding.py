@@ -35,7 +35,7 @@ from PIL import Image, features
 
 import escort_codec
 from escort_codec.coding import EdgeMap, codings
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import load_rgb, scan
 

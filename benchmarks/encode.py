@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 import escort_codec
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import scan
 

@@ -50,8 +50,8 @@ from escort_cil.metrics import mean_and_deviation
 from escort_cil.run.folder import METRICS, RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
-from escort_codec.copies import real_exemplar
-from escort_codec.encode import encode_folder
+from escort_codec.encode.copies import real_exemplar
+from escort_codec.encode.folder import encode_folder
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import thumbnail_shape
 from escort_codec.recipe import EdgeSettings, EncodeOptions

@@ -35,7 +35,7 @@ import escort_codec
 from escort_codec import Exemplar, Reader, Writer
 from escort_codec.container.measure import measure_file
 from escort_codec.container.verify import verify
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.recipe import EncodeOptions
 
 SCREEN = 40  # thumbnails

@@ -35,10 +35,10 @@ from escort_cil.bench.classifier import Classifier
 from escort_cil.bench.figures import BenchResult
 from escort_cil.bench.ways import KINDS
 from escort_codec.edges import edge_map
+from escort_codec.encode.images import encode_image, prepare
+from escort_codec.encode.rate import map_fidelity
 from escort_codec.exemplar import smallest
-from escort_codec.exemplars import encode_image, prepare
 from escort_codec.measure import prepare as prepare_measures
-from escort_codec.rate import map_fidelity
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.source import SourceImage, load_rgb, scan
 
@@ -135,7 +135,7 @@ class _Recogniser(Classifier):
     def __init__(self, network: Callable[..., Any]) -> None:
         self._network = network
 
-    def look(self, pictures: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def classify(self, pictures: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Classes and features."""
         classes, features = self._network(list(pictures), [(each.shape[1], each.shape[0]) for each in pictures])
         return classes.numpy().astype(np.int64), features.numpy().astype(np.float32)

@@ -147,7 +147,7 @@ def child(work: str, engine: str, source: str, target: str) -> None:
 
 
 def _encode(engine: str, source: str, target: Path) -> Any:
-    from escort_codec.encode import encode_folder
+    from escort_codec.encode.folder import encode_folder
     from escort_codec.recipe import EncodeOptions
 
     encode_folder(source, target, EncodeOptions(engine=engine))

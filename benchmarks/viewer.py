@@ -28,7 +28,7 @@ from typing import Any
 import escort_codec
 from escort_codec import Exemplar, Writer
 from escort_codec.coding import codings
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.recipe import EncodeOptions
 from tests.browser import set_screen, start_browser
 

@@ -27,8 +27,8 @@ from PIL import Image
 from escort_cil.demo.comparison import prompt_bytes
 from escort_cil.demo.drawings import draw_picture
 from escort_cil.demo.sheet import SheetCell, SheetRow, SheetStyle, contact_sheet
+from escort_codec.encode.images import encode_image
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import Regenerator, make_regenerator
 from escort_codec.source import SourceImage

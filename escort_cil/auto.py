@@ -1,9 +1,9 @@
-"""``keep`` auto: which kind and rate to keep, found on the first phase's classes alone, by small networks.
+"""``keep`` auto: chooses the kind and rate to keep by training small networks on the first phase's classes.
 
-A part of each class's training images is held out. For each candidate a memory with these classes' share of the budget
-is filled from the others, a small network is trained on it alone and tested on what was held out. All candidates are
-tried briefly; the best go on with more steps and other parts held out. Nothing but the first phase's training images is
-looked at. The run's own test images and later classes are not.
+It holds out a part of each class's training images. For each candidate it fills a memory with these classes' share of
+the budget from the other images, trains a small network on this memory alone, and tests it on the held-out images. It
+tries all candidates briefly, and the best with more steps on all folds. It reads only the first phase's training
+images: neither the run's test images nor later classes.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from escort_cil.run.plan import RunPlan
 from escort_cil.session import Session
 from escort_codec.atomic import write_file
 from escort_codec.errors import ConfigError, TrainingError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Regenerator
 from escort_codec.source import SourceImage
+from escort_codec.untrusted import parse_json, read_file
 
 log = logging.getLogger(__name__)
 
 KINDS: Final = ("latent", "webp", "prompt")
 RATES: Final = (150, 250, 400, 700)
-"""Bytes of the candidates. A tie goes to the first kind, then to the lower rate."""
+"""Bytes of the candidates. Of equal candidates the first kind wins, then the lower rate."""
 FOLDS: Final = 4
-"""A part in so many of each class is held out."""
+"""Folds of the cross-validation: each holds out one in ``FOLDS`` images of a class."""
 FINALISTS: Final = 3
 BRIEF: Final = ReplaySettings(steps=80)
 FULL: Final = ReplaySettings(steps=200)
@@ -50,7 +50,7 @@ MAX_TABLE: Final = 1 << 20
 
 @dataclass(slots=True)
 class Candidate:
-    """One kind and rate: accuracies in per cent on the parts held out, briefly and fully trained."""
+    """One kind and rate; accuracies on held-out images in per cent after ``brief`` and ``full`` trainings."""
 
     keep: str
     brief: float | None = None
@@ -59,17 +59,17 @@ class Candidate:
 
     @property
     def score(self) -> tuple[int, float]:
-        """What candidates are ordered by: those that were fully trained first."""
+        """The sort key of candidates: those with full trainings rank higher."""
         return (1, mean(self.full)) if self.full else (0, -1.0 if self.brief is None else self.brief)
 
 
 def candidates() -> list[Candidate]:
-    """All that are tried, in the order of their preference."""
+    """All candidates; of equal ones the first is preferred."""
     return [Candidate(str(Keep.parse(f"{kind}:{rate}B"))) for kind in KINDS for rate in RATES]
 
 
 def settle_keep(plan: RunPlan, folder: RunFolder, session: Session) -> Session:
-    """Chooses what a run keeps, and puts it into its plan, its folder and the session, which is returned."""
+    """Chooses what a run keeps and records it in the plan and the folder. Returns the session with that choice."""
 
     def choose() -> str:
         keep = choose_keep(plan, folder / KEEP, session.regenerator, session.progress)
@@ -81,16 +81,16 @@ def settle_keep(plan: RunPlan, folder: RunFolder, session: Session) -> Session:
 
 
 def choose_keep(plan: RunPlan, table: Path, regenerator: Regenerator, progress: Progress) -> str:
-    """What to keep in the run of a ``plan``; ``table`` is the file in which the search is kept.
+    """What to keep in the run of a ``plan``. The search is saved in the file ``table``, so that it can be resumed.
 
-    Raises ConfigError if the classes of the first phase are too small to hold anything out.
+    Raises ConfigError if the first phase has too few images to hold any out.
     """
     first = plan.train_images(plan.first)
     limit = plan.budget.limit(len(plan.order))
     assert limit is not None
     share = int(limit * len(first) / len(plan.order) * (FOLDS - 1) / FOLDS)
     folds = [_fold(first, number) for number in range(FOLDS)]
-    if not all(test for _, test in folds[:1]) or sum(map(len, first.values())) < 2 * FOLDS:
+    if not folds[0][1] or sum(map(len, first.values())) < 2 * FOLDS:
         raise ConfigError("the first phase has too few images to hold any out: name a kind", setting="keep", value=AUTO)
     key = _key(plan, share)
     found = _read(table, key)
@@ -124,12 +124,12 @@ def choose_keep(plan: RunPlan, table: Path, regenerator: Regenerator, progress: 
             progress.advance(note=f"{candidate.keep}: {mean(candidate.full):.1f} %")
     progress.end()
     best = max(found, key=lambda each: each.score)
-    _say(found, best, share, len(first))
+    _log(found, best, share, len(first))
     return best.keep
 
 
 def _fold(images: Mapping[str, Sequence[SourceImage]], number: int) -> tuple[Images, Images]:
-    """Each class without a part, and that part: the images whose place in an order drawn once falls on ``number``."""
+    """The training and the held-out images of fold ``number``; the order of a class's images is random but fixed."""
     train: dict[str, Sequence[SourceImage]] = {}
     test: dict[str, Sequence[SourceImage]] = {}
     for at, (label, group) in enumerate(images.items()):
@@ -142,7 +142,7 @@ def _fold(images: Mapping[str, Sequence[SourceImage]], number: int) -> tuple[Ima
 
 
 def _key(plan: RunPlan, share: int) -> str:
-    """What the search depends on, in a digest: images by name and size, share, training, version."""
+    """A digest of all that the search depends on: images by name and size, share, training, version."""
     images = [
         [image.key, image.path.stat().st_size] for group in plan.train_images(plan.first).values() for image in group
     ]
@@ -153,7 +153,7 @@ def _key(plan: RunPlan, share: int) -> str:
 
 
 def _read(table: Path, key: str) -> list[Candidate]:
-    """The candidates as far as a stopped search came; fresh ones if there is no table, or one of something else."""
+    """The candidates of a stopped search; fresh ones if there is no table, or its key or its form differs."""
     fresh = candidates()
     if not table.exists():
         return fresh
@@ -176,8 +176,8 @@ def _write(table: Path, key: str, found: Sequence[Candidate]) -> None:
     write_file(table, json.dumps(values, indent=1).encode())
 
 
-def _say(found: Sequence[Candidate], best: Candidate, share: int, classes: int) -> None:
-    """Logs the table and the choice."""
+def _log(found: Sequence[Candidate], best: Candidate, share: int, classes: int) -> None:
+    """Logs all candidates and the choice."""
     log.info("keep auto: memories of %s bytes of the first %d classes, the rest held out", f"{share:,}", classes)
     for each in sorted(found, key=lambda each: each.score, reverse=True):
         brief = "-" if each.brief is None else f"{each.brief:.1f} %"

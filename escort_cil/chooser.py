@@ -1,4 +1,4 @@
-"""Which images a phase remembers."""
+"""Chooses the images that a phase remembers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from escort_cil.session import Session
 
 
 class Chooser:
-    """Chooses of a phase's images by the run's selection and the network's features. The same on every process."""
+    """Applies the run's selection to the network's features. All processes get the same choice."""
 
     def __init__(self, plan: RunPlan, data: PhaseData, session: Session, encoder: ExemplarEncoder) -> None:
         self._plan = plan
@@ -25,7 +25,7 @@ class Chooser:
         self._encoder = encoder
 
     def remember(self, phase: int, held: Contents) -> Contents:
-        """The memory after the phase: what is ``held`` of old classes, and what the selection puts first of new."""
+        """The memory after the phase: from what is ``held`` of old classes and from new images, the best first."""
         new, orders = self._plan.train_images(phase), self._ordered(phase)
         ordered = {label: [new[label][i] for i in order] for label, order in orders.items()}
         budget = self._plan.budget
@@ -34,9 +34,9 @@ class Chooser:
         )
 
     def herd(self, phase: int, count: int) -> Tensor:
-        """Of each new class the ``count`` images that the selection puts first, as numbers of the phase's images."""
+        """The first ``count`` images of each new class by the selection, as indices of the phase's images."""
         chosen: list[int] = []
-        if not self._plan.config.memory_only:  # where the memory is all there is
+        if not self._plan.config.memory_only:  # else there are no images besides the memory
             first = 0
             for order in self._ordered(phase).values():
                 chosen += [first + i for i in order[:count]]
@@ -44,10 +44,10 @@ class Chooser:
         return torch.tensor(chosen, dtype=torch.int64)
 
     def _ordered(self, phase: int) -> dict[str, list[int]]:
-        """For each new class the order in which the selection takes its images, by the network as it is now."""
+        """The images of each new class in the order of selection, by the network's current features."""
         plan, new = self._plan, self._plan.train_images(phase)
         features = {
-            label: torch.zeros(len(images), 1)  # there is no network yet to select with
+            label: torch.zeros(len(images), 1)  # there is no trained network yet
             if plan.config.memory_only
             else self._data.features(images, self._session.evaluator)
             for label, images in new.items()

@@ -46,7 +46,7 @@ class BatchNormAcross(nn.BatchNorm2d):
 
     @classmethod
     def of(cls, plain: nn.BatchNorm2d) -> BatchNormAcross:
-        """One that shares the weights and statistics of ``plain``."""
+        """A layer that shares the weights and statistics of ``plain``."""
         across = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
         across.weight, across.bias = plain.weight, plain.bias
         across.running_mean, across.running_var = plain.running_mean, plain.running_var
@@ -79,7 +79,7 @@ class BatchNormAcross(nn.BatchNorm2d):
 def normalise_across(network: nn.Module, *, gpu: bool) -> None:
     """Replaces every ``BatchNorm2d`` in a network by one over all processes, with the same weights and statistics.
 
-    On GPUs that is torch's ``SyncBatchNorm``, on CPUs ``BatchNormAcross``. What was replaced before stays.
+    On GPUs it is torch's ``SyncBatchNorm``, on CPUs ``BatchNormAcross``. Already replaced layers stay.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -92,7 +92,8 @@ class Devices:
     """One process's device and its place among the others.
 
     ``device``: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". ``precision``: "no", "bf16" or "fp16".
-    ``torchrun`` or ``accelerate launch`` starts several processes; each sees the same batches and takes its own part.
+    ``torchrun`` or ``accelerate launch`` starts several processes; all go through the same batches, each computes its
+    part.
     Raises ConfigError for a device that does not exist.
     """
 
@@ -109,7 +110,7 @@ class Devices:
         self.processes = join("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
         self.rank, self.world, self.is_main = self.processes.rank, self.processes.world, self.processes.first
         self.here = local_world(self.world)
-        if self.world > 1 and on_gpu:  # NCCL asks for it; closing gloo's threads as Python ends can abort the process
+        if self.world > 1 and on_gpu:  # NCCL requires it; with gloo, closing its threads at exit can abort the process
             atexit.register(leave)
         number = f"cuda:{local_rank()}" if self.world > 1 or device in ("auto", "cuda") else device
         try:
@@ -133,9 +134,9 @@ class Devices:
         return str(self.device) if self._chosen else None
 
     def place(self, network: nn.Module) -> nn.Module:
-        """Moves a network to the device, its weights in the memory order that is fastest there.
+        """Moves a network to the device, in the memory format that is fastest there.
 
-        With several processes, batch normalisation is over the images of all of them.
+        With several processes, batch normalisation covers the images of all of them.
         """
         if self.world > 1:
             normalise_across(network, gpu=self.device.type == "cuda")
@@ -143,7 +144,7 @@ class Devices:
         return placed
 
     def shared(self, network: nn.Module) -> nn.Module:
-        """The network with its gradients averaged over all processes; itself if there is one process."""
+        """The network with gradients averaged over all processes; with one process the network itself."""
         if self.world == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
@@ -159,8 +160,8 @@ class Devices:
         self._scaler.update()
         optimizer.zero_grad()
 
-    def look(self, optimizer: torch.optim.Optimizer, see: Callable[[], None]) -> None:
-        """Calls ``see`` with the gradients unscaled, unless fp16 could not hold them; then they are cleared."""
+    def inspect_gradients(self, optimizer: torch.optim.Optimizer, see: Callable[[], None]) -> None:
+        """Calls ``see`` when the gradients are unscaled, unless they overflowed in fp16; then clears them."""
         self._scaler.unscale_(optimizer)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         enabled = self._scaler.is_enabled()
@@ -170,11 +171,11 @@ class Devices:
         optimizer.zero_grad()
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision while it is open."""
+        """A block with mixed precision."""
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
 
     def unsynced(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """While it is open, gradients are not averaged over the processes, unless this is a batch's ``last`` part."""
+        """A block in which gradients are not averaged over processes, unless this is the ``last`` part of a batch."""
         if last or not isinstance(network, DistributedDataParallel):
             return nullcontext()
         context: AbstractContextManager[None] = network.no_sync()
@@ -192,7 +193,7 @@ class Devices:
         return self.processes.from_first(lambda: torch.cat(parts))
 
     def total(self, values: Tensor) -> list[float]:
-        """Numbers summed over all processes."""
+        """The sums of numbers over all processes."""
         if self.world > 1:
             torch.distributed.all_reduce(values)
         return [float(value) for value in values.tolist()]

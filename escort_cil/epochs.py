@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 class PlainSGD(torch.optim.SGD):
-    """torch's SGD without the guards that hide it from ``torch.compile``, which no run uses.
+    """torch's SGD without the wrappers for ``torch.compile``, which no run uses.
 
-    The first guarded call imports torch's compiler: a third of the time until training begins.
+    The first wrapped call imports torch's compiler: a third of the time until training begins.
     """
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -42,10 +42,10 @@ class PlainSGD(torch.optim.SGD):
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """What the loop needs beside the learner and the items.
+    """What the training loop needs besides learner and items.
 
-    A batch is computed in ``accumulation`` parts. ``track`` gets figures by name, and how many epochs of the phase are
-    done.
+    A batch is computed in ``accumulation`` parts. ``track`` gets figures by name and the number of epochs done in the
+    phase.
     """
 
     devices: Devices
@@ -71,9 +71,9 @@ def train_epochs(
 ) -> None:
     """Trains the learner's network on items for the epochs of one of its stages, from epoch ``done`` of the phase on.
 
-    SGD; the learning rate is that of ``Schedule.lr_at``. ``resumed`` holds the optimizer's state of a checkpoint;
-    ``epoch_ended`` gets the number of epochs of the phase that are done and that state. Every process goes through the
-    same batches and takes its part of each. Raises TrainingError if the loss is not finite.
+    SGD with the learning rate of ``Schedule.lr_at``. ``resumed`` holds the optimizer's state of a checkpoint;
+    ``epoch_ended`` gets the number of epochs done in the phase, and this state. All processes go through the same
+    batches, each computes its part. Raises TrainingError if the loss is not finite.
     """
     devices, config, phase = loop.devices, learner.config, learner.phase
     stages = learner.stages(phase)
@@ -92,7 +92,7 @@ def train_epochs(
         for group in sgd.param_groups:
             group["lr"] = group["scale"] * schedule.lr_at(epoch - before)
         learner.train_mode()
-        learner.hold()
+        learner.freeze_backbone()
         generator = make_generator(loop.model_seed, "epoch", phase, epoch)
         losses, hits = torch.zeros(2, dtype=torch.float64, device=devices.device)
         for batch in batches(len(items), config.batch_size, devices.world, generator):
@@ -119,7 +119,7 @@ def train_epochs(
             if part.updates:
                 devices.step(sgd)
             else:
-                devices.look(sgd, learner.see_gradients)
+                devices.inspect_gradients(sgd, learner.see_gradients)
         loss_sum, hit_sum = devices.total(torch.stack([losses, hits]))
         if not math.isfinite(loss_sum):
             raise TrainingError(
@@ -142,7 +142,7 @@ def place(devices: Devices, learner: Learner) -> None:
 
 
 def _groups(learner: Learner) -> list[dict[str, Any]]:
-    """The weights to train, for the optimizer: ``scale`` is a group's part of the learning rate."""
+    """The optimizer's parameter groups; ``scale`` is a group's factor of the learning rate."""
     weights = [weight for weight in learner.net.parameters() if weight.requires_grad]
     if learner.backbone_rate == 1:
         return [{"params": weights, "scale": 1.0}]
@@ -167,14 +167,14 @@ def _report(
 
 
 def _output(model: torch.nn.Module, inputs: Tensor, phase: int) -> Output:
-    """The network's output; raises TrainingError if batch normalisation fails because there is one image alone."""
+    """The network's output; raises TrainingError if batch normalisation fails on a single image."""
     try:
         output: Output = model(inputs)
     except ValueError as exc:
         if "more than 1 value per channel" not in str(exc):
             raise
         raise TrainingError(
-            f"phase {phase}: one image alone cannot be trained on, as batch normalisation needs two: give more images "
+            f"phase {phase}: a batch of one image cannot be used, as batch normalisation needs two: give more images "
             "per phase (`increment`), or fewer parts per batch (`gradient_accumulation`)"
         ) from exc
     return output
@@ -183,8 +183,8 @@ def _output(model: torch.nn.Module, inputs: Tensor, phase: int) -> Output:
 def batches(count: int, size: int, world: int, generator: torch.Generator) -> Iterator[Tensor]:
     """A random order of ``count`` items in batches of ``size``, int64.
 
-    A last batch of one image, which batch normalisation cannot use, or one that would leave a process without images,
-    joins the one before.
+    A last batch that has one image (batch normalisation needs two) or would leave a process without images is merged
+    into the one before.
     """
     order = torch.randperm(count, generator=generator)
     ends = [*range(size, count, size), count]

@@ -1,4 +1,4 @@
-"""A saved model on a folder of images: the figures that training gives after a phase."""
+"""Evaluates a saved model on a folder of images, with the figures of training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch import Tensor
 from escort_cil.data.images import half_of_memory
 from escort_cil.data.protocol import group_by_label, read_data
 from escort_cil.devices import Devices
-from escort_cil.evaluator import class_means
 from escort_cil.memory.contents import Contents, exemplars_of, read_contents
 from escort_cil.memory.kinds import is_regenerated
 from escort_cil.metrics import DECIMALS, Counts, PhaseFigures, phase_figures
 from escort_cil.phase_data import memory_images
+from escort_cil.predictions import class_means
 from escort_cil.run import folder as names
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.recorder import SavedModel, load_model
@@ -28,10 +28,10 @@ from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_cil.session import Session, open_session
 from escort_codec.container.shards import is_there, open_memory
 from escort_codec.errors import RegenerationError, SourceError, TrainingError
-from escort_codec.foreign import check_file
 from escort_codec.names import refuse_link
 from escort_codec.progress import Progress
 from escort_codec.source import SourceImage, find_layout, scan
+from escort_codec.untrusted import check_file
 from escort_codec.words import counted, listed
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ NAMED = 5  # classes named in a line; the others are counted
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """How a model is evaluated; None means as in the run.
+    """How to evaluate a model; None means as in the run.
 
     ``nearest_mean`` evaluates the class means of ``memory.escx`` as well; ``cache_memory`` is bytes of decoded images
     kept in memory.
@@ -59,8 +59,8 @@ class EvaluationOptions:
 class Evaluation:
     """The result: ``figures`` by view, the main one first; ``labels[c]`` is class number c.
 
-    ``not_learnt`` counts images of classes that the model does not know: they are in no figure. ``without_images`` are
-    known classes without images. ``is_main``: this process is the one that reports.
+    ``not_learnt`` counts images of classes that the model does not know; no figure includes them. ``without_images``
+    are known classes without images. ``is_main``: this process reports.
     """
 
     run: Path
@@ -179,8 +179,8 @@ def find_images(
 ) -> tuple[Mapping[str, Sequence[SourceImage]], bool]:
     """The test images of a folder by label: those in ``test/``, else all; and whether the run held them out.
 
-    If ``run`` was trained on this folder and it has no ``test/``, only those that it held out. ``layout`` None means
-    the run's. Raises SourceError, also if there is a ``train/`` and no ``test/``.
+    If ``run`` was trained on this folder and it has no ``test/``, only its held-out images. ``layout`` None is that of
+    the run. Raises SourceError, also if there is a ``train/`` and no ``test/``.
     """
     layout = layout or config.layout
     found = find_layout(data, layout)
@@ -188,7 +188,7 @@ def find_images(
         return group_by_label(scan(data, found.held_apart.name, layout)), False
     if config.data and data.resolve() == Path(config.data).resolve():
         held = read_data(config.data, config.holdout, layout=config.layout, recorded=run.read_split())
-        log.info("%s: the run was trained on this folder: only the images that it held out are used", data)
+        log.info("%s: the run was trained on this folder: only its held-out images are used", data)
         for note in held.changes:
             log.info("%s", note)
         return held.test, True
@@ -242,5 +242,5 @@ def _memory(model: SavedModel) -> tuple[Contents | None, str]:
         return None, f"{path} holds {contents[-1].label!r}, which the model never learnt"
     exemplars = model.config.exemplars
     if exemplars and not Path(exemplars).is_dir() and any(map(is_regenerated, exemplars_of(contents))):
-        return None, f"the prompts' images were in {exemplars}, which does not exist"
+        return None, f"the images of the prompts were in {exemplars}, which does not exist"
     return contents, ""

@@ -1,4 +1,4 @@
-"""Every figure of a run, from one matrix: after each phase, how often an image of class i was called class j.
+"""Every figure of a run, from one matrix: after each phase, how often images of class i were predicted as class j.
 
 Classes are numbers, their positions in the class order: 0 .. C-1, the first phase's first. ``groups`` says how many
 classes each phase brought, (10, 5, 5) for instance; groups may differ in size. Figures are percentages in 0..100 and
@@ -50,8 +50,8 @@ class Predictions:
 class Counts:
     """One head's decisions over one evaluation.
 
-    ``confusion`` is int64 (C, C): images of class row that were called class column. ``within`` is int64 (C,): images
-    of each class whose class was among the first five, or None if the ranking was too short.
+    ``confusion`` is int64 (C, C): images of class row that were predicted as class column. ``within`` is int64 (C,):
+    images of each class whose class was among the first five, or None if the ranking was too short.
     """
 
     confusion: Integers
@@ -64,11 +64,11 @@ class Counts:
 
     @property
     def hits(self) -> Integers:
-        """Images of each class that were called right, int64 (C,)."""
+        """Correctly predicted images of each class, int64 (C,)."""
         return np.ascontiguousarray(np.diagonal(self.confusion))
 
     def accuracy(self, first: int = 0, stop: int | None = None) -> float:
-        """Per cent of the images of the classes first .. stop-1 that were called right."""
+        """Per cent of the images of the classes first .. stop-1 that were predicted correctly."""
         return _percent(self.hits[first:stop], self.images[first:stop])
 
     def accuracy_within(self) -> float:
@@ -162,7 +162,7 @@ def phase_figures(predictions: Predictions, groups: Sequence[int]) -> PhaseFigur
 
 def _count(true: Integers, ranking: Integers, classes: int) -> Counts:
     if true.ndim != 1 or len(ranking) != len(true) or (len(true) and ranking.shape[1] < 1):
-        raise ValueError(f"classes {true.shape} and ranking {ranking.shape} do not belong together")
+        raise ValueError(f"classes {true.shape} and ranking {ranking.shape} do not match")
     for name, values in (("class", true), ("ranking", ranking)):
         if values.size and (int(values.min()) < 0 or int(values.max()) >= classes):
             raise ValueError(f"a {name} is beyond the {classes} classes so far")

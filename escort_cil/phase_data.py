@@ -1,4 +1,4 @@
-"""The images of a phase: each is decoded once, what is needed of it is derived, and it is stored."""
+"""The images of a phase: decodes each once, derives its exemplars, and stores it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from escort_cil.data.decoding import Source, stored_source
 from escort_cil.data.images import DecodedImages, Item, Items, store_items
-from escort_cil.evaluator import Evaluator, class_means
 from escort_cil.learners import Learner
 from escort_cil.memory.contents import Contents, exemplars_of
 from escort_cil.memory.kinds import is_regenerated
 from escort_cil.memory.synthetic import SyntheticImages
+from escort_cil.predictions import Evaluator, class_means
 from escort_cil.run.plan import RunPlan
 from escort_codec.source import SourceImage
 
@@ -21,8 +21,8 @@ from escort_codec.source import SourceImage
 class PhaseData:
     """The images of a run's phases, for training and for evaluation.
 
-    ``load`` decodes a phase's images and derives exemplars of them, so that ``features`` and ``means`` find everything
-    decoded and the memory everything made. ``writes``: this process makes the memory.
+    ``load`` decodes a phase's images and derives exemplars of them, which ``features``, ``means`` and the memory then
+    use. ``writes``: this process writes the memory.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class PhaseData:
         self._shows_copies = learner.uses_memory and plan.config.probability > 0
 
     def load(self, phase: int, remembered: Contents) -> tuple[Items, int, int]:
-        """What a phase is trained on: its own images, then those ``remembered``; and how many there are of each.
+        """The items of a phase: its own images, then those ``remembered``; and the numbers of both.
 
-        Each image is decoded once, what is needed of it is derived, and its squares are stored; then synthetic images
-        are made of the prompts. Raises ImageError, OutputError, RegenerationError.
+        Decodes each image once, derives its exemplars and stores it; then makes synthetic images of the prompts.
+        Raises ImageError, OutputError, RegenerationError.
         """
         own = [] if self._plan.config.memory_only else self._own(phase)
         class_to_idx = self._plan.class_to_idx
@@ -58,12 +58,12 @@ class PhaseData:
         return stored, len(items), len(memory)
 
     def decode(self, phase: int) -> None:
-        """Decodes the phase's own images and derives the exemplars that may be needed of them.
+        """Decodes the phase's own images and derives the exemplars that may be needed.
 
         Raises ImageError, OutputError.
         """
         if not self._learner.uses_memory:
-            return  # decoded as they are stored
+            return  # ``store_items`` decodes them
         encoder, own, memory_only = self._synthetic.encoder, self._own(phase), self._plan.config.memory_only
         needs = self._synthetic.needs(
             shown=self._shows_copies,
@@ -80,7 +80,7 @@ class PhaseData:
         encoder.keep(derived)
 
     def _decode_memory(self, remembered: Contents) -> None:
-        """Decodes remembered image files and derives what their copies are made of, if copies are shown."""
+        """Decodes remembered image files and, if copies are shown, derives the exemplars for these."""
         encoder, kind = self._synthetic.encoder, self._synthetic.of_real(self._shows_copies)
         reals = [exemplar for exemplar in exemplars_of(remembered) if not is_regenerated(exemplar)]
         derived = self.images.decode(
@@ -139,7 +139,7 @@ def image_items(
 def memory_items(
     contents: Contents, class_to_idx: Mapping[str, int], synthetic: SyntheticImages, copies_of_reals: bool
 ) -> list[Item]:
-    """Remembered exemplars: nothing is opened but what the memory's file holds."""
+    """Remembered exemplars, from the contents of the memory file alone."""
     exemplars = exemplars_of(contents)
     copies = synthetic.of_exemplars(exemplars, reals=copies_of_reals)
     return [
@@ -151,7 +151,7 @@ def memory_items(
 def memory_images(
     contents: Contents, class_to_idx: Mapping[str, int], synthetic: SyntheticImages
 ) -> tuple[list[int], list[Source], list[str]]:
-    """Class numbers, one image each, and names of what is remembered: a prompt's image is its first copy."""
+    """Class numbers, images and names of remembered exemplars; a prompt's image is its first copy."""
     items = memory_items(contents, class_to_idx, synthetic, False)
     return (
         [item.label for item in items],

@@ -1,4 +1,4 @@
-"""What can be known before the first epoch is checked there: every image, name and caption, and the budget."""
+"""Checks before the first epoch: every image, name and caption, and the budget."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from escort_codec.source import SourceImage, image_fault, load_image
 from escort_codec.words import counted
 from escort_codec.workers import DECODED, in_order
 
-AMPLE: Final = 8  # a budget of so many times one sampled exemplar per class is not looked at more closely
+AMPLE: Final = 8  # a budget of this many times one sampled exemplar per class needs no closer look
 SAMPLED: Final = 32  # images per class that are encoded for a closer look
 
 
 def check_run(plan: RunPlan, processes: Processes, done: int | None, progress: Progress) -> None:
     """Checks a run in one of its processes: a new one, or a resumed one, of which ``done`` phases are done.
 
-    Bad images that need not end it are left out of the plan. Raises ImageError, SourceError, ConfigError.
+    Removes bad images from the plan if they need not end the run. Raises ImageError, SourceError, ConfigError.
     """
     if done is None:
         check_batches(plan)
@@ -41,7 +41,7 @@ def check_run(plan: RunPlan, processes: Processes, done: int | None, progress: P
 def check_batches(plan: RunPlan) -> None:
     """Raises ConfigError if a part of a batch would have one image: batch normalisation needs two.
 
-    Of phases with a memory, which adds images, only the first is looked at.
+    With a memory, which adds images to later phases, only the first phase is checked.
     """
     if plan.config.memory_only:
         return
@@ -61,11 +61,11 @@ def check_batches(plan: RunPlan) -> None:
 
 
 def check_images(plan: RunPlan, done: int, progress: Progress) -> dict[SourceImage, str]:
-    """Decodes all images that the phases after ``done`` need, and checks the names and captions of those that may be
-    remembered; returns the bad ones that are to be left out, and why: a message that begins with the path.
+    """Decodes all images that the phases after ``done`` need, and checks names and captions of those that may be
+    remembered. Returns the bad images to leave out with the reasons, which begin with the path.
 
-    The setting ``on_error`` decides about a bad image. Where a file of prompts was made of this folder without it, as
-    ``escort encode`` skips bad images, it is left out in any case. Raises ImageError for the first that may not be.
+    The setting ``on_error`` decides about bad images. One that ``escort encode`` skipped when it made the run's file of
+    prompts from this folder is always left out. Raises ImageError for the first bad image that must not be left out.
     """
     remembered = {image.path for image in _training_images(plan, done)} if plan.remembers else set()
 
@@ -114,7 +114,7 @@ def _left_out_by_encode(plan: RunPlan, image: SourceImage) -> bool:
     if file is None or not file.source or Path(file.source).resolve() != Path(plan.data.folder).resolve():
         return False
     if not plan.data.held_out and image in plan.data.test.get(image.label, ()):
-        return False  # `escort encode` never looked at it
+        return False  # `escort encode` did not read it
     try:
         file.find(image.key)
     except KeyError:
@@ -123,7 +123,7 @@ def _left_out_by_encode(plan: RunPlan, image: SourceImage) -> bool:
 
 
 def check_budget(plan: RunPlan) -> None:
-    """Raises ConfigError, with the least budget that will do, if the budget cannot hold one exemplar of each class."""
+    """Raises ConfigError, with the least sufficient budget, if the budget cannot hold an exemplar of each class."""
     budget, classes = plan.budget, len(plan.order)
     if budget.amount is None:
         return
@@ -136,7 +136,7 @@ def check_budget(plan: RunPlan) -> None:
     held: Contents = ()
     if plan.base is not None:
         held = read_contents(plan.base / names.MEMORY, plan.labels_until(plan.first - 1))
-    # The last phase has most classes to hold; with bytes per class the first shares the file's head among fewest.
+    # The last phase has the most classes; with bytes per class the first has the fewest to pay for the file's head.
     phases = [len(plan.sizes) - 1, *([plan.first] if budget.per_class else [])]
     needed = [_needed(plan, plan.labels_until(phase), held, encoder) for phase in phases]
     if (amount := max(needed)) > budget.amount:
@@ -144,8 +144,7 @@ def check_budget(plan: RunPlan) -> None:
 
 
 def _needed(plan: RunPlan, labels: Sequence[str], held: Contents, encoder: ExemplarEncoder) -> int:
-    """The budget's amount with which each of ``labels`` has an exemplar, whichever is chosen; 0 if it may be less than
-    the budget."""
+    """The amount of the budget that surely holds an exemplar of each of ``labels``; 0 if the current one suffices."""
     budget = plan.budget
     limit = budget.limit(len(labels))
     assert limit is not None
@@ -153,7 +152,7 @@ def _needed(plan: RunPlan, labels: Sequence[str], held: Contents, encoder: Exemp
     if limit >= AMPLE * len(packed(one)):
         return 0
     sampled = [_sample(plan, label, SAMPLED, held, encoder) for label in labels]
-    # An earlier run may have left nothing of a class, or nothing of the kinds kept now: no budget changes that.
+    # An earlier run may have left nothing of a class, or no kind that is kept now: no budget changes that.
     some = [memory for memory in sampled if any(memory.of(kind.stored) for kind in budget.keep.kinds)]
     if _holds_each([_extreme(memory, smallest=True) for memory in some], budget, limit):
         return 0
@@ -183,7 +182,7 @@ def _sample(plan: RunPlan, label: str, count: int, held: Contents, encoder: Exem
     found: dict[str, tuple[Exemplar, ...]] = {}
     for n, kind in enumerate(plan.budget.keep.kinds):
         made = encoder.exemplars(kind, chosen)
-        # An image may stand here as two kinds, and a file holds a name once.
+        # The same image may occur as two kinds, and names in a file are unique.
         found[kind.stored] = tuple(replace(each, name=f"{n or ''}{each.name}") for each in made)
     return ClassMemory(label, found)
 
@@ -199,7 +198,7 @@ def _extreme(memory: ClassMemory, *, smallest: bool) -> ClassMemory:
 
 
 def _holds_each(contents: Contents | Sequence[ClassMemory], budget: Budget, limit: int) -> bool:
-    """Whether a memory of ``limit`` bytes holds an exemplar of each class, where each offers these."""
+    """Whether a memory of ``limit`` bytes holds an exemplar of each class of ``contents``."""
     shelves = [OldShelf(memory, budget.keep.parts) for memory in contents]
     try:
         filled = fill(shelves, replace(budget, amount=limit, per_class=False))

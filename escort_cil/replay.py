@@ -1,4 +1,4 @@
-"""What a memory is worth: a small network trained on the memory alone, tested on real images."""
+"""Measures what a memory is worth: trains a small network on it alone and tests it on real images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from escort_cil.data.images import DecodedImages, store_items
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
 from escort_cil.epochs import LoopSettings, derived_seed, train_epochs
-from escort_cil.evaluator import Evaluator
 from escort_cil.learners import learners
 from escort_cil.memory.budget import Budget, fill, make_shelves
 from escort_cil.memory.contents import exemplars_of, packed
@@ -28,6 +27,7 @@ from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import SyntheticCache, SyntheticImages
 from escort_cil.networks import backbone_maker
 from escort_cil.phase_data import memory_items
+from escort_cil.predictions import Evaluator
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate.base import Regenerator
@@ -37,26 +37,26 @@ from escort_codec.source import SourceImage
 Images = Mapping[str, Sequence[SourceImage]]
 
 SEEDS: Final = (0, 1)
-"""Of the images that are regenerated of a prompt."""
+"""Seeds of the images that are regenerated from a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """The network and its training: the same number of steps for every memory, whatever it holds."""
+    """The network and its training. Every memory gets the same number of steps, whatever it holds."""
 
     backbone: str = setting("resnet10", "The network.")
     image_size: int = setting(64, "Pixels of its images.", least=8, most=4096)
     steps: int = setting(300, "Optimiser steps.", least=1)
-    batch_size: int = setting(32, "Images a step.", least=2)
+    batch_size: int = setting(32, "Images per step.", least=2)
     lr: float = setting(0.05, "Learning rate.", least=0, most=1e30)
     seed: int = setting(1, "Seed of weights, batches and which images are kept.", least=0, most=(1 << 32) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """``accuracy`` on the real test images in per cent, the mean over classes; what the memory held, and its bytes.
+    """``accuracy`` on the real test images in per cent, the mean over classes; the memory's exemplars and bytes.
 
-    ``accuracy`` is None where not one exemplar fits, or too few to train on.
+    ``accuracy`` is None if no exemplar fits, or too few to train on.
     """
 
     keep: str
@@ -68,8 +68,8 @@ class ReplayResult:
 class ReplayTest:
     """Trains on memories of some images and tests on others. Use it in a ``with`` block.
 
-    ``encode`` says how prompts are made beyond ``keep``; with an ``encoder`` several tests share the exemplars that it
-    has made. Deterministic on one machine.
+    ``encode`` are the options of prompts that ``keep`` does not set; several tests with one ``encoder`` share its
+    exemplars. Deterministic on one machine.
     """
 
     def __init__(
@@ -111,9 +111,9 @@ class ReplayTest:
         self._stack.close()
 
     def run(self, keep: Keep, most_bytes: int, *, stepped: Callable[[int], None] = lambda steps: None) -> ReplayResult:
-        """Fills a memory of ``most_bytes`` in all with what ``keep`` says, and trains and tests a network.
+        """Fills a memory of at most ``most_bytes`` as ``keep`` says, and trains and tests a network.
 
-        Images are kept in an order drawn by the seed. Raises ImageError, RegenerationError.
+        The seed draws the order in which images are kept. Raises ImageError, RegenerationError.
         """
         budget = Budget(keep, most_bytes, "bytes", per_class=False)
         encoder = self._encoder
@@ -125,7 +125,7 @@ class ReplayTest:
         }
         try:
             contents = fill(make_shelves((), ordered, budget, encoder), budget)
-        except ConfigError:  # not one exemplar fits
+        except ConfigError:  # no exemplar fits
             return ReplayResult(str(keep), None, 0, 0)
         count, size = len(exemplars_of(contents)), len(packed(contents))
         if count < 2:

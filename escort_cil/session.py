@@ -9,10 +9,10 @@ from pathlib import Path
 
 from escort_cil.augment import Transform
 from escort_cil.devices import Devices
-from escort_cil.evaluator import Evaluator, TestSet
 from escort_cil.memory.encoder import ExemplarEncoder
 from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import ExportedImages, Find, SyntheticCache, SyntheticImages
+from escort_cil.predictions import Evaluator, TestSet
 from escort_cil.run.settings import EvalViews, TrainConfig
 from escort_codec.container import Reader
 from escort_codec.progress import Progress
@@ -22,7 +22,7 @@ from escort_codec.source import SourceImage
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a run or an evaluation works with; see ``open_session``."""
+    """What training and evaluation share; see ``open_session``."""
 
     config: TrainConfig
     transform: Transform
@@ -39,8 +39,8 @@ class Session:
     ) -> SyntheticImages:
         """The source of synthetic images; ``copies`` is how many seeds are used (None: all).
 
-        ``exported`` False looks for nothing in the folder of ``escort decode``: it finds images by name, and test
-        images may have the names of training images.
+        ``exported`` False ignores the folder of ``escort decode``, which finds images by name: test images may have the
+        names of training images.
         """
         options = self.config.encode_options()
         encoder = ExemplarEncoder(Prompts(options, prompts_file, self.config.hint), options.workers)

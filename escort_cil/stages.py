@@ -18,7 +18,7 @@ from escort_codec.errors import TrainingError
 log = logging.getLogger(__name__)
 
 CHOSEN: Final = "stage.items"
-"""The items of the stage that a checkpoint was made in, among its tensors."""
+"""The tensor of a checkpoint that holds the items of its stage."""
 
 
 def train_phase(
@@ -33,10 +33,10 @@ def train_phase(
     resumed: Mapping[str, Tensor] | None = None,
     epoch_ended: Callable[[int, Mapping[str, Tensor]], None] = lambda done, tensors: None,
 ) -> None:
-    """Trains all stages of a phase, from epoch ``done`` on; the first ``own`` items are the phase's images.
+    """Trains all stages of a phase from epoch ``done`` on; the first ``own`` items are the phase's images.
 
-    ``herd`` is that of ``PhaseItems``. ``resumed`` holds the tensors of a checkpoint at ``done``, whose weights the
-    network has; ``epoch_ended`` gets the number of epochs done and what to save beside the weights. Raises
+    ``herd`` is that of ``PhaseItems``. ``resumed`` holds the tensors of a checkpoint at ``done``; the network already
+    has its weights. ``epoch_ended`` gets the number of epochs done and what to save besides the weights. Raises
     TrainingError.
     """
     place(loop.devices, learner)
@@ -50,10 +50,10 @@ def train_phase(
         chosen = _chosen(loop, learner, number, items, own, herd, inside)
         mine = items if chosen is None else items.of(chosen)
         learner.begin_stage(number)
-        learner.hold()
+        learner.freeze_backbone()
         if not len(mine):
             if loop.devices.is_main:
-                log.info("phase %d: no images for the stage %s: left out", learner.phase + 1, stage.name)
+                log.info("phase %d: the stage %s has no images: skipped", learner.phase + 1, stage.name)
             continue
         kept = {} if chosen is None else {CHOSEN: chosen}
         train_epochs(
@@ -77,7 +77,7 @@ def _chosen(
     herd: Callable[[int], Tensor],
     resumed: Mapping[str, Tensor] | None,
 ) -> Tensor | None:
-    """The items of a stage, int64; None: all. Inside a stage those of its checkpoint: features have changed since."""
+    """The items of a stage, int64; None: all. A resumed stage has those of its checkpoint: features have changed."""
     if resumed is not None:
         saved = resumed.get(CHOSEN)
         if saved is not None and not _indexes(saved, len(items)):

@@ -1,4 +1,4 @@
-"""Several runs in one command: each begun, resumed or found finished, with a first phase that is trained once.
+"""Several runs in one command: each is started, resumed or skipped if finished; a common first phase trains once.
 
 A sweep file (TOML or JSON) holds a table of settings: ``all`` for every run, ``runs`` with a table each, and ``grid``
 with lists of which every combination is a run. See docs/training.md.
@@ -22,15 +22,15 @@ from escort_cil.run.plan import plan_of
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import RunResult, train
 from escort_codec.errors import ConfigError, EscortError, UsageError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.progress import Progress
 from escort_codec.seeds import parse_seeds
+from escort_codec.untrusted import parse_json, read_file
 
 log = logging.getLogger(__name__)
 
 PARTS: Final = ("all", "runs", "grid")
 NOT_SETTINGS: Final = ("name", "config", "seed")
-"""Keys of a run in a sweep file that are no settings of one run: its name, a configuration file, its seeds."""
+"""Keys of a run in a sweep file that are not settings: its name, a configuration file, its seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What several runs gave: the results, and the message of each run that failed, by folder."""
+class SweepResult:
+    """The results of several runs, and the error message of each failed run by folder."""
 
     results: tuple[RunResult, ...]
     failed: Mapping[Path, str]
@@ -56,12 +56,12 @@ def train_several(
     force: bool = False,
     resume: bool = False,
     first_phase: Path | None = None,
-    go_on: bool = False,
-) -> Swept:
-    """Trains runs one after the other; a first phase that several have in common is trained once.
+    keep_going: bool = False,
+) -> SweepResult:
+    """Trains runs one after the other; runs with the same first phase train it once.
 
-    ``resume`` resumes those that have begun; ``first_phase`` is the run of which all take the first phase over. With
-    ``go_on`` a run that fails is logged, and the others are trained. Raises as ``trainer.train`` does.
+    ``resume`` resumes runs that were started before; ``first_phase`` is a run whose first phase all others reuse. With
+    ``keep_going`` an error of one run is logged and the others continue. Raises as ``trainer.train`` does.
     """
     results: list[RunResult] = []
     failed: dict[Path, str] = {}
@@ -80,19 +80,19 @@ def train_several(
                 shared=before,
             )
         except EscortError as exc:
-            if not go_on or run.out is None:
+            if not keep_going or run.out is None:
                 raise
             log.error("%s: %s", run.out, exc)
             failed[run.out] = str(exc)
         else:
             results.append(result)
-    return Swept(tuple(results), failed)
+    return SweepResult(tuple(results), failed)
 
 
 def plan_sweep(path: Path, out: Path) -> list[PlannedRun]:
-    """The runs of a sweep file in folders of ``out``, each checked: its settings, its data, and what is there already.
+    """The runs of a sweep file, in folders of ``out``. Checks each run's settings, its data and its folder.
 
-    All share the cache of synthetic images ``out/cache`` unless they name another. Raises EscortError.
+    All share the cache of synthetic images ``out/cache`` unless they set another. Raises EscortError.
     """
     rows = read_sweep(path)
     planned: list[PlannedRun] = []
@@ -142,7 +142,7 @@ def folder_name(text: str) -> str:
 
 
 def _names(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
-    """A name for each run: its own, with what differs between the runs; none twice. Raises ConfigError."""
+    """A unique name for each run: its own, or its own and what differs between the runs. Raises ConfigError."""
     keys = dict.fromkeys(key for row in rows for key in row if key not in NOT_SETTINGS)
     shown = {key: {json.dumps(row.get(key)) for row in rows} for key in keys}
     named = [row.get("name") for row in rows]

@@ -36,7 +36,7 @@ from escort_codec.progress import Progress
 
 log = logging.getLogger(__name__)
 
-TEST_SHARE: Final = 4  # one part in four of the cache memory is for test images
+TEST_SHARE: Final = 4  # a quarter of the cache memory is for test images
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,17 @@ def train(
     shared: Sequence[Path] = (),
     command: Sequence[str] | None = None,
 ) -> RunResult:
-    """Trains phase by phase and leaves a run folder ``out`` (``runs/<name>`` if left out).
+    """Trains phase by phase and writes the run folder ``out`` (by default ``runs/<name>``).
 
-    An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it, which gives the same
-    metrics as if it had never stopped. The first phase is taken over from the run ``first_phase``, which may differ in
-    what it remembers alone, or from the first of the runs ``shared`` that fits. ``command`` is recorded. The run is
-    logged, also to log.txt in its folder.
-    Raises EscortError of many kinds: see ``escort_codec.errors``.
+    An existing run raises OutputError, unless ``force`` replaces it or ``resume`` continues it; a resumed run gives the
+    same metrics as one that never stopped. The run can reuse the first phase of the run ``first_phase``, which may
+    differ only in what it remembers, or of the first run in ``shared`` that fits. ``command`` is recorded. The log also
+    goes to log.txt in the folder. Raises EscortError of many kinds: see ``escort_codec.errors``.
     """
     with plan_of(config, RunFolder(out) if resume and out is not None else None) as plan, ExitStack() as stack:
         folder = RunFolder(out or Path("runs") / plan.name)
         if plan.base is not None and folder.path.resolve() == plan.base.path.resolve():
-            raise OutputError(f"{folder.path}: is the run to continue, and stays as it is: give another `out`")
+            raise OutputError(f"{folder.path}: is the run to continue, and must not change: give another `out`")
         resume = resume and folder.exists
         if resume:
             folder.check_config(plan.values())
@@ -110,7 +109,7 @@ def train(
             session = settle_keep(plan, folder, session)
         try:
             if first is not None and devices.is_main:
-                log.info("the first phase is that of %s: it is not trained again", first.path)
+                log.info("the first phase is reused from %s", first.path)
             return Trainer(plan, folder, session).run(resume=resume or first is not None)
         except KeyboardInterrupt:
             log.warning("stopped: `escort train --resume %s` continues from the last checkpoint", folder.path)
@@ -157,7 +156,7 @@ class Trainer:
         self._epochs_before = [sum(self._epochs[:phase]) for phase in range(len(plan.sizes) + 1)]
 
     def run(self, *, resume: bool) -> RunResult:
-        """All phases that are not done yet."""
+        """Trains all phases that are not done yet."""
         with closing(self.test), closing(self.data.images):
             self._describe()
             state = self.recorder.state(self.plan.sizes, self._epochs) if resume else None
@@ -174,17 +173,17 @@ class Trainer:
 
     def _describe(self) -> None:
         for line in self.plan.describe(str(self.devices), on_cpu=self.devices.device.type == "cpu"):
-            self._say(line)
+            self._log(line)
         if self.learner.uses_memory and self.session.exported is not None:
             makers = " and ".join(self.session.exported.regenerators) or "no regenerator"
-            self._say(f"images in {self.session.exported.folder} are used; they were made by {makers}")
+            self._log(f"uses the images in {self.session.exported.folder}, made by {makers}")
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         if self.devices.is_main:
             log.info("%s", line)
 
     def _restore(self, state: CheckpointState | None) -> int:
-        """Restores a stopped run, or the one that this run continues; returns the phase to train next."""
+        """Restores a stopped run, or the base run; returns the phase to train next."""
         plan = self.plan
         start = plan.first if state is None else state.phase
         for phase in range(start):
@@ -196,15 +195,15 @@ class Trainer:
             self.recorder.restore(state, self.learner)
             self.devices.processes.wait()
             self.recorder.load_figures()
-            self._say(f"resumed in phase {state.phase + 1}, {state.epoch} epochs of it done")
+            self._log(f"resumed in phase {state.phase + 1}, {state.epoch} epochs of it done")
         elif plan.base is not None:
             self.recorder.begin_from(plan.base, self.learner)
-            self._say(f"continues {plan.base.path}: {sum(plan.sizes[:start])} classes are known")
+            self._log(f"continues {plan.base.path}: {sum(plan.sizes[:start])} classes are known")
             self.devices.processes.wait()
         return start
 
     def _phase(self, phase: int, state: CheckpointState | None) -> None:
-        """One phase, from its beginning or from the checkpoint ``state`` inside it."""
+        """Trains one phase from its start, or from the checkpoint ``state`` within it."""
         plan, learner, config, data = self.plan, self.learner, self.config, self.data
         held: Contents = ()
         if learner.uses_memory and phase:
@@ -219,7 +218,7 @@ class Trainer:
             self.synthetic.encoder.forget(exemplars_of(after))
         items, images, remembered = data.load(phase, held if after is None else after)
         epochs = self._epochs[phase]
-        self._say(
+        self._log(
             f"phase {phase + 1} of {len(plan.sizes)}: {plan.sizes[phase]} classes, {images} images and {remembered} "
             f"remembered, {epochs} epochs"
         )
@@ -260,7 +259,7 @@ class Trainer:
             size = self.recorder.write_memory(contents, phase, plan.budget)
             memory = figures_of(contents, size, plan.budget.keep.kinds)
             for line in shortages(contents):
-                self._say(line)
+                self._log(line)
         self.test.add(plan.labels(phase), plan.class_to_idx)
         means = self.data.means(phase, contents, self.session.evaluator)
         predicted = self.test.predict(self.session.evaluator, self.learner.net, means)
@@ -273,7 +272,7 @@ class Trainer:
         record = self.recorder.figures.to_record(memory.to_record())
         self.recorder.end_phase(phase, record, self.learner)
         self.devices.processes.wait()
-        self._say(phase_line(record))
+        self._log(phase_line(record))
         self._track(phase_values(record), self._epochs_before[phase + 1])
 
     def _track(self, figures: Mapping[str, float], step: int) -> None:

@@ -1,1 +1,1 @@
-"""The commands of ``escort``, one a module."""
+"""The commands of ``escort``, mostly one per module."""

@@ -1,7 +1,7 @@
 """The command line of escort: its commands, and errors as one line with an exit code.
 
-Each command is a function of a module here that parses, calls and prints. Heavy imports stand inside the functions, so
-that ``escort --help`` is quick.
+Each command is a function that parses, calls and prints, in a module of this package. Heavy imports are inside the
+functions, so that ``escort --help`` is quick.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ OPTIONAL: Final = frozenset(
 """Packages that a plain installation does not have."""
 
 EXTRAS: Final = {"decode": "diffusion", "report": "report", "import": "import", "bench": "all"}
-"""The extra that brings what a command needs, if it is not ``train``."""
+"""The extra that a command needs, if it is not ``train``."""
 
 
 class Commands(TyperGroup):
-    """The commands. What was typed is shown escaped in Typer's own errors too: a shell's * may have typed a name."""
+    """The commands. Typer's own errors are escaped too: a shell's * may expand to a hostile file name."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
-        """Parses what was typed before the command's name."""
+        """Parses the arguments before the command's name."""
         with _escaped_errors():
             return super().make_context(*args, **more)
 
@@ -121,7 +121,7 @@ class Command(GroupedCommand):
         except BrokenPipeError:  # `escort inspect ... | head`
             _drop_stdout()
             raise typer.Exit(1) from None
-        except OSError as exc:  # a disk or a folder that fails where nothing else expects it
+        except OSError as exc:  # an unexpected failure of a disk or a folder
             place = f"{exc.filename}: " if exc.filename is not None else ""
             raise self._exit(f"{place}{exc.strerror or exc}", 1) from exc
 
@@ -131,7 +131,7 @@ class Command(GroupedCommand):
 
 
 def _remedy(error: EscortError) -> str:
-    """What to do about a damaged file, if the message does not say it yet."""
+    """A remedy for a damaged file, unless the message has it."""
     damaged = isinstance(error, DamagedError) and error.path and "escort recover" not in str(error)
     return " (`escort recover` saves what is whole)" if damaged else ""
 
@@ -167,15 +167,15 @@ def main() -> None:
         finally:
             try:
                 sys.stdout.flush()
-            except (OSError, OutputError):  # reported; once more at Python's end it would change the code
+            except (OSError, OutputError):  # already reported; at exit it would change the exit code
                 _drop_stdout()
 
 
 class _Stdout(io.FileIO):
-    """Standard output: what it does not take is an error of ours, which names it."""
+    """Standard output. A failed write raises OutputError, which names it."""
 
     def write(self, data: Any) -> Any:
-        """Writes bytes. Raises OutputError, or BrokenPipeError if nobody reads them any more."""
+        """Writes bytes. Raises OutputError, or BrokenPipeError if the reader has gone."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -185,10 +185,10 @@ class _Stdout(io.FileIO):
 
 
 class _Stderr(io.FileIO):
-    """Standard error: what it does not take is lost, and the command goes on."""
+    """Standard error. A failed write is ignored, and the command continues."""
 
     def write(self, data: Any) -> Any:
-        """Writes bytes, if that works."""
+        """Writes bytes, if possible."""
         try:
             return super().write(data)
         except OSError:
@@ -196,16 +196,17 @@ class _Stderr(io.FileIO):
 
 
 def _open_streams() -> None:
-    """Puts ``_Stdout`` and ``_Stderr`` in place, with escapes for what their encoding lacks, and opens what is closed.
+    """Installs ``_Stdout`` and ``_Stderr``, with escapes for characters that their encoding lacks, and opens closed
+    ones.
 
-    A closed one is opened such that writing fails: else the next file that is opened gets its number, and what a
-    library writes to standard error ends up in it.
+    A closed stream is opened such that writing fails: else the next opened file would get its number, and the output of
+    a library would end up in that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest free number
     kinds: tuple[type[io.FileIO], ...] = (_Stdout, _Stderr)
     for number, name, kind in zip((1, 2), ("stdout", "stderr"), kinds, strict=True):
         stream = getattr(sys, name)

@@ -1,4 +1,4 @@
-"""``escort bench``: what a byte keeps of one's own photographs, as one page."""
+"""``escort bench``: kinds of exemplar and image formats at equal bytes, as one page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bench(
 ) -> None:
     """Measure every kind of exemplar, JPEG, WebP, AVIF and JPEG XL at equal bytes on your own photographs.
 
-    Writes one page with plots and pictures, and ends with the kind and rate to take for these data and budget.
+    Writes one page with plots and pictures, and recommends a kind and rate for these data and budget.
     """
     from escort_cil.bench.advice import advice
     from escort_cil.bench.figures import run_bench

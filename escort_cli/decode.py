@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from escort_cli.files import OptionalFile, the_file
+from escort_cli.files import OptionalFile, find_file
 from escort_cli.flags import parse_settings, settings_as_flags, with_settings
 from escort_codec.export.options import ExportOptions
+from escort_codec.regenerate import DEFAULT
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.settings import build, settings_of
 from escort_codec.words import counted, listed
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from escort_codec.export.tree import Outcome
     from escort_codec.processes import Processes
     from escort_codec.regenerate import Regenerator
-    from escort_codec.store import Place
+    from escort_codec.store.urls import Place
 
 ECHO: Final = 10.0
-"""Seconds within which a launcher repeats a signal to its processes."""
+"""Seconds within which a launcher may repeat a signal to its processes."""
 
-STAND_IN: Final = {"harmonic": ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
+STAND_IN: Final = {DEFAULT: ", a stand-in that needs no weights (--regenerator controlnet is the paper's)"}
 
 _FILES: Final = [each for each in settings_of(ExportOptions).values() if each.group]
 _SETTINGS: Final = [
@@ -56,7 +57,7 @@ def decode(
             help="harmonic: a stand-in that needs no weights and no GPU. controlnet: Stable Diffusion with a Canny "
             "ControlNet, as in the paper."
         ),
-    ] = "harmonic",
+    ] = DEFAULT,
     label: Annotated[
         list[str] | None,
         typer.Option("--class", metavar="CLASS", help="Only this class; repeatable.", rich_help_panel="Files"),
@@ -100,7 +101,7 @@ def decode(
         labels=tuple(label or ()),
         names=tuple(name or ()),
     )
-    memory = the_file(file, quiet=quiet)
+    memory = find_file(file, quiet=quiet)
     target = _folder_of(memory) if out is None else out
     settings = {**parse_settings(set_ or []), **typed}
     with escort_codec.open(memory) as reader:
@@ -111,7 +112,7 @@ def decode(
 
 
 def _folder_of(file: Place) -> Path:
-    """The folder for the files of ``file`` if none was named: nobody's data is mixed with them."""
+    """The default folder for the files of ``file``. Raises UsageError if it holds other files."""
     from escort_codec.errors import UsageError
     from escort_codec.names import MANIFEST, safe_part
 
@@ -122,9 +123,9 @@ def _folder_of(file: Place) -> Path:
 
 
 def _consent(regenerator: str, settings: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Asks at a terminal whether models that the file names may be loaded; returns the setting that says so.
+    """Asks at a terminal whether to load the models that the file names; returns the setting that allows it.
 
-    Elsewhere the regenerator refuses them.
+    Without a terminal the regenerator refuses them.
     """
     from escort_cli.terminal import ask
     from escort_codec.errors import ModelError
@@ -143,7 +144,7 @@ def _consent(regenerator: str, settings: dict[str, Any], reader: Reader) -> dict
 
 @dataclass(slots=True)
 class Share:
-    """The result of a plan, or of one process's share. ``seconds``: see ``Regenerator.seconds``."""
+    """The result of a plan, or of the share of one process. ``seconds``: see ``Regenerator.seconds``."""
 
     outcome: Outcome
     interrupted: bool = False
@@ -164,7 +165,7 @@ def _run(
     """Writes the missing files and prints a summary; raises typer.Exit for an exit code other than 0.
 
     Under ``torchrun`` or ``accelerate launch`` the first process plans, each makes its share, and the first waits for
-    all and prints one summary.
+    all and prints the summary.
     """
     from escort_cli.terminal import terminal
     from escort_codec.errors import EscortError, UsageError

@@ -10,12 +10,12 @@ import typer
 from escort_cli.flags import with_settings
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import build, settings_of
-from escort_codec.store import Place, place
+from escort_codec.store.urls import Place, place
 from escort_codec.words import counted
 
 if TYPE_CHECKING:
     from escort_codec.container.measure import FileSizes
-    from escort_codec.encode import EncodeReport
+    from escort_codec.encode.folder import EncodeReport
 
 _EDGES: Final = settings_of(EdgeSettings)
 _SETTINGS: Final = [
@@ -46,7 +46,7 @@ def encode(
     import warnings
 
     from escort_cli.terminal import terminal
-    from escort_codec.encode import encode_folder
+    from escort_codec.encode.folder import encode_folder
 
     edges = build(EdgeSettings, {name: typed.pop(name) for name in _EDGES if name in typed})
     options = build(EncodeOptions, typed)
@@ -112,7 +112,7 @@ def print_sizes(out: Place, report: EncodeReport, sizes: FileSizes, source: int 
     ]
     print_table("Sizes", ("", "", "share, or one in"), rows)
     if report.left_out:
-        print_line(f"{counted(report.left_out, 'image')} left out, of which less than --min-fidelity would be kept")
+        print_line(f"{counted(report.left_out, 'image')} left out: they would keep less than --min-fidelity")
     if report.skipped:
         print_line(f"{counted(len(report.skipped), 'file')} skipped (named above)")
     if report.resumed:

@@ -116,5 +116,5 @@ def _print_confusion(evaluation: Evaluation) -> None:
         return
     pairs = [(int(confusion[i, j]), i, j) for i in range(len(labels)) for j in range(len(labels)) if i != j]
     pairs = sorted((pair for pair in pairs if pair[0]), key=lambda pair: (-pair[0], pair[1:]))[:PAIRS]
-    found = [[f"{labels[i]}, called {labels[j]}", str(count)] for count, i, j in pairs]
+    found = [[f"{labels[i]}, predicted as {labels[j]}", str(count)] for count, i, j in pairs]
     print_table("Most frequent confusions (--json has all)", ("", "images"), found)

@@ -1,4 +1,4 @@
-"""The commands that look into ``.escx`` files and make files of files."""
+"""The commands that inspect ``.escx`` files, and that merge, split, extract and recover them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from escort_codec.store import Place, place, size_of
+from escort_codec.store.urls import Place, place, size_of
 from escort_codec.words import counted, listed
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ Out = Annotated[str, typer.Option("--out", metavar="OUT.escx", help="The file to
 Overwrite = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 MOST_SETTINGS: Final = 3
-"""Settings of edge maps that are listed one by one."""
+"""The most settings of edge maps that are listed one by one."""
 EMPTY: Final = 0xFFFF
-"""The shortest contour that rate control records where not one fits."""
+"""The shortest contour that rate control records if none fits."""
 
 
-def the_file(file: str | None, *, quiet: bool = False) -> Place:
-    """``file`` as a path or URL; or the only .escx file here, which is said on stderr. Raises UsageError."""
+def find_file(file: str | None, *, quiet: bool = False) -> Place:
+    """``file`` as a path or URL, or else the only .escx file here, with a line on stderr. Raises UsageError."""
     from escort_cli.terminal import print_line
     from escort_codec.errors import UsageError
 
@@ -62,7 +62,7 @@ def inspect(
     from escort_codec.container.measure import measure_file
     from escort_codec.seeds import format_seeds
 
-    memory = the_file(file)
+    memory = find_file(file)
     with escort_codec.open(memory) as reader:
         sizes = measure_file(reader)
         labels = reader.labels
@@ -149,7 +149,7 @@ def verify(file: OptionalFile = None) -> None:
     from escort_cli.terminal import print_line, terminal
     from escort_codec.container.verify import verify
 
-    memory = the_file(file)
+    memory = find_file(file)
     with terminal():
         verdict = verify(memory)
     if verdict.fault:
@@ -221,6 +221,6 @@ def extract(
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import extract
 
-    memory = the_file(file)
+    memory = find_file(file)
     count = extract(memory, out, labels=label or (), names=name or (), overwrite=overwrite)
     print_line(f"{place(out)}: {counted(count, 'exemplar')}, {size_of(place(out)):,} bytes")

@@ -1,4 +1,4 @@
-"""Settings as they are typed: library errors name settings, the command line shows its flags."""
+"""Settings as flags: library errors name settings, the command line shows its flags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from escort_codec.settings import Setting
 RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
     "train": {"continued": "--continue"},
 }
-"""By command, the flags of settings that have another name than the setting and the command's parameter."""
+"""By command, flags whose name is neither that of the setting nor of the parameter."""
 
 _SETTING: Final = re.compile(r"`([a-z][a-z0-9_.]*)`")
 
@@ -45,13 +45,13 @@ def with_flags(error: EscortError, command: TyperCommand) -> str:
 
 
 def settings_as_flags(text: str, command: Any) -> str:
-    """``text`` with the settings of ``command`` that stand in backquotes as its flags: `seeds` as --seeds."""
+    """``text`` with settings of ``command`` in backquotes replaced by its flags: `seeds` becomes --seeds."""
     flags = _flags(command)
     return _SETTING.sub(lambda match: flags.get(match[1], match[0]), text)
 
 
 def _flags(command: Any) -> dict[str, str]:
-    """By setting, what is typed for it: a flag, or an argument's name. Settings are parameters or flags by name."""
+    """The flag or argument of each setting. Settings are found by the name of the parameter or flag."""
     flags: dict[str, str] = {}
     params: list[Any] = list(command.params)
     for param in params:
@@ -74,7 +74,7 @@ def _typed(value: object) -> str:
 
 
 NAME_WIDTH: Final = 30
-"""Columns beyond which an option's help begins on the next line."""
+"""The width of options beyond which their help begins on the next line."""
 
 TYPES: Final[Mapping[str, Any]] = {"list": tuple, "options": Mapping, "bool": bool, "float": float, "int": int}
 
@@ -85,7 +85,7 @@ class GroupedCommand(TyperCommand):
     Arguments and options without a group come first; --help is the last line.
     """
 
-    # Typer has a click of its own or the package, depending on its version: neither is imported here.
+    # Typer bundles click or depends on it, depending on its version: neither is imported here.
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the groups, with all help texts in one column."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -111,7 +111,7 @@ def flag_of(name: str) -> str:
 
 
 def setting_parameter(declared: Setting, flag: str | None = None) -> inspect.Parameter:
-    """A parameter of a command for a setting. It is None if not given, else the text that was typed, or a bool."""
+    """The parameter of a command for a setting. Its value is None if not given, else the typed text, or a bool."""
     flag = flag or flag_of(declared.name)
     is_bool = declared.type is bool
     if is_bool:
@@ -134,7 +134,7 @@ def setting_parameter(declared: Setting, flag: str | None = None) -> inspect.Par
 def with_settings(
     settings: Iterable[Setting], flags: Mapping[str, str]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command function the parameters of settings; it gets those that were typed as its keyword ``typed``.
+    """Adds the parameters of settings to a command function, which gets the given ones as its keyword ``typed``.
 
     ``flags`` are the flags that differ from the setting's name.
     """
@@ -201,7 +201,7 @@ def show_default(declared: Setting) -> str:
 
 
 def print_columns(groups: Mapping[str, Sequence[Sequence[str]]]) -> None:
-    """Prints rows under their groups on stdout, the last column wrapped if stdout is a terminal."""
+    """Prints rows by group on stdout; wraps the last column if stdout is a terminal."""
     from escort_cli.terminal import print_line
 
     rows = [row for group in groups.values() for row in group]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from escort_codec.regenerate import DEFAULT
 from escort_codec.words import counted
 
 
@@ -20,7 +21,7 @@ def report(
     ] = 6,
     regenerator: Annotated[
         str, typer.Option("--regenerator", metavar="NAME", help="Makes the images of the prompts that are shown.")
-    ] = "harmonic",
+    ] = DEFAULT,
 ) -> None:
     """Write one page about runs: curves, confusions, memory and configuration. It needs no other file and no network.
 

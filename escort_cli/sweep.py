@@ -1,4 +1,4 @@
-"""``escort sweep``: a table of settings, a run for each row, and one report."""
+"""``escort sweep``: a table of settings, a run for each row, one report for all."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def sweep(
 ) -> None:
     """Train a table of settings: each row is a run, and all end in one report.
 
-    All rows are checked before the first is trained. The same command goes on after a stop: finished runs are kept,
-    the one that was stopped is resumed. Runs that differ in what they remember alone share their first phase.
+    All rows are checked before the first is trained. After an interruption the same command continues: it keeps
+    finished runs and resumes the stopped one. Runs that differ only in what they remember share their first phase.
     """
     from escort_cil.report import check_report, write_report
     from escort_cil.sweep import plan_sweep, train_several
@@ -46,16 +46,16 @@ def sweep(
             for run in runs:
                 print_line(f"{run.out}: {run.config.method}, keep {run.config.kept}")
             return
-        swept = train_several(runs, progress=progress, resume=True, go_on=True)
+        outcome = train_several(runs, progress=progress, resume=True, keep_going=True)
         if not is_first():
             return
-        if swept.results:
+        if outcome.results:
             write_report([folder], page)
-    print_summary(swept.results)
-    if swept.results:
-        print_line(f"{page}: {counted(len(swept.results), 'run')}")
-    if swept.failed:
-        for path, why in swept.failed.items():
+    print_summary(outcome.results)
+    if outcome.results:
+        print_line(f"{page}: {counted(len(outcome.results), 'run')}")
+    if outcome.failed:
+        for path, why in outcome.failed.items():
             print_line(f"escort sweep: {path}: {why}", error=True)
         raise typer.Exit(1)
 

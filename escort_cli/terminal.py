@@ -1,6 +1,6 @@
-"""What the commands show: progress and log lines on stderr, tables, lines and JSON on stdout.
+"""The output of commands: progress and log lines on stderr; tables, lines and JSON on stdout.
 
-Everything that a command prints goes through here, and every text is ``escaped``: it may come from a stranger's file.
+Everything that a command prints goes through here, and every text is ``escaped``: it may come from an untrusted file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 INTERVAL: Final = 5.0
-"""Seconds between two plain lines."""
+"""Seconds between two lines of progress."""
 
 PACKAGES: Final = ("escort_codec", "escort_cil")
 """The packages whose log records are shown."""
@@ -49,7 +49,7 @@ def terminal(*, quiet: bool = False, plain: bool = False, silent: bool = False) 
 
 
 class Screen(Progress):
-    """No progress, but lines."""
+    """Prints lines and no progress."""
 
     def print(self, line: str) -> None:
         """Prints one line on stderr, above the bar if there is one."""
@@ -179,7 +179,7 @@ def _logging(screen: Screen, level: int) -> Iterator[None]:
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.INFO)
-        logger.propagate = False  # or a library's handler at the root prints each line once more
+        logger.propagate = False  # else a handler of the root logger would print each line again
         logger.addHandler(handler)
     try:
         yield
@@ -196,7 +196,7 @@ def print_line(line: str = "", *, error: bool = False) -> None:
 
 
 def ask(question: str) -> bool | None:
-    """Asks on stderr and reads ``y`` or ``n``; None where nobody can answer, as in a script."""
+    """Asks on stderr and reads ``y`` or ``n``; None if nobody can answer, as in a script."""
     from escort_codec.processes import launched_alone
 
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and launched_alone()):
@@ -220,7 +220,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table on stdout: the first column to the left, the others to the right.
 
-    On a narrow terminal the first column gives way, as it has the long names. Nothing is cut off.
+    On a narrow terminal the first column, which has the long names, is wrapped. Nothing is cut off.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -260,7 +260,7 @@ def format_share(part: float, whole: float) -> str:
 
 
 def format_percent(value: float | None) -> str:
-    """``61.23``, or ``-`` for a figure that there is not."""
+    """``61.23``, or ``-`` for None."""
     return "-" if value is None else f"{value:.2f}"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from escort_cil.trainer import RunResult
 
 ARGUMENTS: Final = ("data", "continued", "method_options", "regenerator_options", "backbone_config")
-"""Settings without a flag of their own: DATA, --continue, --set method.X and regenerator.X, and what is read."""
+"""Settings without a flag of their own: DATA, --continue, --set method.X and regenerator.X, and derived ones."""
 
 FLAGS: Final = {"prompts_file": "--memory"}
 
@@ -87,9 +87,9 @@ def train(
     if resume is not None and (out is not None or force):
         raise UsageError("`resume` names the run folder: leave `out` and `force` out")
     if resume is not None and first_phase_from is not None:
-        raise UsageError("a run that is resumed has its first phase: leave `first_phase_from` out")
+        raise UsageError("a resumed run has its own first phase: leave `first_phase_from` out")
     if resume is not None and continue_ is not None:
-        raise UsageError("`resume` a run that was stopped, or `continue` a finished one: not both")
+        raise UsageError("give either `resume`, for a stopped run, or `continue`, for a finished one")
     if "class_order" in typed:
         typed["class_order"] = read_labels(Path(typed["class_order"]))
     if data is not None:
@@ -102,7 +102,7 @@ def train(
     kept = [part.strip() for part in str(typed.pop("keep", "")).split(",") if part.strip()]
     rows = [{**typed, "keep": keep} for keep in kept] or [typed]
     if len(rows) > 1 and (resume is not None or out is None):
-        raise UsageError("several kinds are several runs: name a folder for them with `out`", setting="keep")
+        raise UsageError("several kinds need several runs: give a folder for them with `out`", setting="keep")
     asked = [configure(row, file=config, resume=resume, continued=continue_, seeds=seeds) for row in rows]
     if print_config:
         _print_config(asked[0])
@@ -123,7 +123,7 @@ def train(
 def _planned(asked: Sequence[TrainCommand], out: Path | None) -> list[PlannedRun]:
     """A run for each configuration and class order.
 
-    Several go into folders of ``out``: one for what is kept, and ``seed<N>``; or they are named by their seeds.
+    Several runs get folders in ``out``, named by ``keep`` and ``seed<N>``; without ``out`` their settings name them.
     """
     from escort_cil.sweep import PlannedRun, folder_name
 
@@ -140,7 +140,7 @@ def _planned(asked: Sequence[TrainCommand], out: Path | None) -> list[PlannedRun
 
 
 def _order_seeds(text: str | None) -> tuple[int, ...]:
-    """Seeds in the order typed; parse_seeds sorts each part."""
+    """Seeds in the order typed (``parse_seeds`` would sort them)."""
     from escort_codec.seeds import parse_seeds
 
     parts = text.split(",") if text is not None else []

@@ -1,4 +1,4 @@
-"""``escort view``: the viewer in a browser, from a server on this machine, or as one page to hand on."""
+"""``escort view``: the viewer in a browser, from a server on this machine, or as one page to share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import typer
 
 from escort_cli.terminal import print_line
 from escort_codec.errors import EscortError, UsageError
-from escort_codec.foreign import open_file
+from escort_codec.untrusted import open_file
 from escort_codec.words import counted
 
 _LOG: Final = logging.getLogger(__name__)
@@ -72,17 +72,17 @@ def view(
 
 
 class Resource(NamedTuple):
-    """What one address answers: bytes, or a file that is opened at each request."""
+    """The answer at one address: bytes, or a file that is opened for each request."""
 
     type: str
     body: bytes | Path
 
 
 class ViewServer(ThreadingHTTPServer):
-    """Serves the viewer and some files on 127.0.0.1, to those who know ``address``.
+    """Serves the viewer and some files on 127.0.0.1, to clients that know ``address``.
 
     ``address`` holds a random token; requests without it, for another host (a page elsewhere that rebinds its name to
-    127.0.0.1) or with another method than GET and HEAD are refused. Raises UsageError for a port that cannot be had.
+    127.0.0.1) or with another method than GET and HEAD are refused. Raises UsageError if the port is not available.
     """
 
     daemon_threads = True
@@ -111,7 +111,7 @@ class ViewServer(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{number}/{self.token}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away is no error."""
+        """Logs broken connections for debugging: a browser that disconnects is not an error."""
         _LOG.debug("a request from %s broke off", client_address, exc_info=True)
 
 
@@ -139,11 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Requests are news for nobody."""
+        """Logs requests for debugging only."""
         _LOG.debug(format, *args)
 
     def _resource(self) -> Resource | None:
-        """What the request asks for; None after a refusal."""
+        """The requested resource; None after a refusal."""
         if self.headers.get("Host") not in self.server.hosts:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
             return None
@@ -183,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
             while start < end and (piece := file.read(min(_PIECE, end - start))):
                 self.wfile.write(piece)
                 start += len(piece)
-            if start < end:  # the file was cut off meanwhile
+            if start < end:  # the file was truncated in the meantime
                 self.close_connection = True
 
     def _range(self, size: int, tag: str) -> tuple[HTTPStatus, int, int]:

@@ -1,4 +1,4 @@
-"""The viewer's page: its files, as served, and as one page with everything in it.
+"""The viewer's page: its files as the server sends them, and as one self-contained page.
 
 The files are plain ES modules in ``viewer/``: beside the packages in a checkout, inside this one in a wheel.
 """
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from escort_codec.atomic import write_file
 from escort_codec.errors import EscortError, LimitError, OutputError
-from escort_codec.foreign import read_file
+from escort_codec.untrusted import read_file
 
 MOST_EXEMPLARS: Final = 5000
 MOST_BYTES: Final = 64 << 20
@@ -31,7 +31,7 @@ POLICY: Final = (
     "connect-src 'self' https: http://localhost:* http://127.0.0.1:*; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""What the served page may do: nothing from elsewhere but a file whose address was typed in."""
+"""The policy of the served page: it loads nothing from elsewhere except a file whose URL the user enters."""
 
 PRIOR: Final = "prior-1.bin.gz"
 """The tables of coding ``context`` as browsers can unpack them; beside the spec in a checkout."""
@@ -66,9 +66,9 @@ def learned_model() -> bytes:
 
 
 def served_files(files: Sequence[dict[str, str]]) -> dict[str, bytes]:
-    """What a server has to answer with, by path, to show ``files`` ({name, url}): the page is ``""``.
+    """The responses of a server that shows ``files`` ({name, url}), by path; the page is ``""``.
 
-    The modules are one script, which page and workers start from: a request instead of thirty.
+    Page and workers load all modules as one script: one request instead of thirty.
     """
     parts = viewer_files()
     page = parts.pop("index.html").decode()

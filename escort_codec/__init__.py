@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from escort_codec.container.parts import extract, merge, recover, split
     from escort_codec.container.verify import verify
     from escort_codec.edges import edge_map
-    from escort_codec.encode import encode_folder
+    from escort_codec.encode.folder import encode_folder
+    from escort_codec.encode.images import encode_image
     from escort_codec.errors import EscortError
     from escort_codec.exemplar import Exemplar
-    from escort_codec.exemplars import encode_image
     from escort_codec.export.options import ExportOptions
     from escort_codec.export.tree import export_file
     from escort_codec.hint import decode_hint, encode_hint
@@ -46,8 +46,8 @@ _HOMES = {
     "container.parts": ("extract", "merge", "recover", "split"),
     "container.verify": ("verify",),
     "edges": ("edge_map",),
-    "encode": ("encode_folder",),
-    "exemplars": ("encode_image",),
+    "encode.folder": ("encode_folder",),
+    "encode.images": ("encode_image",),
     "errors": ("EscortError",),
     "exemplar": ("Exemplar",),
     "export.options": ("ExportOptions",),

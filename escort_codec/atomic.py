@@ -1,8 +1,8 @@
 """Atomic writing: a file is written under a temporary name in the same folder, synced, and renamed.
 
-The temporary name is ``.escort-<machine>-<process>-<random>.partial``. The random part keeps threads, processes and
-containers apart that share a folder. Machine and process let ``remove_leftovers`` tell a file that is being written
-from one that a killed process left; of other machines' and containers' processes it knows nothing but the file's age.
+The temporary name is ``.escort-<machine>-<process>-<random>.partial``. The random part separates threads, processes and
+containers that share a folder. With machine and process ``remove_leftovers`` can tell a file that is being written from
+one that a killed process left; for processes of other machines and containers it goes by the file's age.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0
 def replacing(path: Path, before_rename: Callable[[], None] | None = None) -> Iterator[BinaryIO]:
     """A binary file to write; when the block ends it replaces ``path``.
 
-    At any time ``path`` is the old file or the new one, whole and on the disk. ``before_rename`` is called once the
-    bytes are on the disk. If anything fails, the old file stays and nothing else is left. Raises OutputError if the
-    system refuses; exceptions of the block and of ``before_rename`` pass through.
+    At any time ``path`` is either the old or the new file, complete and on the disk. ``before_rename`` is called when
+    the bytes are on the disk. If anything fails, the old file stays and the new one is removed. Raises OutputError if
+    the system refuses; exceptions of the block and of ``before_rename`` pass through.
     """
     with _descriptor(path, before_rename) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
         yield file
@@ -65,7 +65,7 @@ def _descriptor(path: Path, before_rename: Callable[[], None] | None) -> Iterato
             os.close(descriptor)
         if before_rename is not None:
             before_rename()
-        os.replace(partial, path)  # noqa: PTH105 - says what it does
+        os.replace(partial, path)  # noqa: PTH105 - the clearer name
         sync_folder(path.parent)
     except BaseException as exc:
         with contextlib.suppress(OSError):
@@ -105,7 +105,7 @@ def partial_name() -> str:
 
 @cache
 def _machine() -> str:
-    """Eight hexadecimal digits for this machine, or container: where a process number means the same process."""
+    """Eight hexadecimal digits for this machine or container: the scope of process numbers."""
     space = ""
     with contextlib.suppress(OSError):  # Linux
         space = str(Path("/proc/self/ns/pid").readlink())

@@ -29,7 +29,7 @@ def edge_map(
     ``hires``: the map has the size of the image. ``lowres``: the image is first resized to the size at which it will
     be generated, and the map has that size. ``settings``: Canny's thresholds and, beyond the paper, a Gaussian before
     Canny and the shortest contour that is kept (8-connected, in pixels of the map). With a ``side``, also beyond the
-    paper, the image is first reduced to that shorter side (a smaller one stays), whatever the preset. Raises UsageError
+    paper, an image with a larger shorter side is first reduced to it, whatever the preset. Raises UsageError
     for another kind of array, UnknownNameError for an unknown preset.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
@@ -82,7 +82,7 @@ _STEPS: Final = ((0, 1), (1, 0), (1, 1), (1, -1))
 def enlarged(edges: EdgeMap, size: tuple[int, int]) -> EdgeMap:
     """An edge map (H, W) drawn at ``size``, neither side smaller: lines of one pixel between neighbouring edge pixels.
 
-    A diagonal step is not drawn where two straight ones lead around the corner.
+    A diagonal line is not drawn if two straight ones connect the same pixels.
     """
     height, width = edges.shape
     H, W = size

@@ -1,4 +1,4 @@
-"""Exemplar: what is kept of one image."""
+"""Exemplar: one remembered image."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Exemplar:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        if self.hint is None:  # as a file has it: without a hint there is no codec, and digests agree
+        if self.hint is None:  # as in a file, where no hint means no codec, so that digests agree
             object.__setattr__(self, "hint_codec", HINT_CODECS[0])
 
     @classmethod

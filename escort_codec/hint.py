@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DEFAULT: Final = EncodeOptions()
 
-HINT_QUALITY: Final = 20  # WebP's, unless another is asked for
+HINT_QUALITY: Final = 20  # the default of WebP's quality
 HEADER: Final = 10  # bytes of a VP8 key frame's header (RFC 6386, section 9.1)
 START_CODE: Final = b"\x9d\x01\x2a"
 IMPLIED_ZEROS: Final = 8  # zero bytes that may be left out at the end of the frame; a reader adds as many

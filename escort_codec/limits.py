@@ -1,7 +1,7 @@
 """The caps of ``spec/FORMAT.md`` and the checks of single values (sections "Caps" and "Names").
 
-Reader and writer check them before they take memory: a hostile file can make a reader hold one block, one table and
-one map at a time, and nothing larger. Lengths of strings are in bytes of UTF-8. A check returns a message, or None if
+Reader and writer check them before they allocate memory: a hostile file can make a reader hold at most one block, one
+table and one map at a time. Lengths of strings are in bytes of UTF-8. A check returns a message, or None if
 the value is right: the writer raises it as LimitError, the reader as DamagedError.
 """
 

@@ -1,7 +1,8 @@
-"""How much of an image is kept: measures of edge maps, pictures and features. numpy, OpenCV and numba alone."""
+"""Measures of fidelity for edge maps, pictures and features. Needs only numpy, OpenCV and numba."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from escort_codec.errors import UsageError
 from escort_codec.workers import compiling
 
 TOLERANCE: Final = 2.0
-"""Pixels between an edge pixel and its match."""
+"""The most pixels between an edge pixel and its match."""
 
 MAX_TOLERANCE: Final = 8.0
 
@@ -39,11 +40,11 @@ class EdgeScore:
 def edge_score(kept: EdgeMap, full: EdgeMap, tolerance: float = TOLERANCE) -> EdgeScore:
     """Precision and recall of the map ``kept`` against ``full``, both bool (H, W).
 
-    Each pixel is matched with at most one of the other map, at most ``tolerance`` (0 to 8) pixels away, such that as
-    many as possible are matched: the matching of the Berkeley segmentation benchmark (Martin, Fowlkes and Malik, PAMI
-    2004; its ``correspondPixels``), whose price of an unmatched pixel is far above any distance. Lines should be one
-    pixel wide in both, as Canny draws them. An empty ``kept`` has a precision of 1, an empty ``full`` a recall of 1.
-    Raises UsageError for maps of different shapes.
+    Each pixel is matched with at most one pixel of the other map, at most ``tolerance`` (0 to 8) pixels away, such that
+    as many as possible are matched: the matching of the Berkeley segmentation benchmark (Martin, Fowlkes and Malik,
+    PAMI 2004; its ``correspondPixels``), whose price of an unmatched pixel is far above any distance. Lines should be
+    one pixel wide in both, as Canny draws them. An empty ``kept`` has a precision of 1, an empty ``full`` a recall of
+    1. Raises UsageError for maps of different shapes.
     """
     if kept.shape != full.shape or kept.ndim != 2 or kept.dtype != np.bool_ or full.dtype != np.bool_:
         raise UsageError(f"edge maps are compared at one size, bool (H, W), not {kept.shape} and {full.shape}")
@@ -61,15 +62,11 @@ def prepare() -> None:
     _kernels()
 
 
-_LOADED: Final[list[ModuleType]] = []
-
-
+@functools.cache
 def _kernels() -> ModuleType:
-    if not _LOADED:
-        with compiling("the matching of edge pixels"):
-            from escort_codec import measure_kernels
-        _LOADED.append(measure_kernels)
-    return _LOADED[0]
+    with compiling("the matching of edge pixels"):
+        from escort_codec import measure_kernels
+    return measure_kernels
 
 
 def psnr(shown: NDArray[np.uint8], original: NDArray[np.uint8]) -> float:
@@ -142,7 +139,7 @@ def kid(shown: NDArray[np.float32], original: NDArray[np.float32]) -> float:
 def class_kid(shown: NDArray[np.float32], original: NDArray[np.float32], labels: Sequence[str]) -> float:
     """The mean over classes of ``kid``, of images whose features (N, D) and labels (N,) agree in order.
 
-    A class of one image is left out; NaN if there is no other.
+    Classes of one image are left out; NaN if there are no others.
     """
     numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
     values = [

@@ -24,8 +24,8 @@ OFFSETS: Final = np.array(
 def matched(first: NDArray[np.bool_], second: NDArray[np.bool_], offsets: NDArray[np.int32]) -> int:
     """How many pixels of two maps (H, W) can be matched one to one along ``offsets`` (N, 2) at most.
 
-    A greedy matching, the nearest pairs first, then augmenting paths. What a search without success has seen is never
-    looked at again: no path leads through it (Kuhn's algorithm with Hungarian trees).
+    A greedy matching, the nearest pairs first, then augmenting paths. Pixels that a failed search has visited are not
+    visited again: no path leads through them (Kuhn's algorithm with Hungarian trees).
     """
     height, width = first.shape
     number = np.full((height, width), -1, np.int32)  # of the pixels of ``second``
@@ -53,7 +53,7 @@ def matched(first: NDArray[np.bool_], second: NDArray[np.bool_], offsets: NDArra
                     partner[number[y, x]] = i
                     free[i] = False
                     found += 1
-    seen = np.full(count, -1, np.int32)  # by which search; -2: for good
+    seen = np.full(count, -1, np.int32)  # the last search that visited it; -2: for good
     origin = np.empty(count, np.int32)  # the pixel of ``first`` from which a pixel of ``second`` was reached
     before = np.full(total, -1, np.int32)  # the pixel of ``second`` that a pixel of ``first`` was matched with
     queue = np.empty(total, np.int32)

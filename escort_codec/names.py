@@ -1,13 +1,13 @@
 """File and folder names made of labels and image names: safe and valid on every system, distinct on each, and stable.
 
 A class becomes a folder, an exemplar's name without its extension a stem: ``cat/001.jpg`` with seed 0 is
-``cat/001_seed00.jpg``. The names come from a file that a stranger may have written. So no name begins with a dot (a
+``cat/001_seed00.jpg``. The names come from an untrusted file. So no name begins with a dot (a
 hidden file, ``.git``) or a hyphen (an option of a command), a file has no dot but the one before the extension of its
 own format, and characters that are forbidden somewhere, control characters and those that turn letters around become
 ``_``. Windows' device names (``CON``, ``nul.txt``) get a ``_``.
 
-Names that a file system may take for equal get ``~2``, ``~3`` in the order of the ``.escx`` file, after they were made
-safe, so that appending to the file renames nothing.
+Safe names that a file system may take for equal get ``~2``, ``~3`` in the order of the ``.escx`` file, so that
+appending to the file renames nothing.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ _IGNORED: Final = re.compile(
 )
 """What file systems ignore in names beside the characters that ``escaped`` hides, which no safe name has."""
 _LEADING: Final = re.compile(f"^(?:{_IGNORED.pattern}+|[.\u2025\u2026\ufe19\ufe30\uff0d\ufe63-])")
-"""What no name begins with; an invisible letter before a dot hides the dot from us, but not from macOS."""
+"""What no name may begin with; macOS ignores an invisible letter before a dot."""
 _LIKE_A_FILE: Final = re.compile(
     rf"\.(?=({'|'.join(suffix[1:] for each in SUFFIXES.values() for suffix in each)}|jsonl)$|\{{)", re.IGNORECASE
 )
-"""The dot in a folder's name that would make it look like a file of ours, or like one of Windows' own folders."""
+"""The dot in a folder's name that would make it look like one of our files, or like a special folder of Windows."""
 
 
 class SafeNames:
@@ -99,7 +99,7 @@ class SafeNames:
         parent = self.folder(label)
         safe = safe_part(stem.replace(".", "_"))
         if suffix and _RESERVED.search(fold(safe)):
-            safe += "~real"  # a prompt's file may have that name
+            safe += "~real"  # a file of a prompt may have that name
         self._note(name, safe + suffix, changed=safe + suffix not in (stem, name))
         for part in folders:
             parent = self._folder(parent, part)
@@ -128,7 +128,7 @@ class SafeNames:
 
 
 class _Place:
-    """The names in one folder: of prompts (their stems), real files and folders, which never look like each other."""
+    """The names in one folder: stems of prompts, real files and folders, which cannot be confused."""
 
     def __init__(self) -> None:
         self.folders: dict[str, str] = {}
@@ -179,7 +179,7 @@ def safe_part(part: str) -> str:
 def fold(path: str) -> str:
     """A path without what a file system may ignore: case, Unicode form, invisible characters.
 
-    Paths that are the same file on some system are equal here. The reverse does not hold.
+    Paths of the same file on some system are equal here; the reverse does not hold.
     """
     if path.isascii():
         return path.lower()
@@ -195,8 +195,16 @@ def there_is(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def make_folders(path: Path, mode: int = 0o777) -> None:
+    """Makes the folder ``path`` and those above it, where they are missing. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be created: {exc.strerror or exc}") from exc
+
+
 def make_folder(out: Path, folder: str) -> Path:
-    """``out/folder``, made if it is missing; raises OutputError if a part of it is a link or a file."""
+    """``out/folder``, created if missing; raises OutputError if a part of it is a link or a file."""
     path = out
     for part in folder.split("/"):
         path = path / part
@@ -204,7 +212,7 @@ def make_folder(out: Path, folder: str) -> Path:
         try:
             path.mkdir(exist_ok=True)
         except FileExistsError as exc:
-            raise OutputError(f"{path} is a file where a folder belongs: remove it or choose another folder") from exc
+            raise OutputError(f"{path} is a file, not a folder: remove it or choose another folder") from exc
     return path
 
 

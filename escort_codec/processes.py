@@ -1,6 +1,7 @@
-"""Several processes on one piece of work, as ``torchrun`` and ``accelerate launch`` start them.
+"""Several processes that share work, as ``torchrun`` and ``accelerate launch`` start them.
 
-The environment's RANK and WORLD_SIZE tell them apart. Small values go over torch's gloo, on the CPU.
+They are identified by RANK and WORLD_SIZE in the environment. They exchange small values through torch's gloo, on the
+CPU.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from escort_codec.errors import EscortError, RegenerationError, UsageError
 T = TypeVar("T")
 
 PATIENCE: Final = timedelta(days=14)
-"""How long a finished process waits for the others. A process that died is noticed at once, by its connection."""
+"""How long a finished process waits for the others. The loss of a process is noticed at once."""
 
 
 class Processes:
-    """This process is number ``rank`` (0 ..) of ``world``. With one process nothing is exchanged."""
+    """This process is number ``rank`` (0 ..) of ``world``. One process exchanges nothing."""
 
     def __init__(self, rank: int = 0, world: int = 1) -> None:
         self.rank = rank
@@ -38,7 +39,8 @@ class Processes:
         return self.world > 1
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns in the first process, in every process; its EscortError is raised in every one."""
+        """Calls ``make`` in the first process and returns its result in every one; its EscortError is raised in every
+        one."""
         if not self.several:
             return make()
         box: list[Any] = [None, None]
@@ -59,9 +61,9 @@ class Processes:
         return made
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value in the first, in the order of their ranks; nothing in the others.
+        """In the first process the values of all, by rank; an empty list in the others.
 
-        Waits for them. Raises RegenerationError if one has died.
+        Waits for all. Raises RegenerationError if one has died.
         """
         if not self.several:
             return [value]
@@ -70,7 +72,7 @@ class Processes:
         return values or []
 
     def wait(self) -> None:
-        """Returns when all processes are here."""
+        """Waits until all processes have called it."""
         if self.several:
             self.gather(None)
             self.from_first(lambda: None)
@@ -162,10 +164,10 @@ def leave() -> None:
 
 @contextmanager
 def end_at_once() -> Iterator[None]:
-    """Ends this process after the block, if it was launched together with others, without Python's own clean-up.
+    """After the block, ends a process that was launched together with others without Python's own clean-up.
 
-    A thread of gloo that runs into Python's end aborts the process, whose work is done and saved by then. An error that
-    is not SystemExit is raised.
+    A thread of gloo that is still running at Python's exit would abort the process, although its work is saved. An
+    error that is not SystemExit is raised.
     """
     code: object = 0
     try:

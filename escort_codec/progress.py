@@ -1,4 +1,4 @@
-"""Progress: how the library reports how far a task is. Text for people goes through ``logging``.
+"""Progress: how the library reports the progress of a task. Text for users goes through ``logging``.
 
 The command line shows both (``escort_cli.terminal``).
 """

@@ -1,7 +1,7 @@
-"""Work on a Ray cluster, or on this machine's cores by Ray: shards in, results out. Ray schedules; we only feed it.
+"""Runs shards of work on a Ray cluster, or on this machine's cores through Ray, which schedules them.
 
-A worker or machine that dies costs the shards it had in hand: they are done again elsewhere. At most a few shards for
-each worker are under way, so memory does not grow with the work. The ray package is imported when an engine starts.
+If a worker or machine dies, its shards run again elsewhere. At most a few shards per worker are in flight, so memory
+does not grow with the work. The ray package is imported when an engine starts.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from typing import Any, Final, TypeVar
 import escort_codec
 from escort_codec.errors import EngineError, EscortError, UsageError
 from escort_codec.progress import Progress
+from escort_codec.words import first_line
 from escort_codec.workers import usable_cores
 
 LOCAL: Final = "local"
-"""The engine that is no cluster: threads of this process."""
+"""The engine without a cluster: threads of this process."""
 
 RETRIES: Final = 5
-"""How often a shard is done again whose worker died, before the run is given up: it may be what kills them."""
+"""How often a shard is retried after its worker died. Then the run fails: the shard may kill its workers."""
 
 WINDOW: Final = 2
-"""Shards that are under way or finished out of turn, for each core."""
+"""Shards per core that are running, or finished and waiting for their turn."""
 
 PATIENCE: Final = 10.0
-"""Seconds within which the head of a cluster answers."""
+"""Seconds to wait for the head of a cluster."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def parse_engine(text: str) -> str | None:
 class RayEngine:
     """A connection to Ray, for a ``with`` block. Without an address Ray starts here, on the cores of this process.
 
-    Uses the connection that the caller's program has already, if there is one, and then leaves it open. Raises
+    If the program is already connected to Ray, that connection is used and stays open. Raises
     EngineError if Ray is not installed or cannot be reached.
     """
 
@@ -78,7 +79,7 @@ class RayEngine:
                     ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         except EscortError:
             raise
-        except Exception as exc:  # Ray has no common root for what goes wrong here
+        except Exception as exc:  # Ray's errors have no common base class
             where = f"at {address}" if address else "on this machine"
             raise EngineError(f"Ray {where} cannot be used: {' '.join(str(exc).split())[:300]}") from exc
 
@@ -99,8 +100,8 @@ class RayEngine:
     ) -> Iterator[tuple[Item, Made]]:
         """Each item with ``work(item)``, in order; ``work`` is a module's function and runs on any core of the cluster.
 
-        Raises what ``work`` raises if that is an EscortError, and EngineError if an item kills its worker again and
-        again.
+        Raises what ``work`` raises if that is an EscortError, and EngineError if an item keeps killing
+        its workers.
         """
         ray = self.ray
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_call)
@@ -136,7 +137,7 @@ class RayEngine:
                 raise exc.cause from None
             raise EngineError(f"a worker failed: {_last_line(exc)}") from exc
         except self.ray.exceptions.RayError as exc:
-            raise EngineError(f"a shard killed its worker {RETRIES + 1} times: {_first_line(exc)}") from exc
+            raise EngineError(f"a shard killed its worker {RETRIES + 1} times: {first_line(exc)[:200]}") from exc
 
     def spread(
         self, make_worker: Callable[[], Any], shards: Iterable[Item], *, gpus: float, progress: Progress = Progress()
@@ -178,7 +179,7 @@ class RayEngine:
 
 
 class _Pool:
-    """Actors: those that start, those that wait for a shard, and those at work. One that died is replaced."""
+    """Actors that are starting, idle or busy. Dead ones are replaced."""
 
     def __init__(self, engine: RayEngine, make_worker: Callable[[], Any], gpus: float) -> None:
         self._engine, self._make_worker, self._gpus = engine, make_worker, gpus
@@ -199,7 +200,7 @@ class _Pool:
             self.starting[actor.ready.remote()] = actor
 
     def give(self, shard: Any) -> None:
-        """Gives a shard to a worker that waits."""
+        """Gives a shard to an idle worker."""
         actor = self.idle.pop()
         self.busy[actor.make.remote(shard)] = (actor, shard)
 
@@ -219,9 +220,9 @@ class _Pool:
             except ray.exceptions.RayError as exc:
                 if _init_error(exc) is not None:
                     raise _init_error(exc) from None  # type: ignore[misc]
-                log.warning("a worker died: %s", _first_line(exc))
+                log.warning("a worker died: %s", first_line(exc)[:200])
                 if shard is not None:
-                    found.append((shard, None, _first_line(exc)))
+                    found.append((shard, None, first_line(exc)[:200]))
                 continue
             self.idle.append(actor)
             if shard is not None:
@@ -235,7 +236,7 @@ class _Pool:
 
 
 def _check_address(address: str) -> None:
-    """Raises EngineError if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raises EngineError if nothing listens at HOST:PORT: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
@@ -260,13 +261,9 @@ def check_version(version: str) -> None:
 
 
 def _init_error(exc: Exception) -> EscortError | None:
-    """The error of ours that a worker raised when it was made."""
+    """The EscortError that a worker raised when it started, or None."""
     cause = getattr(exc, "cause", None) or exc.__cause__
     return cause if isinstance(cause, EscortError) else None
-
-
-def _first_line(exc: Exception) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:200]
 
 
 def _last_line(exc: Exception) -> str:

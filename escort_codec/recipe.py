@@ -1,4 +1,4 @@
-"""The two records kept with a prompt: EdgeSettings (how its edge map was made) and Recipe (how to regenerate it)."""
+"""The two records of a prompt, EdgeSettings (how its edge map was made) and Recipe (how to regenerate it); options."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class EdgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a regenerator needs besides the exemplar and the seed. Stored in the file.
+    """Everything that a regenerator needs besides exemplar and seed. Stored in the file.
 
     ``preset`` is ``hires`` or ``lowres``. None means the preset's value, or for models the default. A regenerator fills
     in what it used (``dataclasses.replace``) before it writes the recipe to a manifest, so that every image can be
@@ -122,7 +122,7 @@ class Recipe:
         return cls(**clean)
 
     def differences(self, other: Recipe) -> str:
-        """The fields in which two recipes differ, for messages: ``preset: hires and lowres``."""
+        """The differing fields of two recipes, for messages: ``preset: hires and lowres``."""
         ours, theirs = self.to_map(), other.to_map()
         return ", ".join(
             f"{key}: {ours.get(key)} and {theirs.get(key)}"
@@ -231,20 +231,22 @@ def check_options(options: EncodeOptions) -> None:
 
 
 def _check_rate(options: EncodeOptions) -> None:
-    """Raises UsageError for settings that rate control finds itself."""
+    """Raises UsageError for settings that rate control chooses itself."""
     if options.bytes_per_exemplar is not None and options.budget is not None:
         raise UsageError("give `bytes_per_exemplar` or `budget`, not both", setting="budget", value=options.budget)
     rate = "bytes_per_exemplar" if options.budget is None else "budget"
     if options.shard is not None and options.budget is not None:
-        raise UsageError("is of a whole file: give shards `bytes_per_exemplar`", setting="budget", value=options.budget)
+        raise UsageError(
+            "applies to a whole file: set `bytes_per_exemplar` for shards", setting="budget", value=options.budget
+        )
     default = EncodeOptions()
     for name in settings_of(EdgeSettings):
         if (value := getattr(options.settings, name)) != getattr(default.settings, name):
-            raise UsageError(f"leave it out: `{rate}` finds it for each image", setting=name, value=value)
+            raise UsageError(f"leave it out: `{rate}` chooses it for each image", setting=name, value=value)
     if options.hint not in (0, default.hint):
         raise UsageError(
-            f"leave it out, or give 0: `{rate}` finds it for each image", setting="hint", value=options.hint
+            f"leave it out, or give 0: `{rate}` chooses it for each image", setting="hint", value=options.hint
         )
     if options.hint_quality is not None:
-        message = f"leave it out: `{rate}` finds it for each image"
+        message = f"leave it out: `{rate}` chooses it for each image"
         raise UsageError(message, setting="hint_quality", value=options.hint_quality)

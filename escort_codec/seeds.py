@@ -1,4 +1,4 @@
-"""Seeds as people type them: ``0-4``, ``0,2,7``, ``0-2,10``."""
+"""Parses and formats seeds: ``0-4``, ``0,2,7``, ``0-2,10``."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
     class Options:
         steps: int = setting(20, "Denoising steps.", least=1)
 
-The command line, JSON files, ``--set`` and the tables of the documentation are made from these declarations, and
-``convert`` is the only place that checks or reads a value.
+The command line, JSON files, ``--set`` and the tables of the documentation are made from these declarations. Only
+``convert`` parses and checks values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2*
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - what it is called everywhere
+    help: str,  # noqa: A002 - the usual name
     *,
     group: str = "",
     shown: bool = False,
@@ -42,8 +42,8 @@ def setting(
 ) -> Any:
     """A field of a settings class.
 
-    ``group`` and ``shown`` say where the command's help lists it; ``form`` "bytes" reads "200KB", "seeds" reads "0-4".
-    A number must be ``least`` or more and ``most`` or less, a text one of ``choices``.
+    ``group`` and ``shown`` control where the command's help lists it; ``form`` "bytes" reads "200KB", "seeds" reads
+    "0-4". A number must be ``least`` or more and ``most`` or less, a text one of ``choices``.
     """
     metadata = {
         "help": help,
@@ -78,7 +78,7 @@ class Setting:
 
     @property
     def kind(self) -> str:
-        """What values it takes, in words: "a whole number", "harmonic or controlnet", "bytes, such as 200KB"."""
+        """The values that it takes, in words: "a whole number", "harmonic or controlnet", "bytes, such as 200KB"."""
         if self.choices:
             return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}" if len(self.choices) > 1 else self.choices[0]
         if self.form == "bytes":
@@ -107,7 +107,7 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
     found = {}
     for each in fields(cls):
         default = each.default_factory() if each.default_factory is not MISSING else each.default
-        if not each.metadata and each.name in inherited:  # a subclass that changes a default alone
+        if not each.metadata and each.name in inherited:  # a subclass that only changes a default
             found[each.name] = replace(inherited[each.name], default=default)
         else:
             found[each.name] = Setting(each.name, hints[each.name], default, **each.metadata)
@@ -137,8 +137,8 @@ def build(
 ) -> T:
     """An instance of a settings class with ``values``, which may be texts as typed on a command line.
 
-    ``what`` is the word for an unknown key in the message, which names the nearest key; ``prefix`` stands before the
-    names of settings in messages ("method."). Raises ``error``.
+    ``what`` is the noun for an unknown key in the message, which suggests the nearest key; ``prefix`` ("method.")
+    precedes the names of settings in messages. Raises ``error``.
     """
     known = settings_of(cls)
     clean = {}

@@ -1,4 +1,4 @@
-"""Counts and lists as they stand in messages, and texts of other people as they may be shown."""
+"""Texts for messages: counts and lists, errors of other libraries, and untrusted texts made safe to print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HIDDEN: Final = re.compile(
     "\U000e0001-\U000e007f"  # tags: invisible
     "]"
 )
-"""Characters that a terminal obeys or does not show. U+200C and U+200D join letters in many scripts and are shown."""
+"""Characters that control a terminal or are invisible. U+200C and U+200D, which join letters, are allowed."""
 
 _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -35,6 +35,11 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
 
 
+def first_line(exc: BaseException) -> str:
+    """The first line of another library's error message, or the error's class if it has none."""
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+
+
 def format_pixels(count: int) -> str:
     """``0.4 megapixels``, ``50 gigapixels``."""
     if count >= 10**10:
@@ -45,7 +50,7 @@ def format_pixels(count: int) -> str:
 def escaped(text: str) -> str:
     """``text`` on one line, with control, bidirectional and invisible characters as Python writes them: ``\\x1b``.
 
-    For everything that is printed or logged: names, prompts and messages may come from other people's files.
+    For everything that is printed or logged: names, prompts and messages may come from untrusted files.
     """
     return _HIDDEN.sub(lambda match: _NAMED.get(match[0]) or _escape(match[0]), text)
 
@@ -56,7 +61,7 @@ def _escape(char: str) -> str:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """``value`` as JSON that may be printed: what ``escaped`` hides is escaped as JSON does, other letters stay."""
+    """``value`` as JSON that is safe to print: characters that ``escaped`` replaces are escaped, other letters stay."""
 
     def escape(match: re.Match[str]) -> str:
         char = match[0]

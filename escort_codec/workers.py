@@ -1,4 +1,4 @@
-"""Work in threads, with results in order and bounded memory; signals as a request to stop."""
+"""Work in threads with ordered results and bounded memory; compiled kernels; signals as requests to stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 log: Final = logging.getLogger(__name__)
 
 PATIENCE: Final = 1.0
-"""Seconds of compiling after which a line is logged."""
+"""Seconds of compiling before a line is logged."""
 
 _ONE_AT_A_TIME: Final = threading.RLock()
 
@@ -30,11 +30,11 @@ _ONE_AT_A_TIME: Final = threading.RLock()
 def compiling(what: str) -> Iterator[None]:
     """Logs a line if compiling ``what`` in the body takes longer than ``PATIENCE``; none if it comes from the cache.
 
-    One thread at a time; the others wait and find the work done.
+    One thread compiles at a time; the others wait.
     """
     done = threading.Event()
     with _ONE_AT_A_TIME:
-        from numba.core import event  # under the lock: two threads that import numba at once see half a module
+        from numba.core import event  # under the lock: numba cannot be imported in two threads at once
 
         with event.install_recorder("numba:compile") as compiled:
 
@@ -56,9 +56,9 @@ def compiling(what: str) -> Iterator[None]:
 def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Function]:
     """Decorates a kernel: compiled at once for ``signatures``, releases the GIL, cached on disk.
 
-    Without signatures it is compiled into the kernels that call it (``inline``: before LLVM sees it) and not cached.
-    numba caches beside the module, or in the user's cache folder if that is read-only. If neither is writable, or a
-    file of the cache is damaged, every process compiles anew, and says so.
+    Without signatures it is compiled into the kernels that call it (``inline``: before LLVM) and not cached. numba
+    caches beside the module, or in the user's cache folder if that is read-only. If neither is writable, or a file of
+    the cache is damaged, every process compiles anew and logs a warning.
     """
     import numba
 
@@ -74,9 +74,9 @@ def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Funct
             for signature in signatures:
                 cached.compile(signature)
             cached.disable_compile()
-        except Exception as exc:  # a damaged pickle may raise anything; a fault of the kernel is raised again below
+        except Exception as exc:  # a damaged pickle may raise anything; an error of the kernel is raised again below
             compiled = numba.njit(list(signatures), **options)(function)
-            _say_uncached(place, exc)
+            _warn_uncached(place, exc)
             return compiled  # type: ignore[no-any-return]
         return cached  # type: ignore[no-any-return]
 
@@ -84,18 +84,18 @@ def kernel(*signatures: Any, inline: bool = False) -> Callable[[Function], Funct
 
 
 @cache
-def _say_once(line: str) -> None:
+def _warn_once(line: str) -> None:
     log.warning("%s", line)
 
 
-def _say_uncached(place: str, exc: Exception) -> None:
-    """Says, once for each folder, that kernels are compiled without numba's cache."""
+def _warn_uncached(place: str, exc: Exception) -> None:
+    """Warns, once per folder, that kernels are compiled without numba's cache."""
     if not place:
-        _say_once("numba's cache folder cannot be written: kernels are compiled anew in each process (some seconds)")
+        _warn_once("numba's cache folder cannot be written: kernels are compiled anew in each process (some seconds)")
     elif isinstance(exc, OSError):
-        _say_once(f"{place}: numba's cache cannot be used ({exc.strerror or exc}): kernels are compiled without it")
+        _warn_once(f"{place}: numba's cache cannot be used ({exc.strerror or exc}): kernels are compiled without it")
     else:
-        _say_once(
+        _warn_once(
             f"{place}: numba's cache is damaged: kernels are compiled without it; delete its *.nbi and *.nbc files"
         )
 
@@ -103,11 +103,11 @@ def _say_uncached(place: str, exc: Exception) -> None:
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-_AHEAD: Final = 2  # items in progress or waiting per worker: hides uneven ones, and bounds the memory
+_AHEAD: Final = 2  # items per worker in progress or waiting: evens out slow items and bounds the memory
 
 
 def usable_cores() -> int:
-    """The number of cores that this process may use: fewer than the machine has under taskset or in a batch job."""
+    """The number of cores that this process may use, which taskset or a batch job can limit."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -146,9 +146,9 @@ def in_order(items: Iterable[Item], work: Callable[[Item], Made], workers: int |
 
 
 class ByteGate:
-    """Lets threads hold ``most`` bytes together; who asks for more than that waits until nobody else holds any.
+    """Limits the bytes that threads hold together to ``most``; a larger request waits until no other thread holds any.
 
-    A number of images says little about memory: one may have a thousand times the pixels of another.
+    A limit on the number of images would not do: one may have a thousand times the pixels of another.
     """
 
     def __init__(self, most: int) -> None:
@@ -170,7 +170,7 @@ class ByteGate:
 
     @contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:
-        """A block that holds what it asks for in the call that it gets, until it ends; the last call counts."""
+        """A block that gets a function to reserve bytes until the block ends; the last call counts."""
         held = 0
 
         def ask(count: int) -> None:
@@ -187,7 +187,7 @@ class ByteGate:
 
 
 DECODED: Final = ByteGate(1 << 30)
-"""Pixels of image files that are decoded at once in this process: a few large images, or many small ones."""
+"""Bounds the bytes of decoded image files in this process: a few large images, or many small ones."""
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def ended_by_signals(stop: Callable[[], None], *, grace: float = 0.0) -> Iterato
     """Calls ``stop`` at the first SIGINT or SIGTERM; the second one ends the process as usual.
 
     Signals within ``grace`` seconds of the first are ignored: a launcher of several processes repeats a Ctrl-C that
-    they already got from the terminal. ``stop`` runs in the main thread and must not wait. Outside the main thread,
+    the terminal already sent to them. ``stop`` runs in the main thread and must not wait. Outside the main thread,
     where Python allows no handlers, this does nothing.
     """
     seen = Interruption()

@@ -15,7 +15,7 @@ from escort_cil.run.command import configure
 from escort_cil.run.settings import TrainConfig
 from escort_cli.app import app
 from escort_cli.flags import parse_settings
-from escort_codec.copies import parse_copy
+from escort_codec.encode.copies import parse_copy
 from escort_codec.export.options import ExportOptions
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import regenerators

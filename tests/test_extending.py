@@ -26,7 +26,7 @@ from escort_cil.networks import Output
 from escort_cli.app import app
 from escort_codec.coding import Coding, EdgeMap, codings, decode_edges, encode_edges
 from escort_codec.coding.base import check_edges, check_shape
-from escort_codec.copies import real_exemplar
+from escort_codec.encode.copies import real_exemplar
 from escort_codec.errors import CodingError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe

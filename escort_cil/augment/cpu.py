@@ -1,4 +1,4 @@
-"""How a CPU works on a batch: compiled loops instead of tensor operations, and pieces of the batch in threads."""
+"""Batches on a CPU: compiled loops instead of tensor operations, and pieces of a batch in threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ system for new pages."""
 
 
 def on_cpu(images: Tensor) -> bool:
-    """Whether the compiled loops can work on these images."""
+    """Whether the images are on the CPU, where the compiled loops work."""
     return images.device.type == "cpu"
 
 

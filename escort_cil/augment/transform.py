@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from escort_cil.augment.operations import brightness
 from escort_cil.augment.policy import PolicyDraws, apply_policy, draw_policy
 from escort_codec.recipe import WHITE, Colour
 from escort_codec.registry import Registry
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Transform:
 
     @property
     def most_pixels(self) -> int:
-        """Pixels of a picture from which on no "resized" crop would be finer if there were more of them: the
-        narrowest box then has ``size`` pixels."""
+        """Pixels of a picture above which no "resized" crop gains detail: the narrowest box then has ``size``
+        pixels."""
         return math.ceil(self.size**2 / (self.scale[0] * min(self.ratio[0], 1 / self.ratio[1])))
 
 
@@ -70,8 +73,8 @@ def _large(size: int) -> Transform:
         size=size,
         short_side=round(size * 256 / 224),
         crop="resized",
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
         auto_augment=True,
     )
 
@@ -127,12 +130,12 @@ def augment(
 ) -> Tensor:
     """Training images for the network.
 
-    ``pixels`` are, for "padded" crops, uint8 (B, 3, size, size) on any device; for "resized" ones B pictures, uint8
-    (H, W, 3), which are cropped on the CPU and go on on ``device`` (None: the CPU). ``aspects`` (B,) are the original
+    ``pixels`` are, for "padded" crops, uint8 (B, 3, size, size) on any device; for "resized" ones B pictures, uint8 (H,
+    W, 3), which are cropped on the CPU and then moved to ``device`` (None: the CPU). ``aspects`` (B,) are the original
     images' width / height, as a store's ``batch`` gives them. Returns float32 (B, 3, size, size) there, normalised, in
     ``out`` if given. ``generator`` may be on another device: one on the CPU gives the same transforms on every device.
-    How many numbers are drawn depends on B alone. With ``part``, ``aspects`` are those of the whole batch and
-    ``pixels`` only that part of it, which is transformed as it would be with the others.
+    The number of draws depends only on B. With ``part``, ``aspects`` are those of the whole batch and ``pixels`` only
+    that part of it, which is transformed as it would be with the others.
     """
     on_device = pixels.device if isinstance(pixels, Tensor) else device or torch.device("cpu")
     draws = _draw(aspects, transform, generator, pixels.device if isinstance(pixels, Tensor) else torch.device("cpu"))
@@ -156,7 +159,7 @@ def augment(
 
 
 def _crops_for(device: torch.device, pictures: Sequence[Picture], draws: _Draws, transform: Transform) -> Tensor:
-    """The crops of pictures, made on the CPU and on their way to a GPU: uint8 (B, 3, size, size)."""
+    """The crops of pictures, made on the CPU and copied to a GPU asynchronously: uint8 (B, 3, size, size)."""
     size = transform.size
     crops = torch.empty((len(pictures), 3, size, size), dtype=torch.uint8, pin_memory=device.type == "cuda")
 

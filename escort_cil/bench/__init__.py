@@ -1,1 +1,1 @@
-"""``escort bench``: what a byte keeps of the user's own photographs, by kind and rate; one page."""
+"""``escort bench``: compares kinds of exemplar and image formats at equal bytes on the user's photographs."""

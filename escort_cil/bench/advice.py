@@ -1,4 +1,4 @@
-"""Which kind and rate to take for some data and budget, and why: one line."""
+"""One line of advice: which kind and rate to use for some data and budget, and why."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from escort_cil.bench.figures import BenchResult, Point
 from escort_cil.bench.ways import KINDS
 
 OVERHEAD: Final = 10
-"""Bytes that an exemplar takes in the file's tables, roughly."""
+"""Roughly the bytes that an exemplar takes in the file's tables."""
 
 
 def advice(result: BenchResult) -> str:
-    """The line: by replay if it was measured, else by what is recognised, else by SSIM."""
+    """The line. It goes by replay if that was measured, else by what the classifier recognises, else by SSIM."""
     per_class = result.budget / max(1, result.classes)
     trained = [(name, rate, r) for name, rate, r in result.replay if r.accuracy is not None and rate is not None]
     if trained:
@@ -37,12 +37,12 @@ def advice(result: BenchResult) -> str:
     return (
         f"Take --keep {best_point.way}:{rate}B for {result.budget:,} bytes ({per_class:,.0f} a class): it keeps "
         f"{held:,} of {result.training_images:,} images, and at that rate {words(best_point)}, the most of all kinds. "
-        "What it is worth in training, --replay measures."
+        "--replay measures what it is worth in training."
     )
 
 
 def _measure(points: Sequence[Point]) -> tuple[Callable[[Point], float], Callable[[Point], str]]:
-    """The figure that decides, and how it is put in words."""
+    """The figure that decides, and its text."""
     if all(point.recognised is not None for point in points):
         return (
             lambda point: point.recognised or 0.0,

@@ -1,4 +1,4 @@
-"""What a classifier sees in pictures: the network of a finished run, or a model of transformers."""
+"""Classifiers of pictures: the network of a finished run, or a model of transformers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from escort_cil.data.store import ImageStore
 from escort_cil.devices import Devices
-from escort_cil.evaluator import Evaluator
+from escort_cil.predictions import Evaluator
 from escort_cil.run.folder import METRICS, RunFolder
 from escort_cil.run.recorder import load_model
 from escort_codec.errors import ModelError
@@ -24,13 +24,13 @@ BATCH: Final = 16
 
 
 class Classifier(ABC):
-    """Classes and features of pictures. ``name`` is for people."""
+    """Gives classes and features of pictures. ``name`` is shown to the user."""
 
     name: str
 
     @abstractmethod
-    def look(self, pictures: Sequence[RGBImage]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The first choices (N,) and the features (N, D) of pictures, uint8 RGB of any size."""
+    def classify(self, pictures: Sequence[RGBImage]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The top-1 classes (N,) and the features (N, D) of pictures, uint8 RGB of any size."""
 
 
 class RunClassifier(Classifier):
@@ -43,8 +43,8 @@ class RunClassifier(Classifier):
         self._devices = Devices(device, "no")
         self._devices.place(self._network)
 
-    def look(self, pictures: Sequence[RGBImage]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """See ``Classifier.look``."""
+    def classify(self, pictures: Sequence[RGBImage]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See ``Classifier.classify``."""
         store = ImageStore.for_evaluation(self._transform)
         try:
             ids = store.add(list(pictures), names=[f"picture {i}" for i in range(len(pictures))])
@@ -55,9 +55,9 @@ class RunClassifier(Classifier):
 
 
 class TransformersClassifier(Classifier):
-    """An image classifier of transformers: weights as safetensors only, and no code from the model's folder.
+    """An image classifier of transformers. It loads safetensors only and runs no code from the model's folder.
 
-    Features are its last hidden state, averaged over places.
+    Features are its last hidden state, averaged over positions.
     """
 
     def __init__(self, model: str, device: str) -> None:
@@ -71,13 +71,15 @@ class TransformersClassifier(Classifier):
             )
         except (OSError, ValueError, ImportError, KeyError) as exc:
             line = " ".join(str(exc).split())[:200]
-            raise ModelError(f"{model}: no run, and no image classifier that transformers can load: {line}") from exc
+            raise ModelError(
+                f"{model}: is neither a run nor an image classifier that transformers can load: {line}"
+            ) from exc
         self._device = Devices(device, "no").device
         self._model.to(self._device).eval()
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[RGBImage]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """See ``Classifier.look``."""
+    def classify(self, pictures: Sequence[RGBImage]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See ``Classifier.classify``."""
         classes, features = [], []
         for start in range(0, len(pictures), BATCH):
             images = [Image.fromarray(pixels) for pixels in pictures[start : start + BATCH]]

@@ -1,4 +1,4 @@
-"""Measures every way to keep images at every rate, on photographs of a data folder."""
+"""Measures each way to keep an image at each rate, on photographs of a data folder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from PIL import Image
 
 from escort_cil.bench.classifier import Classifier, load_classifier
 from escort_cil.bench.options import BenchOptions
-from escort_cil.bench.ways import Kept, KindWay, Photograph, Way, ways
+from escort_cil.bench.ways import KeptImage, KindWay, Photograph, Way, ways
 from escort_cil.data.protocol import DataSet, read_data
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
 from escort_cil.replay import ReplayResult, ReplaySettings, ReplayTest
 from escort_codec.edges import Contours, edge_map, enlarged, reduced_image
+from escort_codec.encode.images import prepare
+from escort_codec.encode.rate import FULL_SIDE, LONG
 from escort_codec.errors import LimitError, UsageError
-from escort_codec.exemplars import prepare
 from escort_codec.latent.picture import prepare as prepare_latents
 from escort_codec.measure import class_kid, edge_score, psnr, ssim
 from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
-from escort_codec.rate import FULL_SIDE, LONG
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import DEFAULT, Regenerator, RGBImage, make_regenerator
 from escort_codec.settings import check, parse_bytes
@@ -37,17 +37,17 @@ from escort_codec.workers import single_threaded_opencv
 log = logging.getLogger(__name__)
 
 REFERENCES: Final = ("prompt", "original")
-"""What ``replay`` measures beside the rates: the paper's full maps, and the files themselves."""
+"""What ``replay`` measures besides the rates: the paper's full edge maps, and the original files."""
 BUDGET_PER_CLASS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way at one rate: means over the photographs; None where a measure does not apply.
+    """The figures of one way at one rate: means over the photographs, or None where a measure does not apply.
 
-    ``precision``, ``recall`` and ``f`` are of a prompt's stored map against the full map's long contours; ``obeyed`` is
-    F of the shown image's own edges against the stored ones; ``own_f`` is F of the shown image's edges against the full
-    map's; ``recognised`` in per cent; times in milliseconds an image.
+    ``precision``, ``recall`` and ``f`` compare a prompt's stored map with the long contours of the full map, ``obeyed``
+    is F of the edges in the shown image against the stored ones, and ``own_f`` is F of these edges against the full
+    map. ``recognised`` is in per cent; times are milliseconds per image.
     """
 
     way: str
@@ -68,7 +68,7 @@ class Point:
 
 @dataclass(slots=True)
 class BenchResult:
-    """All points; what ``replay`` found by kind and rate; and for the sheet what was kept and shown of a photograph."""
+    """All points, the replay results by kind and rate, and for the sheet one photograph as kept and as shown."""
 
     data: str
     images: int
@@ -80,10 +80,10 @@ class BenchResult:
     points: list[Point] = field(default_factory=list)
     replay: list[tuple[str, int | None, ReplayResult]] = field(default_factory=list)
     original: RGBImage | None = None
-    sheet: dict[tuple[str, int], tuple[Kept, RGBImage]] = field(default_factory=dict)
+    sheet: dict[tuple[str, int], tuple[KeptImage, RGBImage]] = field(default_factory=dict)
 
     def to_map(self) -> dict[str, Any]:
-        """Everything but the pictures, for JSON."""
+        """Everything except the pictures, for JSON."""
         return {
             "data": self.data,
             "images": self.images,
@@ -110,17 +110,17 @@ def run_bench(
     *,
     classifier: Classifier | None = None,
 ) -> BenchResult:
-    """Measures photographs of ``data``, one core at a time. Raises EscortError of many kinds.
+    """Measures photographs of ``data`` on one core. Raises EscortError of many kinds.
 
-    ``classifier`` takes the place of the one that ``options`` name.
+    ``classifier`` replaces the one that ``options`` name.
     """
     check(options)
     if not options.rates or min(options.rates) < 1:
-        raise UsageError("give bytes an image, such as 200,400", setting="rates", value=options.rates)
+        raise UsageError("give bytes per image, such as 200,400", setting="rates", value=options.rates)
     chosen = [ways.get(name) for name in options.ways or ways.names()]
     missing = tuple(way.name for way in chosen if not way.available())
     for name in missing:
-        log.info("not measured: %s, which this Pillow does not write", name)
+        log.info("not measured: %s (this Pillow cannot write it)", name)
     chosen = [way for way in chosen if way.name not in missing]
     if classifier is None and options.classifier:
         classifier = load_classifier(options.classifier, options.device)
@@ -131,11 +131,13 @@ def run_bench(
     result = BenchResult(data, len(photographs), len(found.train), training, budget, options, missing)
     regenerating = {"workers": 1} if options.regenerator == DEFAULT else {}
     near = None if options.device == "auto" else options.device
-    with make_regenerator(options.regenerator, {**regenerating, **(regenerator_options or {})}, near=near) as maker:
+    with make_regenerator(
+        options.regenerator, {**regenerating, **(regenerator_options or {})}, near=near
+    ) as regenerator:
         with single_threaded_opencv():
-            _measure(result, photographs, chosen, maker, classifier, progress)
+            _measure(result, photographs, chosen, regenerator, classifier, progress)
         if options.replay:
-            _replay(result, found, [way for way in chosen if isinstance(way, KindWay)], maker, progress)
+            _replay(result, found, [way for way in chosen if isinstance(way, KindWay)], regenerator, progress)
     return result
 
 
@@ -150,7 +152,7 @@ def _budget(text: str, classes: int) -> int:
 
 
 def _photographs(found: DataSet, count: int) -> list[Photograph]:
-    """Training images, one of each class in turn; large ones reduced as for the full map."""
+    """Training images, taken from the classes in turn; large ones are reduced as for the full map."""
     groups = [found.train[label] for label in found.labels]
     turns = [group[n] for n in range(max(map(len, groups))) for group in groups if n < len(group)]
     chosen = []
@@ -164,7 +166,7 @@ def _measure(
     result: BenchResult,
     photographs: Sequence[Photograph],
     chosen: Sequence[Way],
-    maker: Regenerator,
+    regenerator: Regenerator,
     classifier: Classifier | None,
     progress: Progress,
 ) -> None:
@@ -172,10 +174,10 @@ def _measure(
     prompts = Prompts(EncodeOptions(seeds=(0,), hint_codec=options.hint_codec))
     originals = [np.asarray(each.picture) for each in photographs]
     fulls = [edge_map(rgb) for rgb in originals]
-    seen = classifier.look(originals) if classifier else None
+    seen = classifier.classify(originals) if classifier else None
     labels = [each.image.label for each in photographs]
     aspects = [abs(math.log(rgb.shape[1] / rgb.shape[0]) - math.log(4 / 3)) for rgb in originals]
-    on_sheet = int(np.argmin(aspects))  # a photograph of an ordinary shape
+    on_sheet = int(np.argmin(aspects))  # the photograph whose shape is nearest to 4:3
     result.original = originals[on_sheet]
     prepare("context")
     prepare_measures()
@@ -185,13 +187,13 @@ def _measure(
         warm = False
         for rate in options.rates:
             try:
-                if not warm:  # networks are loaded and kernels compiled at the first picture
-                    way.show([way.keep(photographs[0], rate, prompts)], maker)
+                if not warm:  # the first picture loads networks and compiles kernels
+                    way.show([way.keep(photographs[0], rate, prompts)], regenerator)
                     warm = True
                 began = time.perf_counter()
                 kept = [way.keep(each, rate, prompts) for each in photographs]
                 encoded = time.perf_counter()
-                shown = way.show(kept, maker)
+                shown = way.show(kept, regenerator)
             except (LimitError, UsageError) as exc:
                 log.info("%s in %d bytes: left out (%s)", way.name, rate, exc)
                 progress.advance(len(photographs))
@@ -200,7 +202,7 @@ def _measure(
             shown = [_sized(each, original) for each, original in zip(shown, originals, strict=True)]
             point = _point(way.name, rate, kept, shown, originals, fulls, seconds)
             if classifier and seen:
-                classes, features = classifier.look(shown)
+                classes, features = classifier.classify(shown)
                 recognised = 100 * float((classes == seen[0]).mean())
                 point = replace(point, recognised=recognised, kid=class_kid(features, seen[1], labels))
             result.points.append(point)
@@ -210,7 +212,7 @@ def _measure(
 
 
 def _sized(shown: RGBImage, original: RGBImage) -> RGBImage:
-    """A picture at the photograph's size."""
+    """A picture, resized to the photograph's size."""
     height, width = original.shape[:2]
     if shown.shape == original.shape:
         return shown
@@ -221,7 +223,7 @@ def _sized(shown: RGBImage, original: RGBImage) -> RGBImage:
 def _point(
     way: str,
     rate: int,
-    kept: Sequence[Kept],
+    kept: Sequence[KeptImage],
     shown: Sequence[RGBImage],
     originals: Sequence[RGBImage],
     fulls: Sequence[Any],
@@ -255,7 +257,7 @@ def _point(
 
 
 def _replay(
-    result: BenchResult, found: DataSet, kinds: Sequence[KindWay], maker: Regenerator, progress: Progress
+    result: BenchResult, found: DataSet, kinds: Sequence[KindWay], regenerator: Regenerator, progress: Progress
 ) -> None:
     options = result.options
     device = options.device
@@ -264,11 +266,11 @@ def _replay(
         for rate in options.rates:
             try:
                 keeps.append((way.name, rate, way.kept(rate)))
-            except UsageError:  # below the kind's least bytes
+            except UsageError:  # below the least bytes of the kind
                 continue
     encode = EncodeOptions(hint_codec=options.hint_codec)
     progress.begin("replay", len(keeps), unit="memories")
-    with ReplayTest(found.train, found.test, maker, ReplaySettings(), encode=encode, device=device) as test:
+    with ReplayTest(found.train, found.test, regenerator, ReplaySettings(), encode=encode, device=device) as test:
         for name, at, keep in keeps:
             outcome = test.run(keep, result.budget)
             result.replay.append((name, at, outcome))

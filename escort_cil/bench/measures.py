@@ -13,7 +13,7 @@ Value = Callable[[Point], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure of a point, as the page shows it. ``more``: whether more is better, for the highlight."""
+    """One figure of a point, as the page shows it. ``more``: a larger value is better."""
 
     key: str
     title: str
@@ -32,7 +32,7 @@ MEASURES: Final = (
         "Recognised",
         "Recognised, %",
         "recognised, %",
-        "Share that the classifier takes for the same as the photograph itself.",
+        "Share that the classifier puts into the same class as the photograph itself.",
         1,
         lambda p: p.recognised,
     ),
@@ -56,7 +56,7 @@ MEASURES: Final = (
     ),
     Measure(
         "own-f",
-        "Edges of what is seen",
+        "Edges of the shown picture",
         "Seen F",
         "F within 2 pixels",
         "F of the shown picture's edges against the long contours of the photograph's full map.",
@@ -65,7 +65,7 @@ MEASURES: Final = (
     ),
     Measure(
         "f",
-        "Edges that are stored",
+        "Stored edges",
         "Stored F",
         "F within 2 pixels",
         "F of a prompt's stored map against the long contours of the full map.",
@@ -115,8 +115,8 @@ MEASURES: Final = (
         "encode",
         "Encode, ms",
         "Encode, ms",
-        "encode, ms an image",
-        "One core, with the search for the rate.",
+        "encode, ms per image",
+        "One core, including the search for the rate.",
         1,
         lambda p: p.encode_ms,
         more=False,
@@ -125,7 +125,7 @@ MEASURES: Final = (
         "decode",
         "Decode, ms",
         "Decode, ms",
-        "decode, ms an image",
+        "decode, ms per image",
         "One core.",
         1,
         lambda p: p.decode_ms,

@@ -1,4 +1,4 @@
-"""Ways to keep an image in so many bytes: the kinds of exemplar, and the image formats that Pillow writes."""
+"""Ways to keep an image in a number of bytes: the kinds of exemplar, and the image formats that Pillow writes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
+from escort_codec.encode.rate import Scale, fit_picture
 from escort_codec.errors import EscortError, RegenerationError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import thumbnail_shape
-from escort_codec.rate import Scale, fit_picture
 from escort_codec.regenerate.base import Job, Regenerator, RGBImage
 from escort_codec.registry import Registry
 from escort_codec.source import SourceImage, load_rgb
@@ -34,8 +34,8 @@ class Photograph:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept of one photograph: an exemplar, or an image file's bytes."""
+class KeptImage:
+    """What is kept of one photograph: an exemplar or the bytes of an image file."""
 
     size: int
     exemplar: Exemplar | None = None
@@ -43,22 +43,21 @@ class Kept:
 
 
 class Way(ABC):
-    """One way. ``is_kind``: a memory can hold it, as ``keep`` says."""
+    """One way: a kind of exemplar or an image format."""
 
     name: ClassVar[str]
-    is_kind: ClassVar[bool] = False
 
     def available(self) -> bool:
         """Whether this installation has what it needs."""
         return True
 
     @abstractmethod
-    def keep(self, photograph: Photograph, most_bytes: int, prompts: Prompts) -> Kept:
-        """What keeps most of a photograph in ``most_bytes``. Raises LimitError and UsageError if nothing fits."""
+    def keep(self, photograph: Photograph, most_bytes: int, prompts: Prompts) -> KeptImage:
+        """The best version of a photograph in ``most_bytes``. Raises LimitError and UsageError if nothing fits."""
 
     @abstractmethod
-    def show(self, kept: Sequence[Kept], regenerator: Regenerator) -> list[RGBImage]:
-        """The images that are seen of what is kept, uint8 RGB, of any size."""
+    def show(self, kept: Sequence[KeptImage], regenerator: Regenerator) -> list[RGBImage]:
+        """The images that training would see of the kept ones, uint8 RGB, of any size."""
 
 
 ways: Registry[Way] = Registry("way to keep an image")
@@ -67,22 +66,20 @@ ways: Registry[Way] = Registry("way to keep an image")
 class KindWay(Way):
     """A kind of exemplar: ``prompt:400B``, ``latent:400B``, ``webp:400B``."""
 
-    is_kind = True
-
     def __init__(self, name: str) -> None:
         self.name = name  # type: ignore[misc]
 
     def kept(self, most_bytes: int) -> Keep:
-        """What ``keep`` says. Raises ConfigError below the kind's least bytes."""
+        """The setting ``keep`` of this kind and rate. Raises ConfigError below the kind's least bytes."""
         return Keep.parse(f"{self.name}:{most_bytes}B")
 
-    def keep(self, photograph: Photograph, most_bytes: int, prompts: Prompts) -> Kept:
+    def keep(self, photograph: Photograph, most_bytes: int, prompts: Prompts) -> KeptImage:
         """The exemplar."""
         (kind,) = self.kept(most_bytes).kinds
         exemplar = kind.make(photograph.image, photograph.picture, prompts)
-        return Kept(len(exemplar.payload) + len(exemplar.hint or b""), exemplar)
+        return KeptImage(len(exemplar.payload) + len(exemplar.hint or b""), exemplar)
 
-    def show(self, kept: Sequence[Kept], regenerator: Regenerator) -> list[RGBImage]:
+    def show(self, kept: Sequence[KeptImage], regenerator: Regenerator) -> list[RGBImage]:
         """A prompt is regenerated with its first seed."""
         exemplars = [each.exemplar for each in kept if each.exemplar is not None]
         shown: dict[int, RGBImage] = {}
@@ -98,7 +95,7 @@ class KindWay(Way):
 
 
 class FormatWay(Way):
-    """An image format of Pillow's, or of a plug-in; all bytes of the file count."""
+    """An image format of Pillow or of a plug-in; all bytes of the file count."""
 
     def __init__(self, name: str, file_format: str, scale: Scale, options: Mapping[str, Any], plugin: str = "") -> None:
         self.name = name  # type: ignore[misc]
@@ -111,8 +108,8 @@ class FormatWay(Way):
         """Whether Pillow writes the format."""
         return _writes(self._format, self._plugin)
 
-    def keep(self, photograph: Photograph, most_bytes: int, prompts: Prompts) -> Kept:
-        """The file of the side and quality that keep most."""
+    def keep(self, photograph: Photograph, most_bytes: int, prompts: Prompts) -> KeptImage:
+        """The file at the side and quality with the best SSIM."""
         picture = photograph.picture
 
         def code(side: int, quality: int) -> bytes:
@@ -126,9 +123,9 @@ class FormatWay(Way):
             return file.getvalue()
 
         data = fit_picture(code, _decoded, picture, most_bytes, self._scale).data
-        return Kept(len(data), None, data)
+        return KeptImage(len(data), None, data)
 
-    def show(self, kept: Sequence[Kept], regenerator: Regenerator) -> list[RGBImage]:
+    def show(self, kept: Sequence[KeptImage], regenerator: Regenerator) -> list[RGBImage]:
         """The decoded files."""
         return [_decoded(each.data) for each in kept]
 
@@ -154,7 +151,7 @@ def _writes(file_format: str, plugin: str) -> bool:
             return False
     if file_format not in Image.SAVE:
         return False
-    try:  # a Pillow that was built without the library has the name all the same
+    try:  # Pillow lists formats whose library it was built without
         Image.new("RGB", (8, 8)).save(io.BytesIO(), file_format)
     except (OSError, KeyError, EscortError):
         return False

@@ -1,28 +1,46 @@
-"""What stores of decoded images have in common: images by id, added, handed out in batches, and dropped."""
+"""The base of stores of decoded images, which add images, give them out in batches by id, and drop them."""
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from numpy import uint8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from escort_cil.data.decoding import Source, decode_all
+from escort_codec.errors import OutputError
 from escort_codec.recipe import Colour
 
 
-class Room(Protocol):
-    """Places of a store that are being filled. ``ids`` (N,), int64, are valid once they are."""
+class Room:
+    """Room for N images of a store. The ``ids`` (N,), int64, are valid once the room is filled.
 
-    ids: Tensor
+    ``fit`` turns a picture into the pixels to store and the aspect ratio w/h; ``keep`` stores the i-th pixels.
+    """
+
+    def __init__(
+        self,
+        ids: Tensor,
+        fit: Callable[[Image.Image], tuple[NDArray[uint8], float]],
+        keep: Callable[[int, NDArray[uint8]], None],
+    ) -> None:
+        self.ids = ids
+        self.aspects = np.ones(len(ids), np.float32)
+        self._fit = fit
+        self._keep = keep
 
     def put(self, i: int, picture: Image.Image) -> None:
         """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
+        pixels, self.aspects[i] = self._fit(picture)
+        self._keep(i, pixels)
 
 
 class Store(ABC):
@@ -32,19 +50,19 @@ class Store(ABC):
 
     @abstractmethod
     def room(self, count: int) -> AbstractContextManager[Room]:
-        """Room for ``count`` images, which the block puts into it, from any thread. If it raises none is kept.
+        """Room for ``count`` images, which the block fills from any thread. If the block raises, none is kept.
 
-        No other thread may use the store meanwhile: it would wait for ever. Raises OutputError if the file cannot take
-        the images.
+        No other thread may use the store in the meantime: it would wait for ever. Raises OutputError if the file cannot
+        take the images.
         """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Images held now."""
+        """The number of images in the store."""
 
     @abstractmethod
     def ids(self) -> Tensor:
-        """The ids of the images held now, int64 (N,), rising."""
+        """The ids of the images in the store, int64 (N,), ascending."""
 
     @abstractmethod
     def batch(
@@ -53,8 +71,8 @@ class Store(ABC):
         """The pixels of the images ``ids``, int64 (B,), and their aspect ratios w/h, float32 (B,).
 
         With ``part`` the pixels are only those of ``ids[part]``: a process's share of the batch. ``pin_memory`` puts a
-        tensor where a GPU can fetch it while the CPU works on. Raises IndexError for an id that is unknown or was
-        dropped.
+        tensor into pinned memory, which a GPU can read while the CPU continues. Raises IndexError for an id that is
+        unknown or was dropped.
         """
 
     @abstractmethod
@@ -86,3 +104,20 @@ class Store(ABC):
         with self.room(len(images)) as room:
             decode_all(images, room.put, names=names, workers=workers, background=self.background)
         return room.ids
+
+
+def temporary_file(folder: Path | None) -> BinaryIO:
+    """A new unbuffered file in ``folder`` (None: the system's temporary folder); it is gone once closed. Raises
+    OSError.
+
+    On POSIX it has no name, so that a killed process leaves nothing behind.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(buffering=0, prefix="images-", dir=folder)
+
+
+def cache_error(folder: Path | None, reason: str | None) -> OutputError:
+    """The error if decoded images cannot be kept in ``folder``."""
+    where = folder or tempfile.gettempdir()
+    return OutputError(f"{where}: decoded images cannot be kept there ({reason}); give more `cache_memory`")

@@ -1,4 +1,4 @@
-"""Image files, their bytes or arrays -> pictures -> the squares that are stored."""
+"""Decodes image files, bytes and arrays to pictures, and resizes pictures to squares."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Source: TypeAlias = Path | bytes | NDArray[np.uint8]
 
 
 class LearnedPicture(bytes):
-    """The bytes of a learned picture, which is no image file."""
+    """The bytes of a learned picture, to tell them from those of an image file."""
 
 
 def stored_source(exemplar: Exemplar) -> bytes:
-    """What is decoded of an exemplar that is shown as it is kept: its image file, or its learned picture."""
+    """The source to decode of an exemplar that is not regenerated: its image file or its learned picture."""
     return LearnedPicture(exemplar.payload) if exemplar.kind == "latent" else exemplar.image
 
 
 T = TypeVar("T")
 
-LONGEST: Final = 16  # times its shorter side: a longer picture is cropped before it is resized
+LONGEST: Final = 16  # ratio of the sides above which a picture is cropped before it is resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ def decode_all(
     ``derive`` gets the index of a source and its picture (Pillow, mode RGB), in one of these threads; ``read`` gets the
     bytes of a file. ``background`` is the colour under transparent pixels. ``names`` are for messages about images that
     are not files. If an image is bad, raises the ImageError of the first one when all threads have ended; what
-    ``derive`` raises is raised as well. However many threads there are, the pixels that they hold at once are bounded
-    in bytes.
+    ``derive`` raises is raised as well. The pixels
+    that all threads hold at once are bounded in bytes.
     """
 
     def work(i: int) -> T:

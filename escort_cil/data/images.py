@@ -1,4 +1,4 @@
-"""The images that a run shows its network, each decoded once for all purposes."""
+"""The decoded images of a run; each is decoded once for all purposes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from escort_cil.data.decoding import Source, T, decode_all
 from escort_cil.data.pictures import training_store
 from escort_cil.data.store import ImageStore
 
-EVALUATION_SHARE: Final = 5  # one part in five of the memory: evaluation squares are read once or twice per phase
+EVALUATION_SHARE: Final = 5  # a fifth of the memory: evaluation squares are read once or twice per phase
 
 _Key: TypeAlias = Path | bytes
 
 
 class DecodedImages:
-    """Pictures or squares of images for training, and squares of those that are evaluated: one decoding makes both.
+    """Images for training (pictures or squares), and squares of images for evaluation, made in one decoding.
 
-    An image file is known by its path and by its bytes, so that it is also known as a real exemplar. A known image is
-    neither read nor decoded again until ``keep`` drops it. ``cache_bytes`` of the pixels are kept in memory (None:
-    all), the rest in files in ``folder``. Without ``evaluates`` no image is evaluated. For one thread.
+    An image file is identified by its path and by its bytes, so that it is also found as a real exemplar. A known image
+    is not read or decoded again until ``keep`` drops it. ``cache_bytes`` of the pixels are kept in memory (None: all),
+    the rest in files in ``folder``. Without ``evaluates`` no image is stored for evaluation. Not thread-safe.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DecodedImages:
     def add(
         self, sources: Sequence[Source], *, names: Sequence[str], evaluated: Sequence[bool] | None = None
     ) -> Tensor:
-        """The ids in ``training``, int64 (N,), of images; those that are not known yet are decoded in threads.
+        """The ids in ``training``, int64 (N,), of images; new ones are decoded in threads.
 
         ``evaluated`` says which are stored for evaluation as well (None: all). If one is bad none is added: raises
         ImageError naming it, and OutputError if they cannot be stored.
@@ -81,13 +81,13 @@ class DecodedImages:
         names: Sequence[str],
         evaluated: Sequence[bool] | None = None,
     ) -> list[T]:
-        """Adds images; returns what ``derive`` makes of those that were not known, from their index and picture.
+        """Adds images; returns what ``derive`` makes of each new one from its index and picture.
 
         ``derive`` is called in threads, with a Pillow image of mode RGB. Raises as ``add`` does.
         """
         evaluates = [True] * len(sources) if evaluated is None else evaluated
         keys = [_key(source) for source in sources]
-        first: dict[_Key, int] = {}  # of each unknown image, the first place
+        first: dict[_Key, int] = {}  # the first index of each new image
         for i, key in enumerate(keys):
             if not self._knows(key, evaluates[i]):
                 first.setdefault(key, i)
@@ -111,15 +111,15 @@ class DecodedImages:
     def keep(self, sources: Iterable[Source]) -> None:
         """Drops all images but these."""
         kept = {self._ids[key] for key in map(_key, sources) if key in self._ids}
-        gone = [i for i in self.training.ids().tolist() if i not in kept]
-        self.training.drop(torch.tensor(gone, dtype=torch.int64))
+        dropped = [i for i in self.training.ids().tolist() if i not in kept]
+        self.training.drop(torch.tensor(dropped, dtype=torch.int64))
         if self._apart is not None:
-            apart = [self._evaluated.pop(i) for i in gone if i in self._evaluated]
+            apart = [self._evaluated.pop(i) for i in dropped if i in self._evaluated]
             self._apart.drop(torch.tensor(apart, dtype=torch.int64))
         self._ids = {key: i for key, i in self._ids.items() if i in kept}
 
     def close(self) -> None:
-        """Frees memory and files; no image is known afterwards."""
+        """Frees memory and files and forgets all images."""
         self._ids.clear()
         self._evaluated.clear()
         self.training.close()
@@ -186,7 +186,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def half_of_memory() -> int:
-    """Half of the machine's memory in bytes; 4 GiB if the system does not tell."""
+    """Half of the machine's memory in bytes; 4 GiB if it is unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, OSError, ValueError):
@@ -228,8 +228,8 @@ class Items:
     def draw(self, index: Tensor, probability: float, generator: torch.Generator) -> Tensor:
         """Ids (B,) of the images that the items ``index`` (B,) are shown as.
 
-        An item without an image of its own is shown as a random one of its copies, any other with ``probability``. How
-        many numbers ``generator`` draws depends on B alone.
+        An item without an image of its own is shown as a random one of its copies, any other with ``probability``. The
+        number of draws from ``generator`` depends only on B.
         """
         chance, choice = torch.rand(2, len(index), generator=generator)
         own, counts = self.own[index], self.counts[index]

@@ -1,11 +1,10 @@
-"""Decoded pictures in their own shape, for random crops: as large as they are, or as large as any crop can use."""
+"""Decoded pictures in their own shape, for random crops; those larger than any crop needs are reduced."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.base import Store
+from escort_cil.data.base import Room, Store, cache_error, temporary_file
 from escort_cil.data.store import ImageStore
-from escort_codec.errors import OutputError
 from escort_codec.recipe import WHITE, Colour
 
 
@@ -42,7 +40,7 @@ class PictureStore(Store):
 
     The first ``cache_bytes`` are kept in memory (None: all), the rest in a temporary file in ``folder``. Dropping
     pictures closes the gaps in the file, and what was in the file moves to memory where there is room. All methods may
-    be called from several threads. Ids count up from 0 and are never used twice.
+    be called from several threads. Ids count up from 0 and are never reused.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class PictureStore(Store):
         self._cache_bytes = cache_bytes
         self._folder = folder
         self._lock = threading.RLock()
-        self._put_lock = threading.Lock()  # accounts and file, while the threads of ``room`` fill them
+        self._put_lock = threading.Lock()  # guards sizes and file while the threads of ``room`` write
         self._held: dict[int, NDArray[np.uint8]] = {}
         self._on_disk: dict[int, Extent] = {}
         self._aspects: NDArray[np.float32] = np.empty(0, np.float32)  # by id
@@ -68,11 +66,11 @@ class PictureStore(Store):
         self._file: BinaryIO | None = None
 
     def __len__(self) -> int:
-        """Pictures held now."""
+        """The number of pictures in the store."""
         return len(self._held) + len(self._on_disk)
 
     def ids(self) -> Tensor:
-        """The ids of the pictures held now, int64 (N,), rising."""
+        """The ids of the pictures in the store, int64 (N,), ascending."""
         with self._lock:
             return torch.tensor(sorted([*self._held, *self._on_disk]), dtype=torch.int64)
 
@@ -87,18 +85,18 @@ class PictureStore(Store):
         return self._disk_bytes
 
     @contextmanager
-    def room(self, count: int) -> Iterator[Places]:
+    def room(self, count: int) -> Iterator[Room]:
         """See the base class."""
         with self._lock:
             first = len(self._aspects)
             ids = range(first, first + count)
-            places = Places(torch.arange(first, first + count), self._fitting, lambda i, rgb: self._put(first + i, rgb))
+            room = Room(torch.arange(first, first + count), self._fit, lambda i, rgb: self._put(first + i, rgb))
             try:
-                yield places
+                yield room
             except BaseException:
                 self._forget(ids)
                 raise
-            self._aspects = np.concatenate([self._aspects, places.aspects])
+            self._aspects = np.concatenate([self._aspects, room.aspects])
 
     def batch(
         self, ids: Tensor, *, part: slice | None = None, pin_memory: bool = False
@@ -115,10 +113,10 @@ class PictureStore(Store):
     def drop(self, ids: Tensor) -> None:
         """See the base class."""
         with self._lock:
-            gone = set(ids.tolist())
-            for i in gone:
+            dropped = set(ids.tolist())
+            for i in dropped:
                 self._check(i)
-            self._forget(gone)
+            self._forget(dropped)
 
     def close(self) -> None:
         """See the base class."""
@@ -129,15 +127,16 @@ class PictureStore(Store):
         if i not in self._held and i not in self._on_disk:
             raise IndexError(f"image {i} is not in the store: it was dropped or never added")
 
-    def _fitting(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """The picture's pixels, reduced if there are too many of them."""
+    def _fit(self, picture: Image.Image) -> tuple[NDArray[np.uint8], float]:
+        """The picture's pixels, reduced if there are too many of them, and its aspect ratio."""
+        aspect = picture.width / picture.height
         pixels = picture.width * picture.height
         if pixels > self.most_pixels:
             factor = math.sqrt(self.most_pixels / pixels)
             size = max(1, math.floor(picture.width * factor)), max(1, math.floor(picture.height * factor))
             # Crops are resized once more: Lanczos keeps the energy of their edges within 2 %, bilinear loses 10 %.
             picture = picture.resize(size, Image.Resampling.LANCZOS)
-        return np.array(picture)  # contiguous and writable
+        return np.array(picture), aspect  # contiguous and writable
 
     def _put(self, i: int, rgb: NDArray[np.uint8]) -> None:
         """Keeps a picture. Raises OutputError if the file cannot take it."""
@@ -156,7 +155,7 @@ class PictureStore(Store):
         return self._cache_bytes is None or self._memory_bytes + size <= self._cache_bytes
 
     def _forget(self, ids: Iterable[int]) -> None:
-        """Drops pictures; those in the file move to memory, or together."""
+        """Drops pictures; moves those in the file to memory if there is room, and else closes the gaps."""
         for i in ids:
             held, extent = self._held.pop(i, None), self._on_disk.pop(i, None)
             self._memory_bytes -= 0 if held is None else held.nbytes
@@ -186,45 +185,19 @@ class PictureStore(Store):
             self._file.seek(extent.offset)
             data = bytearray(self._file.read(extent.bytes))  # arrays on it are writable
         except OSError as exc:
-            raise self._output_error(exc.strerror) from exc
+            raise cache_error(self._folder, exc.strerror) from exc
         if len(data) != extent.bytes:
-            raise self._output_error("the file was cut short")
+            raise cache_error(self._folder, "the file was cut short")
         return np.frombuffer(data, np.uint8).reshape(extent.shape)
 
     def _write(self, offset: int, rgb: NDArray[np.uint8]) -> None:
         try:
             if self._file is None:
-                if self._folder is not None:
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(buffering=0, prefix="images-", dir=self._folder)  # noqa: SIM115
+                self._file = temporary_file(self._folder)
             self._file.seek(offset)
             self._file.write(rgb.tobytes())
         except OSError as exc:
-            raise self._output_error(exc.strerror) from exc
-
-    def _output_error(self, reason: str | None) -> OutputError:
-        where = self._folder or tempfile.gettempdir()
-        return OutputError(f"{where}: decoded images cannot be kept there ({reason}); give more `cache_memory`")
-
-
-class Places:
-    """Places of a store that are being filled: see ``store.Room``."""
-
-    def __init__(
-        self,
-        ids: Tensor,
-        fitting: Callable[[Image.Image], NDArray[np.uint8]],
-        keep: Callable[[int, NDArray[np.uint8]], None],
-    ) -> None:
-        self.ids = ids
-        self.aspects = np.ones(len(ids), np.float32)
-        self._fitting = fitting
-        self._keep = keep
-
-    def put(self, i: int, picture: Image.Image) -> None:
-        """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
-        self.aspects[i] = picture.width / picture.height
-        self._keep(i, self._fitting(picture))
+            raise cache_error(self._folder, exc.strerror) from exc
 
 
 def training_store(

@@ -1,4 +1,4 @@
-"""The protocol: which classes come in which phase, and their images."""
+"""The protocol: the classes of each phase, and their images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from escort_cil.data.split import Splits, apply_splits, draw_split
 from escort_codec.errors import ConfigError, SourceError
-from escort_codec.foreign import read_file
 from escort_codec.source import SourceImage, scan, scan_folder
-from escort_codec.store import Url, place
+from escort_codec.store.urls import Url, place
+from escort_codec.untrusted import read_file
 from escort_codec.words import counted, listed
 
 MAX_ORDER = 1 << 28  # bytes of a file with a class order
@@ -21,22 +21,22 @@ MAX_ORDER = 1 << 28  # bytes of a file with a class order
 def class_order(labels: Sequence[str], seed: int) -> tuple[str, ...]:
     """The labels in the order in which they are learnt: class number c is ``order[c]``.
 
-    As PyCIL: the labels sorted, then ``np.random.seed(seed)`` and ``np.random.permutation``.
+    As in PyCIL: the labels sorted, then ``np.random.seed(seed)`` and ``np.random.permutation``.
     """
     ordered = sorted(labels)
     return tuple(ordered[i] for i in np.random.RandomState(seed).permutation(len(ordered)))
 
 
 def numbers_note(labels: Sequence[str], seed: int) -> tuple[str, ...]:
-    """A line about the class order if classes are named by numbers that sort as texts in another order; else nothing.
+    """A line about the class order if classes are named by numbers and sort differently as texts; else nothing.
 
-    PyCIL numbers the classes of CIFAR, and those of ImageNet by their folders' names, as here.
+    PyCIL sorts the classes of CIFAR as numbers, and those of ImageNet by folder names, as here.
     """
     if not all(label.isdecimal() for label in labels) or sorted(labels) == sorted(labels, key=int):
         return ()
     return (
         f"classes are named by numbers and sorted as texts ({', '.join(sorted(labels)[:3])}, ...), as ImageFolder "
-        f"does; PyCIL sorts CIFAR's as numbers, so that its seed {seed} gives another order: `class_order` takes one",
+        f"does; PyCIL sorts CIFAR's as numbers, so its seed {seed} gives another order: `class_order` can set it",
     )
 
 
@@ -52,7 +52,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 def check_class_order(order: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """``order`` if it names each of ``labels`` once; raises ConfigError.
 
-    Spaces around a name do not count, unless there is a class of that name with its spaces.
+    Spaces around a name are ignored, unless a class has that name with the spaces.
     """
     known = set(labels)
     order = [label if label in known else label.strip() for label in order]
@@ -67,7 +67,7 @@ def check_class_order(order: Sequence[str], labels: Sequence[str]) -> tuple[str,
 
 
 def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]:
-    """Classes of each phase: ``init_cls``, then ``increment`` at a time, and the rest in the last phase.
+    """The number of classes of each phase: ``init_cls``, then ``increment`` each, and the rest in the last phase.
 
     Raises ConfigError.
     """
@@ -85,10 +85,10 @@ def split_phases(classes: int, init_cls: int, increment: int) -> tuple[int, ...]
 class DataSet:
     """Training and test images by label, each sorted by name.
 
-    ``splits`` tells which images are held out if the test images come from the training images' folders, so that no two
-    share a name; it is None if they have folders of their own, where they may. ``layout`` is the line about the
-    folder's layout; ``notes`` tell what is not used and where the test images come from, ``changes`` which images came
-    or went since the run that recorded ``splits``.
+    ``splits`` records the held-out images if training and test images share folders (then no two share a name); it is
+    None if test images have folders of their own. ``layout`` is a line about the folder's layout; ``notes`` are lines
+    about unused files and the source of the test images, ``changes`` about images that were added or removed since the
+    run that recorded ``splits``.
     """
 
     folder: str
@@ -132,13 +132,13 @@ def read_data(
 
     ``val/`` serves as the test set if there is no ``test/``; ``layout`` as for ``source.scan_folder``.
 
-    The part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed, or what an earlier
-    run on this folder has ``recorded``: an image that was trained on never becomes a test image. Of the classes
-    ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class has
-    no training image, or no class is new.
+    The held-out part is ``holdout`` of each class's images (at least one of two), drawn with a fixed seed, or what an
+    earlier run on this folder ``recorded``: an image that was trained on never becomes a test image. Of classes that
+    are ``known`` from an earlier run only test images are used. Raises SourceError if there is nothing to use, a class
+    has no training image, or no class is new.
     """
     if isinstance(place(folder), Url):
-        raise SourceError(f"{folder}: training reads its images many times, so from disk: copy the folder here first")
+        raise SourceError(f"{folder}: training reads its images many times: copy the folder to this machine first")
     root = Path(folder)
     found = scan_folder(root, "train", layout)
     apart = found.layout.held_apart
@@ -151,21 +151,21 @@ def read_data(
                 raise SourceError(f"{apart / label}: there are no training images of this class")
         missing = [label for label in (*train, *known) if label not in test]
         if missing:
-            notes.append(f"{counted(len(missing), 'class')} without test images, in no figure: {listed(missing)}")
+            notes.append(f"{counted(len(missing), 'class')} without test images, not in the figures: {listed(missing)}")
         return DataSet(folder, train, test, None, found.describe(), (*found.notes, *notes))
     new, notes = _new(images_of, known, root)
     recorded = {label: split for label, split in (recorded or {}).items() if label in new or label in known}
     splits = {label: recorded.get(label) or draw_split(new[label], holdout) for label in sorted({*new, *recorded})}
     train, test, changes = apply_splits(images_of, splits)
     if empty := [label for label in new if not train[label]]:
-        raise SourceError(f"{root}: the training images of {listed(empty)} are gone")
+        raise SourceError(f"{root}: the training images of {listed(empty)} are missing")
     count = sum(map(len, test.values()))
     if not count:
-        raise SourceError(f"{root}: there is no test/ and one image per class: nothing can be held out for the test")
+        raise SourceError(f"{root}: there is no test/, and with one image per class nothing can be held out for it")
     share = "as the run recorded" if recorded else f"{100 * holdout:.0f} % of each class"
     notes.append(f"no test/ in {root}: {counted(count, 'image')}, {share}, are held out as the test set")
     if single := [label for label in new if not test[label]]:
-        notes.append(f"{counted(len(single), 'class')} with one image, in no figure: {listed(single)}")
+        notes.append(f"{counted(len(single), 'class')} with one image, not in the figures: {listed(single)}")
     train = {label: group for label, group in train.items() if label in new}
     return DataSet(folder, train, test, splits, found.describe(), (*found.notes, *notes), tuple(changes))
 

@@ -1,4 +1,4 @@
-"""Which images of each class are trained on and which are held out as the test set: drawn once, and recorded."""
+"""The split of each class into training images and held-out test images: drawn once, and recorded."""
 
 from __future__ import annotations
 
@@ -42,22 +42,23 @@ def draw_split(images: Sequence[SourceImage], holdout: float) -> Split:
 
 
 def apply_splits(images_of: Images, splits: Splits) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """The training and the test images of the classes in ``splits``, and notes about images that came or went since."""
+    """The training and the test images of the classes in ``splits``, and notes about images that were added or
+    removed."""
     train: dict[str, tuple[SourceImage, ...]] = {}
     test: dict[str, tuple[SourceImage, ...]] = {}
     added: list[str] = []
-    gone = 0
+    missing = 0
     for label, split in splits.items():
         by_name = {image.name: image for image in images_of.get(label, ())}
         train[label] = tuple(by_name[name] for name in split.train if name in by_name)
         test[label] = tuple(by_name[name] for name in split.test if name in by_name)
         added += [by_name[name].key for name in sorted(by_name.keys() - {*split.train, *split.test})]
-        gone += len(split.test) - len(test[label])
+        missing += len(split.test) - len(test[label])
     notes = []
     if added:
         notes.append(f"not used: {counted(len(added), 'image')} added since the run began: {listed(added)}")
-    if gone:
-        notes.append(f"{counted(gone, 'held-out image')} of the run {'is' if gone == 1 else 'are'} gone")
+    if missing:
+        notes.append(f"{counted(missing, 'held-out image')} of the run {'is' if missing == 1 else 'are'} missing")
     return train, test, notes
 
 

@@ -1,20 +1,19 @@
-"""Decoded images: kept as uint8 squares, and handed out in batches.
+"""Decoded images as uint8 squares, given out in batches.
 
 An image is kept as a square of ``side`` pixels, planar (3, side, side): the whole image squashed into it, or
 (``short_side``) what the network sees in evaluation: shorter side resized to ``short_side``, centre cropped to
 ``side``.
 Pictures that are cropped at random keep their shape and size: see ``escort_cil.data.pictures``.
 
-Images lie densely in slots: the first ``cache_bytes // image_bytes`` slots in memory, the others in one temporary file
-that is memory-mapped. Dropping images closes the gaps, so that memory and file shrink, and what was in the file moves
-to memory.
+Images are stored densely in slots: the first ``cache_bytes // image_bytes`` slots in memory, the others in one
+temporary file that is memory-mapped. Dropping images closes the gaps, so that memory and file shrink, and what was in
+the file moves to memory.
 """
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,13 +21,11 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from escort_cil.augment import Transform
-from escort_cil.data.base import Store
+from escort_cil.data.base import Room, Store, cache_error, temporary_file
 from escort_cil.data.decoding import Square
-from escort_codec.errors import OutputError
 from escort_codec.recipe import WHITE, Colour
 
 
@@ -38,11 +35,11 @@ class ImageStore(Store):
     Args:
         side, short_side: the square that each image is kept as (``decoding.Square``).
         cache_bytes: bytes of pixels kept in memory; None keeps all of them there.
-        folder: where the file with the rest is made; None means the system's temporary folder. The file has no name
+        folder: where the file with the rest is created; None means the system's temporary folder. The file has no name
             once it is open (POSIX), so that a killed process leaves nothing behind.
         background: the colour under transparent pixels.
 
-    All methods may be called from several threads. Ids count up from 0 and are never used twice.
+    All methods may be called from several threads. Ids count up from 0 and are never reused.
     """
 
     def __init__(
@@ -85,11 +82,11 @@ class ImageStore(Store):
         )
 
     def __len__(self) -> int:
-        """Images held now."""
+        """The number of images in the store."""
         return len(self._owners)
 
     def ids(self) -> Tensor:
-        """The ids of the images held now, int64 (N,), rising."""
+        """The ids of the images in the store, int64 (N,), ascending."""
         with self._lock:
             return torch.from_numpy(np.sort(self._owners))
 
@@ -104,13 +101,13 @@ class ImageStore(Store):
         return 0 if self._mapped is None else self._mapped.nbytes
 
     @contextmanager
-    def room(self, count: int) -> Iterator[Squares]:
+    def room(self, count: int) -> Iterator[Room]:
         """See the base class."""
         with self._lock:
             held, first = len(self), len(self._slots)
             self._resize(held + count)
             ids = torch.arange(first, first + count)
-            room = Squares(ids, self._square, lambda i, pixels: self._put(held + i, pixels))
+            room = Room(ids, self._square.of, lambda i, pixels: self._put(held + i, pixels))
             try:
                 yield room
             except BaseException:
@@ -133,12 +130,12 @@ class ImageStore(Store):
     def drop(self, ids: Tensor) -> None:
         """Forgets images and frees their memory. Raises IndexError for an id that is unknown or was dropped."""
         with self._lock:
-            gone = np.unique(ids.cpu().numpy())
-            slots = self._slots_of(gone)
+            dropped = np.unique(ids.cpu().numpy())
+            slots = self._slots_of(dropped)
             kept = len(self) - len(slots)
             keeps = np.ones(len(self), bool)
             keeps[slots] = False
-            # As many live slots lie past the new end as there are gaps before it.
+            # Past the new end there are as many live slots as gaps before it.
             movers, gaps = kept + np.flatnonzero(keeps[kept:]), np.flatnonzero(~keeps[:kept])
             step = max(1, (16 << 20) // self.image_bytes)
             for i in range(0, len(gaps), step):
@@ -148,7 +145,7 @@ class ImageStore(Store):
                     self._put(int(slot), image)
             self._owners[gaps] = self._owners[movers]
             self._slots[self._owners[gaps]] = gaps
-            self._slots[gone] = -1
+            self._slots[dropped] = -1
             self._owners = self._owners[:kept].copy()
             self._resize(kept)
 
@@ -191,7 +188,7 @@ class ImageStore(Store):
                 self._file.seek((slot - len(self._memory)) * self.image_bytes)
                 self._file.write(image.tobytes())
             except OSError as exc:
-                raise self._output_error(exc) from exc
+                raise cache_error(self._folder, exc.strerror) from exc
 
     def _resize(self, count: int) -> None:
         """Makes room for exactly ``count`` images: memory first, then the file."""
@@ -206,33 +203,12 @@ class ImageStore(Store):
         elif self._mapped is None or on_disk != len(self._mapped):
             try:
                 if self._file is None:
-                    if self._folder is not None:
-                        self._folder.mkdir(parents=True, exist_ok=True)
-                    self._file = tempfile.TemporaryFile(buffering=0, prefix="images-", dir=self._folder)  # noqa: SIM115
-                # The map of before stays until there is a new one; nobody reads what is cut off.
+                    self._file = temporary_file(self._folder)
+                # The old map stays until there is a new one; nobody reads beyond the new end.
                 self._file.truncate(on_disk * self.image_bytes)
                 self._mapped = np.memmap(self._file, np.uint8, "r", shape=(on_disk, *shape))
             except OSError as exc:
-                raise self._output_error(exc) from exc
+                raise cache_error(self._folder, exc.strerror) from exc
         if in_memory != len(self._memory):
             # In place (realloc), so that no second copy is ever needed. No view of it outlives the lock.
             self._memory.resize((in_memory, *shape), refcheck=False)
-
-    def _output_error(self, exc: OSError) -> OutputError:
-        where = self._folder or tempfile.gettempdir()
-        return OutputError(f"{where}: decoded images cannot be kept there ({exc.strerror}); give more `cache_memory`")
-
-
-class Squares:
-    """Slots of a store that are being filled: see ``Room``."""
-
-    def __init__(self, ids: Tensor, square: Square, keep: Callable[[int, NDArray[np.uint8]], None]) -> None:
-        self.ids = ids
-        self.aspects = np.ones(len(ids), np.float32)
-        self._square = square
-        self._keep = keep
-
-    def put(self, i: int, picture: Image.Image) -> None:
-        """Stores a picture (Pillow, mode RGB) as the i-th. Raises OutputError if the file cannot take it."""
-        pixels, self.aspects[i] = self._square.of(picture)
-        self._keep(i, pixels)

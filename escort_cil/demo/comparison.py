@@ -20,10 +20,10 @@ from escort_cil.trainer import RunResult, train
 from escort_codec.atomic import replacing
 from escort_codec.container import Reader
 from escort_codec.container.measure import FileSizes, measure_file
-from escort_codec.encode import EncodeReport, encode_folder
+from escort_codec.encode.folder import EncodeReport, encode_folder
+from escort_codec.encode.images import encode_image
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.progress import Progress
 from escort_codec.recipe import EncodeOptions
 from escort_codec.regenerate import Regenerator, make_regenerator, regenerators

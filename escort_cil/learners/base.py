@@ -49,8 +49,8 @@ class Hyperparameters:
         return Schedule(self.epochs, self.lr, self.milestones, self.lr_decay, self.weight_decay, *end)
 
     def with_own_milestones(self, given: Collection[str]) -> Any:
-        """The same with the method's milestones moved in proportion where other epochs, but no milestones are
-        ``given``: they belong to the method's own number of epochs."""
+        """A copy whose milestones are scaled with the epochs, where epochs but no milestones are ``given``: the
+        method's milestones belong to its own number of epochs."""
         moved: dict[str, Any] = {}
         own: dict[str, Any] = {field.name: field.default for field in fields(self)}
         for first in ("init_", ""):
@@ -60,7 +60,7 @@ class Hyperparameters:
         return replace(self, **moved)
 
     def shortened(self, epochs: int) -> Any:
-        """The same with ``epochs`` epochs in every phase and the milestones moved in proportion."""
+        """A copy with ``epochs`` epochs in every phase and the milestones scaled in proportion."""
         return replace(
             self,
             init_epochs=epochs,
@@ -97,7 +97,7 @@ def _scaled(milestones: tuple[int, ...], epochs: int, before: int) -> tuple[int,
 class Stage:
     """A part of a phase's training, with an optimiser of its own.
 
-    If it does not ``update``, no weight changes: the learner looks at the gradients (``Learner.see_gradients``).
+    Without ``updates`` no weight changes: the learner only gets the gradients (``Learner.see_gradients``).
     """
 
     schedule: Schedule
@@ -107,7 +107,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class PhaseItems:
-    """What a learner may know of a phase's N items to choose some of them.
+    """What a learner knows of a phase's N items when it chooses some of them.
 
     ``labels`` (N,) are class numbers, int64. The first ``own`` items are the phase's images, the others are remembered.
     ``generator`` draws the same numbers for every stage of the phase. ``herd(n)`` gives the items, int64, that the
@@ -121,7 +121,7 @@ class PhaseItems:
 
     @property
     def remembered(self) -> int:
-        """How many are remembered."""
+        """The number of remembered items."""
         return len(self.labels) - self.own
 
 
@@ -144,11 +144,11 @@ class Learner:
     sees_features: ClassVar[bool] = False
     """Whether ``see_features`` is to be called."""
     grows: ClassVar[bool] = False
-    """Whether each phase adds a part that makes features, so that there is nothing to train if these are frozen."""
-    cuts: ClassVar[str] = ""
-    """What it does that a backbone without stages does not allow: "shares all stages but the last"."""
+    """Whether each phase adds a part that makes features. Such a learner cannot run with a frozen backbone."""
+    needs_stages: ClassVar[str] = ""
+    """Why it needs a backbone with stages, such as "shares all stages but the last"; "" if it does not."""
     file_keys: ClassVar[Mapping[str, str]] = {}
-    """Keys of PyCIL's files that this method alone has, each with the hyperparameter that it sets."""
+    """PyCIL's keys for this method alone, and the hyperparameter that each sets."""
 
     def __init__(
         self, config: Hyperparameters, backbone: BackboneMaker, *, frozen: bool = False, backbone_rate: float = 1.0
@@ -174,7 +174,7 @@ class Learner:
 
     @property
     def net(self) -> GrowingNet:
-        """The network, after the first ``begin_phase``."""
+        """The network; it exists from the first ``begin_phase`` on."""
         assert self.network is not None
         return self.network
 
@@ -195,8 +195,8 @@ class Learner:
         """Puts the network into training mode."""
         self.net.train()
 
-    def hold(self) -> None:
-        """Keeps what makes features as it is, in evaluation mode, if it is ``frozen``."""
+    def freeze_backbone(self) -> None:
+        """Freezes the parts that make features, in evaluation mode, if the backbone is ``frozen``."""
         if self.frozen:
             for part in self.net.extractors():
                 part.requires_grad_(False).eval()
@@ -213,11 +213,11 @@ class Learner:
         """Gets the class numbers (N,) of the phase's items, before its first stage."""
 
     def items(self, stage: int, given: PhaseItems) -> Tensor | None:
-        """The items that a stage is trained on, int64; None: all. A stage without items is left out."""
+        """The items that a stage trains on, int64; None: all. A stage without items is skipped."""
         return None
 
     def begin_stage(self, stage: int) -> None:
-        """Prepares the network for a stage; its weights stay, as a resumed run calls this again."""
+        """Prepares the network for a stage. It must not change weights: a resumed run calls this again."""
 
     def see_gradients(self) -> None:
         """Gets the gradients of a batch's loss in a stage that does not update."""

@@ -1,8 +1,8 @@
 """BiC, bias correction (Wu et al. 2019), as PyCIL runs it: a scale and a shift for the logits of each phase's classes.
 
-From the second phase on a part of the images is held back. The first stage trains the network on the others, the second
-the newest scale and shift on the part held back, which has as many images of each class. There, as in PyCIL, softmax
-stands inside the cross-entropy as well, and batch normalisation goes on learning its statistics.
+From the second phase on, a class-balanced part of the images is held out. The first stage trains the network on the
+other images, the second trains the newest scale and shift on the held-out part. As in PyCIL, that stage applies softmax
+before the cross-entropy, and batch normalisation keeps updating its statistics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from escort_codec.settings import setting
 
 @dataclass(frozen=True, slots=True)
 class BicHyperparameters(Hyperparameters):
-    """BiC's own settings; as in PyCIL the first phase is trained as the others."""
+    """BiC's own settings; as in PyCIL the first phase trains like the others."""
 
     init_epochs: int = 170
     init_milestones: tuple[int, ...] = (60, 100, 140)
@@ -64,26 +64,27 @@ class BiasedNet(IncrementalNet):
 
 
 class Bic(Learner):
-    """Loss: (1 - k) cross-entropy + k distillation, k = old classes / all classes; then the bias's."""
+    """Loss: (1 - k) cross-entropy + k distillation, k = old classes / all classes; then that of the bias."""
 
     name = "bic"
     hyperparameters = BicHyperparameters
     config: BicHyperparameters
     correcting = False
-    """Whether the second stage runs."""
+    """Whether the second stage is running."""
 
     def make_network(self) -> GrowingNet:
         """A network with biases."""
         return BiasedNet(self.backbone)
 
     def stages(self, phase: int) -> tuple[Stage, ...]:
-        """Training, and from the second phase on the bias's, as long."""
+        """Training, and from the second phase on the bias correction, of the same length."""
         training = self.config.schedule(phase)
         return (Stage(training), Stage(training, "bias correction")) if phase else (Stage(training),)
 
     def items(self, stage: int, given: PhaseItems) -> Tensor | None:
-        """The second stage's: ``split_ratio`` of the mean number remembered of a class, at least one, of each class, as
-        long as one is left; the first stage's: the others. Without a memory there is nothing to correct by.
+        """For the second stage ``split_ratio`` of the mean number of remembered images per class, of each class (at
+        least one, but never the last one of a class); for the first stage the others. Without a memory, all are in
+        the first.
         """
         if not self.known:
             return None

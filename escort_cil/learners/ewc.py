@@ -1,9 +1,8 @@
 """EWC, elastic weight consolidation (Kirkpatrick et al. 2017), as PyCIL runs it.
 
-After a phase's training one pass over its images gives the diagonal of the Fisher information: the mean over the
-batches of the squared gradient of the batch's mean cross-entropy over all classes, at most ``fisher_max``. As in PyCIL
-that is the gradient of a batch and not of each image, the images are augmented, and batch normalisation is in training
-mode.
+After a phase's training one pass over its images estimates the diagonal of the Fisher information: the squared gradient
+of a batch's mean cross-entropy over all classes, averaged over the batches and clipped to ``fisher_max``. As in PyCIL
+the gradient is that of a batch, not of each image; images are augmented, and batch normalisation is in training mode.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ class EwcHyperparameters(Hyperparameters):
 
 
 class AnchoredNet(IncrementalNet):
-    """One backbone and head, and for each weight where it was after the last phase and how much it mattered.
+    """One backbone and head, and for each weight its value after the last phase and its Fisher information.
 
-    ``means`` and ``fisher`` are buffers under the weights' names; a new class has zeros until its phase is over.
+    ``means`` and ``fisher`` are buffers with the weights' names; those of a new class are zero until its phase ends.
     """
 
     def __init__(self, backbone: BackboneMaker) -> None:
@@ -43,18 +42,18 @@ class AnchoredNet(IncrementalNet):
         self.fisher = nn.Module()
 
     def grow(self, new: int) -> None:
-        """Adds classes, to whose weights the penalty gives no weight yet."""
+        """Adds classes, whose weights have no penalty yet."""
         super().grow(new)
         for name, weight in self.weights():
-            for kept in (self.means, self.fisher):
+            for buffers in (self.means, self.fisher):
                 values = torch.zeros_like(weight)
                 if self.classes > new:
-                    before: Tensor = getattr(kept, name)
+                    before: Tensor = getattr(buffers, name)
                     values[: len(before)] = before
-                kept.register_buffer(name, values)
+                buffers.register_buffer(name, values)
 
     def weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The weights, under names without dots."""
+        """The weights, with names that have no dots."""
         for name, weight in self.named_parameters():
             yield name.replace(".", "/"), weight
 
@@ -68,7 +67,7 @@ class AnchoredNet(IncrementalNet):
 
 
 class Ewc(Learner):
-    """Loss: cross-entropy over the new classes + ``penalty`` times the net's. It keeps no memory."""
+    """Loss: cross-entropy over the new classes + ``penalty`` times the network's penalty. It keeps no memory."""
 
     name = "ewc"
     hyperparameters = EwcHyperparameters
@@ -82,7 +81,7 @@ class Ewc(Learner):
         self._batches = 0
 
     def make_network(self) -> GrowingNet:
-        """A network that knows how much each weight matters."""
+        """A network with an anchor for each weight."""
         return AnchoredNet(self.backbone)
 
     def stages(self, phase: int) -> tuple[Stage, ...]:
@@ -90,7 +89,7 @@ class Ewc(Learner):
         return (*super().stages(phase), Stage(Schedule(1, 0.0, (), 1.0, 0.0), "Fisher information", updates=False))
 
     def begin_stage(self, stage: int) -> None:
-        """Begins to sum squares in the second stage."""
+        """Resets the sums of squares."""
         self._stage, self._squares, self._batches = stage, {}, 0
 
     def loss(self, output: Output, images: Tensor, targets: Tensor) -> Tensor:
@@ -101,7 +100,7 @@ class Ewc(Learner):
         return loss + self.config.penalty * self._anchored.penalty() if self.known else loss
 
     def see_gradients(self) -> None:
-        """Sums the squares."""
+        """Adds the squared gradients."""
         self._batches += 1
         for name, weight in self._anchored.weights():
             if weight.grad is not None:
@@ -110,7 +109,7 @@ class Ewc(Learner):
 
     @torch.no_grad()
     def end_stage(self, stage: int) -> None:
-        """Joins the new Fisher information with the old, which counts by the share of old classes; keeps weights."""
+        """Averages the old and the new Fisher information, weighted by their numbers of classes; keeps the weights."""
         if stage == 0:
             return
         net, alpha = self._anchored, self.known / self.total
@@ -119,11 +118,11 @@ class Ewc(Learner):
             new = torch.zeros_like(weight)
             if name in self._squares:
                 new = (self._squares[name] / self._batches).clamp(max=self.config.fisher_max)
-            # Rows of new classes have nothing old to join: theirs is the new alone.
+            # The rows of new classes have no old information.
             old = slice(self.known if name.startswith("head/") else None)
-            joined = new.clone()
-            joined[old] = alpha * fisher[old] + (1 - alpha) * new[old]
-            fisher.copy_(joined)
+            merged = new.clone()
+            merged[old] = alpha * fisher[old] + (1 - alpha) * new[old]
+            fisher.copy_(merged)
             getattr(net.means, name).copy_(weight)
 
     @property

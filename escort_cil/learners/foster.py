@@ -1,8 +1,9 @@
 """FOSTER, feature boosting and compression (Wang et al. 2022), as PyCIL runs it.
 
-A phase after the first adds a second backbone beside the frozen old one (the teacher) and trains it in the first stage;
-the second stage distils both into one network (the student), which the next phase begins with. As in PyCIL the teacher
-is evaluated and chooses the memory, which the paper calls FOSTER B4; ``evaluated`` student is the paper's FOSTER.
+Each phase after the first adds a second backbone beside the frozen old one. The first stage (boosting) trains this
+teacher; the second (compression) distils it into a student of one backbone, with which the next phase begins. As in
+PyCIL the teacher is evaluated and selects the memory (the paper's FOSTER B4); ``evaluated`` student is the paper's
+FOSTER.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ class FosterHyperparameters(Hyperparameters):
     evaluated: str = setting("teacher", "Which is evaluated: teacher or student.", choices=("teacher", "student"))
 
     def shortened(self, epochs: int) -> Any:
-        """See ``Hyperparameters``; the second stage keeps its share."""
+        """See ``Hyperparameters``; the second stage is scaled likewise."""
         after = max(1, round(self.compression_epochs * epochs / self.epochs))
         return replace(Hyperparameters.shortened(self, epochs), compression_epochs=after)
 
 
 class FosterNet(BackboneListNet):
-    """The old backbone and a new one under one head, and the student that both become.
+    """The old and the new backbone under one head (the teacher), and the student.
 
-    ``aux`` classifies by the new backbone alone; ``old_head`` is the head before the phase. ``shows_student`` says
-    whose output the network gives: in training the stage's, else the student's if it is to be ``evaluated``.
+    ``aux`` classifies with the new backbone alone; ``old_head`` is the head before the phase. ``shows_student`` selects
+    whose output the network gives: that of the stage in training, else that of the one to be ``evaluated``.
     """
 
     old_head: Head
@@ -61,7 +62,7 @@ class FosterNet(BackboneListNet):
         self.shows_student = False
 
     def grow(self, new: int) -> None:
-        """Begins a phase with the student, if there is one."""
+        """Adds classes. The student of the phase before, if there is one, becomes the old backbone."""
         if self.student is not None:
             self.parts, self.head = nn.ModuleList([self.student["body"]]), self.student["head"]  # type: ignore[assignment]
             self.student = None
@@ -71,7 +72,7 @@ class FosterNet(BackboneListNet):
             self.old_head = self.head
         super().grow(new)
         if not first:
-            # The old backbone and head do not change in the first stage: the student can be made of them now.
+            # The first stage does not change the old backbone and head: the student can start from them now.
             body = self._backbone()
             body.load_state_dict(self.parts[0].state_dict())
             head = Head(self.part_dim, self.classes)
@@ -80,7 +81,7 @@ class FosterNet(BackboneListNet):
         self.show_evaluated()
 
     def show_evaluated(self) -> None:
-        """From now on the network gives the output that is to be evaluated."""
+        """Makes the network give the output to be evaluated."""
         self.shows_student = self.evaluated == "student" and self.student is not None
 
     def extractors(self) -> Iterator[nn.Module]:
@@ -96,7 +97,7 @@ class FosterNet(BackboneListNet):
 
     @property
     def feature_dim(self) -> int:
-        """Of the network that is shown."""
+        """Features of the network whose output is given."""
         return self.part_dim if self.shows_student else self.part_dim * len(self.parts)
 
     def forward(self, images: Tensor) -> Output:
@@ -121,8 +122,8 @@ class FosterNet(BackboneListNet):
 
 
 class Foster(Learner):
-    """Boosting: cross-entropy with logits over class weights + the new backbone's alone + distillation of old classes.
-    Compression: distillation of the teacher, its softened output times class weights.
+    """Boosting: cross-entropy of the logits divided by class weights + cross-entropy of the new backbone alone +
+    distillation of the old classes. Compression: distillation of the teacher, its softened output times class weights.
     """
 
     name = "foster"
@@ -150,11 +151,11 @@ class Foster(Learner):
         self._stage = 0
 
     def make_network(self) -> GrowingNet:
-        """A network of one backbone, which becomes teacher and student."""
+        """A network of one backbone."""
         return FosterNet(self.backbone, self.config.evaluated)
 
     def stages(self, phase: int) -> tuple[Stage, ...]:
-        """Training, which is boosting from the second phase on, and then compression, without weight decay."""
+        """Training in the first phase; then boosting, and compression without weight decay."""
         training = self.config.schedule(phase)
         if phase == 0:
             return (Stage(training),)
@@ -162,7 +163,7 @@ class Foster(Learner):
         return (Stage(training, "boosting"), Stage(compression, "compression"))
 
     def begin_training(self, labels: Tensor) -> None:
-        """Counts the classes, and sees to it that ``new_on_old`` az holds."""
+        """Counts the images of each class; with ``new_on_old`` az keeps new classes' weights on old features zero."""
         self._counts = torch.bincount(labels, minlength=self.total).double()
         if self.known and self.config.new_on_old == "az":
             weight, block = self._net.head.weight, (slice(self.known, None), slice(self._net.part_dim))
@@ -173,7 +174,7 @@ class Foster(Learner):
             weight.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
 
     def begin_stage(self, stage: int) -> None:
-        """Boosting trains the new backbone and the heads, compression the student alone."""
+        """Boosting trains the new backbone and the heads, compression only the student."""
         self._stage = stage
         net, beta = self._net, self.config.beta2 if stage else self.config.beta1
         self._weights = class_weights(self._counts, beta).to(next(net.parameters()).device)
@@ -185,7 +186,7 @@ class Foster(Learner):
             net.freeze_old_parts()
 
     def train_mode(self) -> None:
-        """What is not trained stays in evaluation mode."""
+        """Frozen parts stay in evaluation mode."""
         net = self._net
         if self._stage and net.student is not None:
             net.eval()
@@ -208,7 +209,7 @@ class Foster(Learner):
         return loss + c.distillation_weight * distillation(output.logits[:, : self.known], old, c.temperature)
 
     def end_stage(self, stage: int) -> None:
-        """Aligns weights, if that is asked for."""
+        """Aligns weights, if set."""
         c, net, new = self.config, self._net, self.total - self.known
         if not self.known:
             return
@@ -220,7 +221,7 @@ class Foster(Learner):
             head.align(new, c.align_value ** (self.known / new))
 
     def end_training(self) -> None:
-        """Chooses which is evaluated."""
+        """Selects the network to evaluate."""
         self._net.show_evaluated()
 
     @property

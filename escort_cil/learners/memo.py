@@ -17,11 +17,11 @@ class MemoHyperparameters(DerHyperparameters):
 
 
 class Memo(Expanding):
-    """A last stage for each phase, initialised from the one before, on shared stages that keep training."""
+    """A last stage for each phase, initialised from the one before, on shared stages that stay trainable."""
 
     name = "memo"
     hyperparameters = MemoHyperparameters
-    cuts = "shares all stages but the last"
+    needs_stages = "shares all stages but the last"
     config: MemoHyperparameters
 
     def make_network(self) -> GrowingNet:

@@ -1,9 +1,9 @@
 """PODNet, pooled outputs distillation (Douillard et al. 2020), as PyCIL runs it.
 
-A cosine classifier of ten proxies a class, trained by a neighbourhood component loss; distillation of the features and
-of the maps after each stage, summed over rows and over columns; then a short training on as many new images a class as
-are remembered of an old one. As in PyCIL the loss has no margin and no scale but the classifier's, and the denominator
-counts the right class as if its logit were the greatest: the paper's authors leave it out there.
+A cosine classifier with ten proxies per class and an NCA loss; distillation of the features, and of the maps after each
+stage, pooled over rows and over columns; then a short fine-tuning on as many images of each new class as are remembered
+of an old one. As in PyCIL the loss has no margin and no scale besides the classifier's, and the denominator counts the
+true class as if its logit were the largest; the paper's authors leave it out.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class PodnetHyperparameters(Hyperparameters):
     flat_weight: float = setting(1.0, "Weight of the features' distillation.", least=0)
 
     def shortened(self, epochs: int) -> Any:
-        """See ``Hyperparameters``; the short training keeps its share."""
+        """See ``Hyperparameters``; the fine-tuning is scaled likewise."""
         after = max(1, round(self.finetune_epochs * epochs / self.epochs))
         return replace(Hyperparameters.shortened(self, epochs), finetune_epochs=after)
 
 
 class ProfilesNet(CosineNet):
-    """A ``CosineNet`` whose output has, as ``aux``, the profiles of the maps after each stage, joined.
+    """A ``CosineNet`` whose output ``aux`` holds the profiles of the maps after each stage, concatenated.
 
     ``sizes`` are their lengths.
     """
@@ -62,11 +62,11 @@ class ProfilesNet(CosineNet):
 
 
 class Podnet(Learner):
-    """Loss: neighbourhood component loss + (flat + spatial distillation) x the root of all classes / new classes."""
+    """Loss: NCA loss + (flat + spatial distillation) x sqrt(all classes / new classes)."""
 
     name = "podnet"
     hyperparameters = PodnetHyperparameters
-    cuts = "distils the maps after each stage"
+    needs_stages = "distils the maps after each stage"
     config: PodnetHyperparameters
 
     def make_network(self) -> GrowingNet:
@@ -74,13 +74,13 @@ class Podnet(Learner):
         return ProfilesNet(self.backbone, self.config.proxies)
 
     def stages(self, phase: int) -> tuple[Stage, ...]:
-        """Training, and from the second phase on the short one."""
+        """Training, and from the second phase on the fine-tuning."""
         c = self.config
         after = Schedule(c.finetune_epochs, c.finetune_lr, (), 1.0, c.weight_decay, "cosine")
         return (*super().stages(phase), *([Stage(after, "balanced")] if phase else []))
 
     def items(self, stage: int, given: PhaseItems) -> Tensor | None:
-        """The second stage's: what is remembered, and as many of each new class as of an old one."""
+        """For the second stage the remembered items, and as many of each new class as of an old one."""
         if stage == 0:
             return None
         remembered = torch.arange(given.own, len(given.labels))
@@ -116,17 +116,17 @@ def nca(logits: Tensor, targets: Tensor) -> Tensor:
     """-log(exp(s_y) / (exp(s_max) + sum of exp(s_i), i != y)): logits s (B, classes); the mean over the batch."""
     above = logits - logits.max(dim=1, keepdim=True).values
     right = above.gather(1, targets[:, None])
-    others = above.scatter(1, targets[:, None], 0.0)  # the right class counts as exp(0)
+    others = above.scatter(1, targets[:, None], 0.0)  # the true class counts as exp(0)
     return (torch.logsumexp(others, dim=1) - right[:, 0]).mean()
 
 
 def pod_spatial(profiles: Tensor, old: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The mean over stages and images of the distance of two networks' profiles (B, sum of ``sizes``), one a stage."""
+    """The distance of two networks' profiles (B, sum of ``sizes``) per stage, averaged over stages and images."""
     stages = zip(torch.split(profiles, list(sizes), dim=1), torch.split(old, list(sizes), dim=1), strict=True)
     return torch.stack([(a - b).norm(dim=1).mean() for a, b in stages]).mean()
 
 
 def profile(maps: Tensor) -> Tensor:
-    """Squared maps (B, C, H, W), summed over columns and over rows, joined and L2-normalised: (B, C (H + W))."""
+    """Squared maps (B, C, H, W), summed over columns and over rows, concatenated and normalised: (B, C (H + W))."""
     squares = maps.float().square()
     return F.normalize(torch.cat([squares.sum(dim=3).flatten(1), squares.sum(dim=2).flatten(1)], dim=1), dim=1)

@@ -20,9 +20,9 @@ class FinetuneHyperparameters(Hyperparameters):
 
 
 class Finetune(Learner):
-    """Trains on the new classes alone and keeps nothing: the lower reference.
+    """Trains on the new classes only and keeps nothing: the lower bound.
 
-    As in PyCIL the new classes' logits alone enter the loss, so the old ones' weights are not pushed down.
+    As in PyCIL the loss has only the new classes' logits, so that the weights of old classes are not pushed down.
     """
 
     name = "finetune"

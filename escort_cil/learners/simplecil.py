@@ -1,7 +1,7 @@
-"""SimpleCIL (Zhou et al. 2023): a class's weights are the mean of its features; the network is trained once or never.
+"""SimpleCIL (Zhou et al. 2023): the weights of a class are the mean of its features.
 
-As in PyCIL the first phase trains network and classifier, then the means take the classifier's place, and later phases
-train nothing. A frozen (pretrained) backbone is not trained at all: the means are all there is to learn.
+As in PyCIL the first phase trains backbone and classifier; then class means replace the classifier, and later phases
+train nothing. With a frozen (pretrained) backbone no phase trains anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from escort_cil.networks import CosineNet, GrowingNet
 
 @dataclass(frozen=True, slots=True)
 class SimplecilHyperparameters(Hyperparameters):
-    """PyCIL's first phase; those of later phases have nothing to do."""
+    """PyCIL's settings of the first phase; later phases do not train."""
 
     init_lr: float = 0.01
     scheduler: str = "cosine"
@@ -36,16 +36,16 @@ class Simplecil(Learner):
     file_keys: ClassVar[Mapping[str, str]] = {"min_lr": "min_lr"}
 
     def make_network(self) -> GrowingNet:
-        """A cosine classifier with one proxy a class."""
+        """A cosine classifier with one proxy per class."""
         return CosineNet(self.backbone)
 
     def stages(self, phase: int) -> tuple[Stage, ...]:
-        """The first phase's, unless the backbone is frozen."""
+        """Those of the first phase, unless the backbone is frozen."""
         return () if phase or self.frozen else super().stages(phase)
 
     @torch.no_grad()
     def see_features(self, features: Tensor, labels: Tensor) -> None:
-        """Puts the means of the new classes' features into the classifier; a class without images keeps its weights."""
+        """Sets the classifier to the feature means of the new classes; a class without images keeps its weights."""
         assert isinstance(self.network, CosineNet)
         proxies = self.network.cosine.new
         for row, label in enumerate(range(self.known, self.total)):

@@ -1,7 +1,7 @@
 """A memory file for other training loops: a torch ``Dataset``, and PyCIL's pair of data and targets.
 
-Both unpack the file into a folder as ``escort decode`` does: real exemplars unchanged, and for each prompt one image
-per seed, which the regenerator makes once.
+Both unpack the file into a folder as ``escort decode`` does: real exemplars unchanged, and one image for each seed of a
+prompt, which the regenerator makes once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def unpack(
 def _images(
     exemplar: Exemplar, seeds: tuple[int, ...] | None, made: Mapping[tuple[str, int | None], Path], folder: Path
 ) -> list[Path]:
-    """One exemplar's files."""
+    """The files of one exemplar."""
     chosen = exemplar.seeds if seeds is None else seeds
     if exemplar.kind == "prompt" and not chosen:
         raise UsageError(f"{exemplar.key} records no seeds: give `seeds`, such as (0, 1, 2)")
@@ -130,7 +130,7 @@ def memory_labels(
         if missing:
             raise UsageError(f"{memory} has the class {missing[0]!r}, which the class order lacks")
         class_to_idx = {label: number for number, label in enumerate(labels)}
-        numbers = [  # from the tables, without an exemplar
+        numbers = [  # from the tables: no exemplar is decoded
             np.array([class_to_idx[label] for label in rows.labels], np.int64)[spread(rows.label, len(rows))]
             for rows in reader.tables()
         ]

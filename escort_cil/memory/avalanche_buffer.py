@@ -39,12 +39,12 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
     """Exemplars of all experiences so far in one file, whose size on disk is at most ``budget``.
 
     ``budget`` and ``keep`` are those of ``escort train`` ("300KB", "30% original + 70% prompt"); ``max_size`` is the
-    budget in bytes. ``labels[c]`` names class c in the file. After an experience as many images of each class are kept
-    as fit, old ones in the order in which they stand, new ones in a random order that ``seed`` draws; they are taken as
-    the experience gives them without its transforms: Pillow images, uint8 arrays (H, W, 3), or tensors (3, H, W) that
-    are uint8 or from 0 to 1. ``buffer`` shows them again: prompts as what ``regenerator`` makes of them in the folder
-    ``images``, each as what ``transform`` makes of its Pillow image, with task label 0 if the experience has task
-    labels. An existing file is continued.
+    budget in bytes. ``labels[c]`` names class c in the file. After an experience the file holds as many images of each
+    class as fit: old ones in their order, new ones in a random order that ``seed`` draws. Images are read without the
+    experience's transforms; they may be Pillow images, uint8 arrays (H, W, 3), or tensors (3, H, W) that are uint8 or
+    in 0..1. ``buffer`` gives them back: of prompts the images that ``regenerator`` writes to the folder ``images``,
+    all as Pillow images or as ``transform`` returns them, with task label 0 if the experience has task labels. An
+    existing file is continued.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
             new: dict[str, list[SourceImage]] = {}
             for target in sorted(set(targets.tolist())):
                 label = self._label(target)
-                if label not in known:  # an image of a class that came before is not kept a second time
+                if label not in known:  # images of a known class are in the file already
                     order = np.random.default_rng([self._seed, target]).permutation(np.flatnonzero(targets == target))
                     new[label] = encoder.images(order, label, Path(folder))
             self._write(fill(make_shelves(held, new, self.budget, encoder), self.budget))
 
     def resize(self, strategy: Any, new_size: int) -> None:
-        """Keeps what fits into ``new_size`` bytes."""
+        """Drops what does not fit into ``new_size`` bytes."""
         self.budget = Budget.parse(str(new_size), str(self.budget.keep))
         self.max_size = new_size
         if held := self._held():
@@ -114,9 +114,9 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
         self._show(contents)
 
     def _show(self, contents: Contents) -> None:
-        """Makes ``buffer`` of the file."""
+        """Fills ``buffer`` from the file."""
         name, options = self._regenerator
-        shown = _Shown(
+        dataset = _AvalancheDataset(
             self.memory,
             self._images,
             class_order=self.labels,
@@ -124,10 +124,10 @@ class EscxBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche has no typ
             regenerator=name,
             options=options,
         )
-        about = [DataAttribute(shown.targets, "targets")]
+        about = [DataAttribute(dataset.targets, "targets")]
         if self._task_labels:
-            about.append(DataAttribute([0] * len(shown), "targets_task_labels", use_in_getitem=True))
-        self.buffer = make_avalanche_dataset(shown, data_attributes=about)
+            about.append(DataAttribute([0] * len(dataset), "targets_task_labels", use_in_getitem=True))
+        self.buffer = make_avalanche_dataset(dataset, data_attributes=about)
 
     def _picture(self, rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
         picture = Image.fromarray(rgb)
@@ -147,8 +147,8 @@ class EscxReplay(ReplayPlugin):  # type: ignore[misc]
         self.storage_policy.post_adapt(strategy, strategy.experience)
 
 
-class _Shown(MemoryDataset):
-    """A ``MemoryDataset`` with its targets as Avalanche wants them."""
+class _AvalancheDataset(MemoryDataset):
+    """A ``MemoryDataset`` whose targets are a list, which Avalanche needs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -156,7 +156,7 @@ class _Shown(MemoryDataset):
 
 
 class _Encoder(ExemplarEncoder):
-    """Makes exemplars of a data set's items: each is written as a PNG file when it is first needed."""
+    """Makes exemplars of a data set's items. An item becomes a PNG file when it is first needed."""
 
     def __init__(self, prompts: Prompts, workers: int | None, data: Any) -> None:
         super().__init__(prompts, workers)
@@ -164,7 +164,7 @@ class _Encoder(ExemplarEncoder):
         self._index: dict[Path, int] = {}
 
     def images(self, order: Sequence[int] | np.ndarray[Any, Any], label: str, folder: Path) -> list[SourceImage]:
-        """The items ``order`` of a class, as image files that will be in ``folder``."""
+        """The items ``order`` of a class, as image files in ``folder`` that ``exemplars`` will write."""
         found = []
         for index in order:
             path = folder / f"{len(self._index):08d}.png"

@@ -1,4 +1,4 @@
-"""How large a memory may be (the setting ``budget``), and what of the exemplars on offer it then holds."""
+"""How large a memory may be (the setting ``budget``), and which exemplars it holds."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from escort_codec.source import SourceImage
 Counts = tuple[int, ...]
 """Exemplars of a class, one number for each part of ``keep``."""
 
-TRIES: Final = 32  # exemplars that do not fit for their few bytes in the file's tables; then the smaller ones alone
+TRIES: Final = 32  # failures to add one more exemplar, after which only smaller ones are tried
 
 
 AUTO: Final = "auto"
-"""The setting ``keep`` that is chosen before the first phase (``escort_cil.auto``)."""
+"""The setting ``keep`` for a choice before the first phase (``escort_cil.auto``)."""
 LEARNED: Final = "latent:64"
-"""What a budget in bytes keeps if nothing is said and there is no file of prompts."""
+"""What a budget in bytes keeps by default, without a file of prompts."""
 STAND_IN: Final = "latent:150B"
-"""What is assumed of it until then: the smallest that may be chosen."""
+"""Replaces ``AUTO`` until the choice: the smallest candidate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a memory may hold: ``amount`` bytes or the paper's units, in all or ``per_class`` so far.
+    """What a memory may hold: ``amount`` bytes or the paper's units, in total or ``per_class`` so far.
 
-    Without an amount the counts of ``keep`` are all that limits it.
+    Without an amount only the counts of ``keep`` limit it.
     """
 
     keep: Keep
@@ -73,7 +73,7 @@ class Budget:
 
     @classmethod
     def _for_auto(cls, text: str) -> Budget:
-        """A budget whose ``keep`` stands for what is yet to be chosen. Raises ConfigError without bytes."""
+        """The budget of ``keep`` auto before the choice. Raises ConfigError for a budget that is not in bytes."""
         budget = cls.parse(text, STAND_IN)
         if budget.unit != "bytes" or budget.amount is None:
             raise ConfigError("chooses for a budget in bytes: give `budget`, such as 200KB", setting="keep", value=AUTO)
@@ -112,29 +112,29 @@ class Budget:
 
     @property
     def least_units(self) -> float:
-        """The paper's units per class from which on a class has an exemplar."""
+        """The fewest units per class that hold an exemplar of each class."""
         if self.keep.counts:
             return self.keep.units / max(part.amount for part in self.keep.parts)
         return min(part.kind.units / part.amount for part in self.keep.parts if part.amount)
 
 
 class Shelf(Protocol):
-    """What a class offers to the memory: its exemplars of each part of ``keep``, the best first."""
+    """The exemplars that a class offers to the memory, for each part of ``keep``, the best first."""
 
     @property
     def label(self) -> str:
         """The class."""
 
     def most(self, counts: Counts, part: int) -> int:
-        """How many of a part there are at most, once ``counts`` of the parts before it are taken."""
+        """How many of a part are available when ``counts`` of the parts before it are taken."""
 
     def take(self, counts: Counts) -> ClassMemory:
-        """The first of each part."""
+        """The first ``counts`` of each part."""
 
 
 @dataclass(frozen=True, slots=True)
 class OldShelf:
-    """A class of an earlier phase: what the memory holds of it, and nothing else."""
+    """A class of an earlier phase: only what the memory holds of it."""
 
     held: ClassMemory
     parts: tuple[Part, ...]
@@ -145,19 +145,19 @@ class OldShelf:
         return self.held.label
 
     def most(self, counts: Counts, part: int) -> int:
-        """What is held."""
+        """As many as the memory holds."""
         return len(self.held.of(self.parts[part].kind.stored))
 
     def take(self, counts: Counts) -> ClassMemory:
-        """Drops from the end of each kind's order."""
+        """Keeps the first of each kind."""
         held = {part.kind.stored: self.held.of(part.kind.stored) for part in self.parts}
         return replace(self.held, by_kind={k: g[:n] for (k, g), n in zip(held.items(), counts, strict=True)})
 
 
 class NewShelf:
-    """A class of this phase: its images in the order of selection, the first for the first part, the next for the next.
+    """A class of this phase: its images in the order of selection, the first ones for the first part, and so on.
 
-    Exemplars are taken from the encoder when they are first asked for.
+    The encoder makes an exemplar when it is first needed.
     """
 
     def __init__(
@@ -170,11 +170,11 @@ class NewShelf:
         self._made: list[dict[int, Exemplar]] = [{} for _ in parts]
 
     def most(self, counts: Counts, part: int) -> int:
-        """An image is remembered once."""
+        """The images that no part before takes: an image is remembered once."""
         return max(0, len(self._images) - sum(counts[:part]))
 
     def take(self, counts: Counts) -> ClassMemory:
-        """Makes what is not made yet."""
+        """Encodes the missing exemplars."""
         groups: dict[str, tuple[Exemplar, ...]] = {}
         start = 0
         for part, made, count in zip(self._parts, self._made, counts, strict=True):
@@ -190,18 +190,18 @@ class NewShelf:
 def make_shelves(
     held: Contents, ordered: Mapping[str, Sequence[SourceImage]], budget: Budget, encoder: ExemplarEncoder
 ) -> list[Shelf]:
-    """The shelves of old classes and of new ones, whose images are ``ordered`` the best first."""
+    """The shelves of old classes and of new ones, whose images are ``ordered``, the best first."""
     parts = budget.keep.parts
     old: list[Shelf] = [OldShelf(memory, parts) for memory in held]
     return old + [NewShelf(label, images, parts, encoder) for label, images in ordered.items()]
 
 
 def fill(shelves: Sequence[Shelf], budget: Budget) -> Contents:
-    """Chooses from the shelves, which are in class order, what the memory holds.
+    """Chooses what the memory holds from the shelves, which are in class order.
 
-    In bytes every class gets as many exemplars as the others (fewer if it has no more), as many as fit; then single
-    classes get one more, in class order, while they fit. With shares the first part is chosen within its share, then
-    the next one within the shares of both, and so on. Raises ConfigError if not one exemplar fits.
+    With a budget in bytes all classes get the same number of exemplars, as many as fit (a class may have fewer); then
+    single classes get one more, in class order, while it fits. With shares, the first part is filled within its share,
+    then the next one within the shares of both, and so on. Raises ConfigError if no exemplar fits.
     """
     limit, parts = budget.limit(len(shelves)), budget.keep.parts
     none = (0,) * len(parts)
@@ -231,7 +231,7 @@ def _grow(
     def counts(n: int) -> list[Counts]:
         return [_within(shelf, step(each, n)) for shelf, each in zip(shelves, base, strict=True)]
 
-    # Doubling first, so that no more exemplars are made than about twice those that fit.
+    # Doubling first: it encodes at most about twice as many exemplars as fit.
     low, high = 0, 1
     while high < most and _fits(shelves, counts(high), limit):
         low, high = high, 2 * high
@@ -244,10 +244,10 @@ def _grow(
 
 
 def _add_single(shelves: Sequence[Shelf], limit: int, chosen: list[Counts], more: list[Counts]) -> list[Counts]:
-    """``chosen``, with ``more`` for each class in turn whose ``more`` still fits.
+    """``chosen``, with ``more`` for each class in turn for which it still fits.
 
-    The same as trying one class after another, in far fewer steps: groups that fit together are added together, and an
-    exemplar whose payload alone does not fit is not tried.
+    The result is that of trying one class after another, in far fewer steps: it adds groups of classes at once, and
+    skips an exemplar whose payload alone does not fit.
     """
     chosen = chosen.copy()
     gain = [_payload([s.take(b)]) - _payload([s.take(a)]) for s, a, b in zip(shelves, chosen, more, strict=True)]
@@ -289,5 +289,5 @@ def _size(shelves: Sequence[Shelf], counts: Sequence[Counts]) -> int:
 
 
 def _payload(contents: Sequence[ClassMemory]) -> int:
-    """Bytes of the exemplars without the file's tables: less than any file of them has."""
+    """Bytes of the exemplars without the file's tables: a lower bound of the file's size."""
     return sum(len(e.payload) + len(e.hint or b"") for memory in contents for e in memory.exemplars)

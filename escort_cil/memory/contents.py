@@ -1,4 +1,4 @@
-"""What a memory holds, class by class, read from its file and packed into it."""
+"""The contents of a memory by class, read from its file and packed into it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ClassMemory:
 
     @property
     def exemplars(self) -> tuple[Exemplar, ...]:
-        """All, in the order in which they stand in the file: real ones first."""
+        """All exemplars in file order: real ones first."""
         return tuple(exemplar for stored in STORED for exemplar in self.of(stored))
 
     def __len__(self) -> int:
@@ -46,9 +46,9 @@ def exemplars_of(contents: Sequence[ClassMemory]) -> list[Exemplar]:
 
 
 def read_contents(path: Path, labels: Sequence[str]) -> Contents:
-    """The memory in a file, with an entry for each of ``labels`` (class order); further classes follow as they come.
+    """The memory in a file, with an entry for each of ``labels`` (class order); other classes follow in file order.
 
-    Raises EscortError for a real exemplar that is no image, or not of the size that it declares.
+    Raises EscortError for a real exemplar that is not an image, or not of its declared size.
     """
     found: dict[str, list[Exemplar]] = {label: [] for label in labels}
     with Reader(path) as reader:
@@ -68,7 +68,7 @@ def packed(contents: Sequence[ClassMemory]) -> bytes:
 
 
 def shortages(contents: Sequence[ClassMemory]) -> list[str]:
-    """A line about the classes that are left without an exemplar, if there are any."""
+    """A line about the classes without an exemplar, if there are any."""
     empty = [memory.label for memory in contents if not len(memory)]
     classes = counted(len(empty), "class")
     return [f"no exemplar is left of {classes}, the budget is too small: {listed(empty)}"] if empty else []
@@ -78,9 +78,9 @@ def shortages(contents: Sequence[ClassMemory]) -> list[str]:
 class MemoryFigures:
     """What is stored after a phase: the file's bytes, exemplars by kind, the paper's units, and the model's bytes.
 
-    ``model`` is the size of all tensors of model.safetensors, as MEMO's authors count it beside the exemplars.
-    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far. All that
-    are shown as they are kept count as real: image files and learned pictures.
+    ``model`` is the size of all tensors of model.safetensors, which MEMO's authors count besides the exemplars.
+    ``real_by_class`` and ``prompt_by_class`` count exemplars by class number, one entry for each class so far. Image
+    files and learned pictures, which training shows as they are, count as real.
     """
 
     bytes: int = 0
@@ -105,7 +105,7 @@ class MemoryFigures:
 
 
 def figures_of(contents: Sequence[ClassMemory], size: int, kept: Iterable[ExemplarKind] = ()) -> MemoryFigures:
-    """Counts by kind and class; ``size`` is the file's, in bytes. ``kept`` are the kinds that tell the units."""
+    """Counts by kind and class; ``size`` is the file's, in bytes. ``kept`` are the kinds that define the units."""
     prompt = tuple(len(memory.of("prompt")) for memory in contents)
     real = tuple(len(memory) - prompts for memory, prompts in zip(contents, prompt, strict=True))
     units = {kind.stored: kind.units for kind in reversed(tuple(kinds))} | {kind.stored: kind.units for kind in kept}

@@ -1,4 +1,4 @@
-"""Exemplars of images, each made from one decoding of its image."""
+"""Makes exemplars of images; each image is decoded once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What is made of an image while it is decoded.
+    """What to derive from an image when it is decoded.
 
-    ``kinds`` are exemplars for copies or for the memory. ``of_real`` is the kind that the image is regenerated from
-    once it is remembered as a real exemplar.
+    ``kinds`` are exemplars for copies or for the memory. ``of_real`` is the kind from which the image is regenerated
+    when it is a real exemplar.
     """
 
     kinds: tuple[ExemplarKind, ...] = ()
@@ -30,14 +30,14 @@ class Needs:
 
 
 Derived: TypeAlias = Mapping[tuple[ExemplarKind, Path | str], Exemplar]
-"""New exemplars by their kind and what they were made of: an image file, or the real exemplar of a key."""
+"""New exemplars by kind and source: an image file, or the key of a real exemplar."""
 
 
 class ExemplarEncoder:
     """Makes exemplars of images and keeps them until ``forget``: one prompt serves for copies and for the memory.
 
-    ``derive`` makes what is needed of a picture that is decoded anyway, and ``keep`` keeps it. An image that was not
-    derived before its exemplar is asked for is decoded for that alone, in ``workers`` threads (None: one per core).
+    ``derive`` makes exemplars of a picture that is decoded anyway, and ``keep`` stores them. Images that were not
+    derived before are decoded when their exemplars are needed, in ``workers`` threads (None: one per core).
     """
 
     def __init__(self, prompts: Prompts, workers: int | None = None) -> None:
@@ -81,7 +81,7 @@ class ExemplarEncoder:
         return [e or self._made[kind, image.path] for image, e in zip(images, found, strict=True)]
 
     def of_reals(self, kind: ExemplarKind, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
-        """Exemplars of one kind, one per real exemplar, made of the image files that these hold. Raises ImageError."""
+        """Exemplars of one kind, one per real exemplar, made from its image file. Raises ImageError."""
         missing = [exemplar for exemplar in exemplars if (kind, exemplar.key) not in self._made]
         self.keep(
             decode_all(
@@ -95,8 +95,8 @@ class ExemplarEncoder:
         return [self._made[kind, exemplar.key] for exemplar in exemplars]
 
     def forget(self, held: Sequence[Exemplar] = ()) -> None:
-        """Drops what was made of a phase's images, except what those that are ``held`` as real exemplars are
-        regenerated from."""
+        """Drops the exemplars of a phase's images, except those from which the ``held`` real exemplars are
+        regenerated."""
         made = {(kind, exemplar.key): exemplar for (kind, _), exemplar in self._made.items() if kind.regenerated}
         keys = {exemplar.key for exemplar in held if exemplar.kind == "real"}
         self._made = {place: exemplar for place, exemplar in made.items() if place[1] in keys}

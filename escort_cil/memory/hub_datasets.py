@@ -18,11 +18,11 @@ from escort_cil.memory.adapters import memory_labels, unpack
 from escort_codec.atomic import write_file
 from escort_codec.container import Reader
 from escort_codec.errors import OutputError, SourceError, UsageError
-from escort_codec.names import SUFFIXES, SafeNames
+from escort_codec.names import SUFFIXES, SafeNames, make_folders
 from escort_codec.regenerate import DEFAULT
 
 SPLITS: Final = {"train": "train", "test": "test", "validation": "test", "valid": "test", "val": "test"}
-"""A data set's splits and the folders that they become."""
+"""The splits of a data set and their folders."""
 
 
 def memory_dataset(
@@ -75,7 +75,7 @@ def save_folder(
     chosen: dict[str, Any] = {}
     for name, split in splits.items():
         if (part := SPLITS.get(name)) is None:
-            raise UsageError(f"what is the split {name!r}? Choose splits: {', '.join(SPLITS)}")
+            raise UsageError(f"the split {name!r} is not known: choose splits called {', '.join(SPLITS)}")
         if name == part or (part not in splits and part not in chosen):
             chosen[part] = split
     counts = {}
@@ -83,7 +83,7 @@ def save_folder(
         kinds = split.features
         if not isinstance(kinds.get(image), datasets.Image) or not isinstance(kinds.get(label), datasets.ClassLabel):
             raise SourceError(
-                f"the columns {image!r} and {label!r} are not an image and a class: it has {', '.join(kinds)}"
+                f"the columns {image!r} and {label!r} must be an Image and a ClassLabel: there are {', '.join(kinds)}"
             )
         rows = split.cast_column(image, datasets.Image(decode=False))
         names = SafeNames(kinds[label].names)
@@ -91,17 +91,14 @@ def save_folder(
         for number, row in enumerate(rows):
             data, suffix = _file(row[image], split, number, image)
             place = root / part / names.folder(kinds[label].int2str(row[label]))
-            try:
-                place.mkdir(parents=True, exist_ok=True)
-            except OSError as exc:
-                raise OutputError(f"{place}: cannot be made: {exc.strerror or exc}") from exc
+            make_folders(place)
             write_file(place / f"{number:0{width}d}{suffix}", data)
         counts[part] = len(rows)
     return counts
 
 
 def _file(value: Mapping[str, Any], split: Any, number: int, image: str) -> tuple[bytes, str]:
-    """The bytes of a row's image file and its ending; a picture of another format becomes PNG."""
+    """The bytes and the suffix of a row's image file; a picture of another format becomes PNG."""
     data = value.get("bytes") or Path(value["path"]).read_bytes()
     with Image.open(io.BytesIO(data)) as picture:
         if suffixes := SUFFIXES.get(picture.format or ""):

@@ -1,4 +1,4 @@
-"""What is kept of the images, and in which mixture: the setting ``keep``."""
+"""The setting ``keep``: the kinds of exemplar in the memory and their mixture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from escort_codec.errors import ConfigError, UnknownNameError
 from escort_codec.exemplar import Kind as StoredKind
 
 STORED: Final[tuple[StoredKind, ...]] = tuple(dict.fromkeys(kind.stored for kind in kinds))
-"""The stored kinds in the order in which a class's exemplars are chosen and stand in the file: real, prompt."""
+"""The stored kinds in the order in which a class's exemplars are chosen and written: real, latent, prompt."""
 
 _FORM: Final = "write original, webp:64:20, prompt, prompt:400B, 30% original + 70% prompt, or 18 original + 48 prompt"
 
@@ -28,9 +28,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Kinds with their shares of the budget (they add up to 1) or, with ``counts``, with exemplars per class.
+    """Kinds with their shares of the budget (which add up to 1) or, with ``counts``, their exemplars per class.
 
-    No two parts are stored as the same kind. Parts stand in the order of ``STORED``.
+    No two parts are stored as the same kind. Parts are in the order of ``STORED``.
     """
 
     parts: tuple[Part, ...]
@@ -86,7 +86,7 @@ class Keep:
         return sum(part.kind.units * part.amount for part in self.parts)
 
     def has_copies(self) -> bool:
-        """Whether an exemplar differs from its image, so that data augmentation has something to show."""
+        """Whether an exemplar differs from its image, so that it can serve as data augmentation."""
         return any(kind.is_copy for kind in self.kinds)
 
 

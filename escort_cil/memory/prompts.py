@@ -1,4 +1,4 @@
-"""Where a run's prompts come from: its file of prompts, or the images, encoded as that file's prompts were."""
+"""The prompts of a run: from its file of prompts, or encoded from images with that file's options."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Final
 
 from escort_codec.coding import codings
 from escort_codec.container import Reader
-from escort_codec.encode import LEAST
+from escort_codec.encode.folder import LEAST
+from escort_codec.encode.images import encode_picture
 from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_picture
 from escort_codec.recipe import HIRES, EncodeOptions
 from escort_codec.source import SourceImage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SAMPLE: Final = 64  # prompts of a file that tell how it was encoded
+SAMPLE: Final = 64  # prompts of a file from which its options are found
 
 
 class Prompts:
-    """Prompts of images: those of ``prompts_file``; others are encoded as its prompts were, or with ``options``.
+    """Prompts of images: those in ``prompts_file``; others are encoded with its options, or else with ``options``.
 
-    ``hint`` 0 leaves the colour hint out, also of prompts that have one.
+    ``hint`` 0 drops the colour hint, also of prompts in the file.
     """
 
     def __init__(self, options: EncodeOptions, prompts_file: Reader | None = None, hint: int | None = None) -> None:
@@ -60,9 +60,9 @@ class Prompts:
 
 
 def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -> EncodeOptions:
-    """The options that a file's prompts were encoded with, found from its first ones.
+    """The options with which a file's prompts were encoded, found from the first of them.
 
-    A map may be stored with a simpler coding than was asked for: the least simple one of SAMPLE prompts is taken.
+    A map may be stored with a simpler coding than the options name: the highest one of SAMPLE prompts counts.
     Raises ConfigError if the file has no prompts.
     """
     some = list(islice((exemplar for exemplar in prompts_file if exemplar.kind == "prompt"), SAMPLE))
@@ -72,7 +72,7 @@ def options_of(prompts_file: Reader, options: EncodeOptions, hint: int | None) -
     side = max(first.hint_size or (0,))
     scaled = any(each.map_shape != each.size for each in some)
     if scaled and (first.recipe.preset == HIRES or len({each.edge_settings for each in some}) > 1):
-        # Rate control found them for each image: new prompts get as many bytes as the largest.
+        # Rate control chose the settings for each image: new prompts get as many bytes as the largest.
         most = max(len(each.payload) + len(each.hint or b"") for each in some)
         default = EncodeOptions()
         options = replace(options, settings=default.settings, hint_quality=None)

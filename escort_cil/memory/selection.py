@@ -1,4 +1,4 @@
-"""Which images of a class are remembered: the ways to put them in order, the best first."""
+"""Selections: orders in which a class's images are remembered, the best first."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EPSILON = 1e-8  # keeps an all-zero feature vector from dividing by zero
 
 
 def herding(features: NDArray[np.float64], count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Indices of min(N, count) images, each the one that brings the mean of those chosen nearest to the class mean.
+    """Indices of min(N, count) images; each brings the mean of the chosen ones nearest to the class mean.
 
     ``features`` is (N, D) and is L2-normalised here; the class mean is the mean of the normalised features, not
-    normalised again, as in PyCIL. Without replacement; of equals the first is chosen. ``seed`` is not used.
+    normalised again, as in PyCIL. Without replacement; a tie goes to the first. ``seed`` is not used.
     Source: Welling 2009; Rebuffi et al. 2017, algorithm 4.
     """
     vectors = np.asarray(features, np.float64)
@@ -32,7 +32,7 @@ def herding(features: NDArray[np.float64], count: int, seed: int = 0) -> NDArray
     mean = vectors.mean(axis=0)
     total = np.zeros_like(mean)
     free = np.ones(len(vectors), bool)
-    # |mean - (total + v) / k|^2 = (|v|^2 + 2 v (total - k mean)) / k^2 + what no image changes
+    # |mean - (total + v) / k|^2 = (|v|^2 + 2 v (total - k mean)) / k^2 + a constant
     squares = np.einsum("nd,nd->n", vectors, vectors)
     for k in range(1, count + 1):
         distance = squares + 2 * (vectors @ (total - k * mean))

@@ -1,6 +1,6 @@
-"""Synthetic images: what training shows of prompts, and of images under data augmentation.
+"""Synthetic images: what training shows in place of prompts, and of images under data augmentation.
 
-Regenerated ones are kept in a cache. It is not memory: they can be made again from the prompts at any time.
+Regenerated images are cached. The cache is not memory: they can be made again from the prompts at any time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from escort_cil.memory.encoder import ExemplarEncoder, Needs
 from escort_cil.memory.keep import Keep
 from escort_cil.memory.kinds import ExemplarKind, Prompt, is_regenerated
 from escort_codec.atomic import write_file
-from escort_codec.errors import OutputError, RegenerationError, SourceError
+from escort_codec.errors import RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
 from escort_codec.export.manifest import read_manifest
 from escort_codec.export.options import LONGEST
-from escort_codec.names import make_folder
+from escort_codec.names import make_folder, make_folders
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator, image_digest
 from escort_codec.source import SourceImage
@@ -62,8 +62,8 @@ class ExportedImages:
     def find(self, exemplar: Exemplar, seed: int) -> Path | None:
         """The image of an exemplar and a seed, or None.
 
-        It is found by ``label/name``, and was made of this very exemplar: the first that was made of another one of
-        that name is logged as a warning.
+        It is found by ``label/name``, and must be made of this very exemplar. The first image that was made of another
+        exemplar with that name is logged as a warning.
         """
         entry = self._entries.get((exemplar.key, seed))
         if entry is None or not (path := self.folder / entry.image).is_file():
@@ -73,8 +73,8 @@ class ExportedImages:
         if not self._other:
             self._other = True
             log.warning(
-                "%s: the images of %s are of another exemplar of that name (other data, or other settings of encode): "
-                "such images are not used but made anew",
+                "%s: the images of %s are of another exemplar with that name (other data, or other settings of "
+                "encode): such images are made anew",
                 self.folder,
                 exemplar.key,
             )
@@ -82,10 +82,10 @@ class ExportedImages:
 
 
 class SyntheticCache:
-    """Regenerated images as files in ``folder``, found by what they were made of; missing ones are made.
+    """Regenerated images as files in ``folder``; missing ones are made.
 
-    A file's name is the digest of the prompt, the seed and the regenerator's recipe, so that one folder can serve many
-    runs. ``elsewhere`` finds an image that exists in another place.
+    The name of a file is the digest of prompt, seed and recipe, so that many runs can share one folder. ``elsewhere``
+    finds images that exist in another place.
     """
 
     def __init__(self, folder: Path, regenerator: Regenerator, elsewhere: Find | None = None) -> None:
@@ -144,7 +144,7 @@ class SyntheticCache:
 
 
 def _is_there(place: Path) -> bool:
-    """Whether the image is there: no link, and not empty, as a power cut leaves what was not on the disk yet."""
+    """Whether the image exists: not a link, and not empty, as after a power cut."""
     try:
         about = place.lstat()
     except OSError:
@@ -153,18 +153,11 @@ def _is_there(place: Path) -> bool:
 
 
 def _mark(folder: Path) -> None:
-    """Marks the folder as a cache, for backups, and so that no data folder takes it for a class."""
+    """Marks the folder as a cache, so that backups skip it and no data folder takes it for a class."""
     tag = folder / CACHE_TAG
     if not tag.is_file():
-        _make_folder(folder)
+        make_folders(folder)
         write_file(tag, CACHE_SIGNATURE + b"\n# Images that escort regenerated; they can be made again.\n")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{folder}: cannot be made: {exc.strerror or exc}") from exc
 
 
 def _save_in_turn(pool: ThreadPoolExecutor, results: Iterator[JobResult]) -> Iterator[None]:
@@ -187,17 +180,17 @@ def _save(result: JobResult) -> None:
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
     file, picture = io.BytesIO(), Image.fromarray(rgb)
-    picture.thumbnail((LONGEST["jpg"], LONGEST["jpg"]))  # changes nothing but what is too long for a JPEG file
+    picture.thumbnail((LONGEST["jpg"], LONGEST["jpg"]))  # only changes images that are too long for JPEG
     picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
 class SyntheticImages:
-    """The copies that training may show in place of images and exemplars, under what is kept.
+    """The copies that training may show in place of images and exemplars. They depend on ``keep``.
 
-    An image's copies are the images that are regenerated of it, one per seed, its reduced self, or both, whichever is
-    kept. If only original files are kept, its prompt is regenerated: every memory can be trained with the same
-    augmentation. Of both kinds, each is as likely to be drawn as the other.
+    The copies of an image are the images regenerated from its prompt, one per seed, or its reduced version, or both. If
+    only originals are kept, its prompt is regenerated, so that every memory can use the same augmentation. With both
+    kinds, each is as likely to be drawn as the other.
     """
 
     def __init__(
@@ -210,7 +203,7 @@ class SyntheticImages:
         main_first: Callable[[], AbstractContextManager[None]] = nullcontext,
         progress: Progress | None = None,
     ) -> None:
-        """Of several processes one makes the images and the others find them: ``main_first`` lets it go ahead."""
+        """``main_first``: a block that the main process runs before the others, so that it makes the images."""
         self.encoder = encoder
         self._cache = cache
         self._seeds = tuple(seeds)
@@ -223,15 +216,16 @@ class SyntheticImages:
         self._progress = progress
 
     def needs(self, *, shown: bool, remembered: bool = False, later: bool = False) -> Needs:
-        """What is made of each image while it is decoded: for its copies if they are ``shown`` (``later`` as well, when
-        it may be a real exemplar), and for the memory if it may be ``remembered``."""
+        """What to derive from each image when it is decoded: for its copies if they are ``shown`` (``later`` also, as a
+        real exemplar), and for the memory if it may be ``remembered``."""
         kinds = set(self._kept) if remembered else set()
         if shown:
             kinds |= {*self._reduced, *self._regenerated}
         return Needs(tuple(sorted(kinds, key=str)), self.of_real(shown) if later else None)
 
     def of_real(self, shown: bool) -> ExemplarKind | None:
-        """What real exemplars are regenerated from, if copies are ``shown`` and originals are kept; else None."""
+        """The kind from which real exemplars are regenerated, if copies are ``shown`` and originals are kept; else
+        None."""
         return self._regenerated[0] if shown and self._keeps_originals else None
 
     def of_images(self, images: Sequence[SourceImage], seeds: Sequence[int] | None = None) -> list[list[Source]]:
@@ -248,9 +242,9 @@ class SyntheticImages:
         return copies
 
     def of_exemplars(self, exemplars: Sequence[Exemplar], *, reals: bool) -> list[list[Source]]:
-        """The copies of remembered exemplars: what is regenerated of them, and with ``reals`` of original files too.
+        """The copies of remembered exemplars: images regenerated from prompts and, with ``reals``, from original files.
 
-        A reduced image is a copy itself and has none.
+        A reduced image is itself a copy and has none.
         """
         copies: list[list[Source]] = [[] for _ in exemplars]
         places = [i for i, exemplar in enumerate(exemplars) if is_regenerated(exemplar)]

@@ -87,9 +87,9 @@ BackboneMaker: TypeAlias = Callable[[], Backbone]
 
 @dataclass(frozen=True, slots=True)
 class BackboneKind:
-    """A backbone to choose by name. ``make`` takes one of ``stems``.
+    """A backbone of the registry. ``make`` takes one of ``stems``.
 
-    ``stem`` is the one that it has by itself; "" leaves the choice to the data set and the image size.
+    ``stem`` is its default; "" leaves the choice to the data set and the image size.
     """
 
     make: Callable[[str], Backbone]
@@ -236,9 +236,9 @@ def resnet50(stem: str = IMAGENET) -> Backbone:
 
 
 def signed(make: Callable[[str], Backbone]) -> Callable[[str], Backbone]:
-    """The same network without the last activation, so that features may be negative, for a classifier by cosines.
+    """The same network without the last activation, so that features may be negative, for a cosine classifier.
 
-    Those that PyCIL calls cosine_... (Hou et al. 2019).
+    PyCIL calls these networks cosine_... (Hou et al. 2019).
     """
 
     def made(stem: str) -> Backbone:

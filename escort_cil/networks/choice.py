@@ -1,4 +1,4 @@
-"""A backbone by its name: one of the registry, or a pretrained one."""
+"""A backbone by name: from the registry, or pretrained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from escort_codec.errors import ConfigError
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether a backbone's name stands for a pretrained one: see ``networks.pretrained``."""
+    """Whether the name is that of a pretrained backbone: see ``networks.pretrained``."""
     return name.startswith(PRETRAINED)
 
 
@@ -24,17 +24,17 @@ def backbone_kind(name: str) -> BackboneKind:
 def backbone_maker(
     name: str, stem: str = AUTO, about: Mapping[str, Any] | None = None, *, weights: bool = True
 ) -> BackboneMaker:
-    """Makes backbones of a name with a stem; "auto" is the backbone's own, else ImageNet's. Raises ConfigError.
+    """A function that makes backbones of a name with a stem; "auto" is the backbone's own, else ImageNet's.
 
-    ``about`` is the description of a pretrained one, which has its ``weights`` or any.
+    ``about`` describes a pretrained backbone; without ``weights`` it gets fresh ones. Raises ConfigError.
     """
     if is_pretrained(name):
         if stem != AUTO:
-            raise ConfigError("a pretrained backbone has its own", setting="stem", value=stem)
+            raise ConfigError("a pretrained backbone has its own stem", setting="stem", value=stem)
         return pretrained_maker(name, about or describe(name), weights=weights)
     kind = backbone_kind(name)
     stem = kind.stem or IMAGENET if stem == AUTO else stem
     if kind.stems and stem not in kind.stems:
-        only = f"has the stem {kind.stems[0]} alone" if len(kind.stems) == 1 else f"takes {', '.join(kind.stems)}"
+        only = f"only has the stem {kind.stems[0]}" if len(kind.stems) == 1 else f"takes {', '.join(kind.stems)}"
         raise ConfigError(f"{name} {only}", setting="stem", value=stem)
     return partial(kind.make, stem)

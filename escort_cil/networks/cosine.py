@@ -1,4 +1,4 @@
-"""A classifier by cosines, with several proxies a class, and the network under it."""
+"""A cosine classifier with several proxies per class, and the network under it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from escort_cil.networks.growing import IncrementalNet
 
 
 class CosineHead(nn.Module):
-    """``sigma`` x the cosine of a feature vector and a class's proxies, each proxy counting by its softmax.
+    """``sigma`` x the cosine of a feature vector and the proxies of a class, weighted by their softmax.
 
     ``old`` (known * proxies, D) are the proxies of old classes, which are not trained, ``new`` (new * proxies, D) those
     of the phase's, uniform within 1 / sqrt(D).
@@ -39,7 +39,7 @@ class CosineHead(nn.Module):
 
 
 class CosineNet(IncrementalNet):
-    """One backbone under a cosine classifier."""
+    """One backbone and a cosine classifier."""
 
     cosine: CosineHead
 

@@ -1,5 +1,5 @@
-"""Networks whose classes grow: one backbone and one head (iCaRL, WA), a backbone a phase (DER), a last stage a phase
-(MEMO). Arithmetic as in PyCIL, so that the same weights give the same logits.
+"""Networks whose classes grow: one backbone and one head (iCaRL, WA), a backbone per phase (DER), a last stage per
+phase (MEMO). Arithmetic as in PyCIL, so that the same weights give the same logits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from escort_cil.networks.backbones import BackboneMaker
 
 
 class Output(NamedTuple):
-    """A network's output for B images: features (B, D), logits (B, classes), and what else its learner needs, such as
-    auxiliary logits (B, new + 1), or None."""
+    """A network's output for B images: features (B, D), logits (B, classes), and what else its learner needs (such as
+    auxiliary logits (B, new + 1)), or None."""
 
     features: Tensor
     logits: Tensor
@@ -89,7 +89,7 @@ class GrowingNet(nn.Module, ABC):
         """Features (B, feature_dim) of images (B, 3, S, S)."""
 
     def extractors(self) -> Iterator[nn.Module]:
-        """The parts that make features of images: backbones and stages. All other weights are classifiers'."""
+        """The parts that make features: backbones and stages. All other weights belong to classifiers."""
         yield from (child for name, child in self.named_children() if name != "head")
 
     def forward(self, images: Tensor) -> Output:
@@ -147,7 +147,7 @@ class IncrementalNet(GrowingNet):
 
 
 class ExpandingNet(GrowingNet):
-    """Parts that are added phase by phase, each started from the one before; their features are joined.
+    """Parts that are added phase by phase, each started from the one before; their features are concatenated.
 
     From the second phase on an auxiliary head tells the new classes (1 ..) and 'any old class' (0) apart by the newest
     part's features.
@@ -194,7 +194,7 @@ class ExpandingNet(GrowingNet):
 
 
 class BackboneListNet(ExpandingNet):
-    """DER (Yan, Xie and He 2021): a whole backbone a phase."""
+    """DER (Yan, Xie and He 2021): a whole backbone per phase."""
 
     def features(self, images: Tensor) -> Tensor:
         """Features of all backbones, the oldest first."""
@@ -207,7 +207,7 @@ class BackboneListNet(ExpandingNet):
 
 
 class SharedStagesNet(ExpandingNet):
-    """MEMO (Zhou et al. 2023): shared stages under one last stage a phase."""
+    """MEMO (Zhou et al. 2023): shared stages under one last stage per phase."""
 
     shared: nn.Module
 

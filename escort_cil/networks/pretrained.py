@@ -1,8 +1,8 @@
-"""Pretrained backbones of the Hugging Face Hub or of a folder, through transformers: ``hf:ID_OR_FOLDER``.
+"""Pretrained backbones from the Hugging Face Hub or a folder, through transformers: ``hf:ID_OR_FOLDER``.
 
-What a backbone is (its configuration, and the size and normalisation of its images) is read once, and recorded with the
-run: with it the network can be built again without its source, as the run has weights of its own. Only safetensors are
-loaded, and no code of a model is run.
+The description of a backbone (its configuration, and the size and normalisation of its images) is read once and
+recorded with the run. The run has its own weights, so the network can be rebuilt without the source. Only safetensors
+are loaded, and no code of a model runs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from escort_cil.augment import Transform
+from escort_cil.augment.transform import IMAGENET_MEAN, IMAGENET_STD, Transform
 from escort_cil.networks.backbones import Backbone, BackboneMaker
 from escort_codec.errors import ConfigError
-from escort_codec.foreign import parse_json
-from escort_codec.words import escaped, listed
+from escort_codec.untrusted import parse_json
+from escort_codec.words import escaped, first_line, listed
 
 PRETRAINED: Final = "hf:"
-STAGED: Final = ("resnet", "convnext", "convnextv2")  # those that have stages
+STAGED: Final = ("resnet", "convnext", "convnextv2")  # with stages
 FAMILIES: Final = (*STAGED, "vit", "dinov2", "dinov2_with_registers")
 PROCESSOR: Final = "preprocessor_config.json"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, if a model does not say its own
 
 _UNUSED: Final = (
     "id2label",
@@ -39,12 +38,12 @@ _UNUSED: Final = (
     "transformers_version",
     "_name_or_path",
 )
-_MOST, _MOST_LAYERS, _MOST_WEIGHTS = 1 << 16, 1000, 1 << 33  # of a recorded configuration; the first of any number
+_MOST, _MOST_LAYERS, _MOST_WEIGHTS = 1 << 16, 1000, 1 << 33  # caps of a recorded configuration (any integer)
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a pretrained backbone is, as plain values: ``model`` (its configuration), ``size`` of its images in pixels,
-    ``mean`` and ``std`` of their colours. Raises ConfigError."""
+    """A pretrained backbone as plain values: ``model`` (its configuration), ``size`` of its images in pixels, ``mean``
+    and ``std`` of their colours. Raises ConfigError."""
     source = _source(name)
     with _errors(name, "config.json"):
         transformers = _transformers(name)
@@ -58,22 +57,22 @@ def describe(name: str) -> dict[str, Any]:
     found = {
         "model": {key: value for key, value in config.to_dict().items() if key not in _UNUSED},
         "size": size,
-        "mean": list(processor.get("image_mean") or MEAN),
-        "std": list(processor.get("image_std") or STD),
+        "mean": list(processor.get("image_mean") or IMAGENET_MEAN),
+        "std": list(processor.get("image_std") or IMAGENET_STD),
     }
     check_description(found, name)
-    plain: dict[str, Any] = json.loads(json.dumps(found))  # as config.json gives it back
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as reading config.json gives it
     return plain
 
 
 def check_description(about: Mapping[str, Any], name: str) -> None:
-    """Raises ConfigError if a description, which may be a stranger's, is not one of a network that can be built."""
+    """Raises ConfigError if an untrusted description is not that of a network that can be built."""
     if fault := _fault(about):
         raise ConfigError(f"{escaped(name)}: the pretrained backbone's description is damaged: {fault}")
 
 
 def has_stages(about: Mapping[str, Any]) -> bool:
-    """Whether the backbone has stages, which can be shared and compared."""
+    """Whether the backbone has stages, which learners can share or compare."""
     return about["model"]["model_type"] in STAGED
 
 
@@ -92,16 +91,15 @@ def check_use(name: str, about: Mapping[str, Any], maker: BackboneMaker, size: i
     except (RuntimeError, ValueError) as exc:
         own = about["size"]
         raise ConfigError(
-            f"{name} cannot take such images ({_line(exc)}): its own have {own} pixels",
+            f"{name} does not accept this size ({_line(exc)}): its own images have {own} pixels",
             setting="image_size",
             value=size,
         ) from exc
 
 
 def pretrained_maker(name: str, about: Mapping[str, Any], *, weights: bool) -> BackboneMaker:
-    """Makes backbones of a name and its description, with its weights, or with any, as others replace them.
-
-    Called, it raises ConfigError if the weights cannot be loaded.
+    """A function that makes backbones of a name and its description, with pretrained or (without ``weights``) fresh
+    weights, which the caller replaces. The function raises ConfigError if the weights cannot be loaded.
     """
     check_description(about, name)
     made: list[Backbone] = []
@@ -115,7 +113,7 @@ def pretrained_maker(name: str, about: Mapping[str, Any], *, weights: bool) -> B
 
 
 class ClassToken(nn.Module):
-    """A transformer of image patches: its features are the class token after the last normalisation."""
+    """A vision transformer; its features are the class token after the last normalisation."""
 
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__()
@@ -129,7 +127,7 @@ class ClassToken(nn.Module):
 
 
 class NormalisedMean(nn.Module):
-    """The mean over maps (B, C, H, W), normalised over their channels: (B, C)."""
+    """The spatial mean of maps (B, C, H, W), normalised over the channels: (B, C)."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -142,10 +140,10 @@ class NormalisedMean(nn.Module):
 
 
 def _backbone(model: Any) -> Backbone:
-    """A model of transformers as a backbone, cut before its last stage if it has stages."""
+    """A model of transformers as a backbone, split before its last stage if it has stages."""
     config = model.config
     if config.model_type not in STAGED:
-        for part in (model, model.embeddings):  # weights without a part in the class token have no gradients
+        for part in (model, model.embeddings):  # weights that do not reach the class token would have no gradients
             for name in ("pooler", "mask_token"):
                 if getattr(part, name, None) is not None:
                     setattr(part, name, None)
@@ -180,7 +178,7 @@ def _load(name: str) -> nn.Module:
 
 
 def _build(name: str, about: Mapping[str, Any]) -> nn.Module:
-    """The model with fresh weights, if there are not too many."""
+    """The model with fresh weights. Raises ConfigError if there are too many."""
     transformers = _transformers(name)
     values = dict(about["model"])
     try:
@@ -196,23 +194,23 @@ def _build(name: str, about: Mapping[str, Any]) -> nn.Module:
 
 
 def _fault(about: Mapping[str, Any]) -> str:
-    """Why values are not a description, or ""."""
+    """Why ``about`` is not a valid description, or ""."""
     if not isinstance(about, Mapping) or set(about) != {"model", "size", "mean", "std"}:
         return "it has other keys"
     model, size = about["model"], about["size"]
     if not isinstance(model, Mapping) or model.get("model_type") not in FAMILIES:
         return f"its model is none of {listed(FAMILIES)}"
     if type(size) is not int or not 8 <= size <= 4096:
-        return "its size is no number of pixels"
+        return "its size is not a number of pixels"
     for key in ("mean", "std"):
         values = about[key]
         if not isinstance(values, list | tuple) or len(values) != 3:
-            return f"its {key} is not of three colours"
+            return f"its {key} does not have three values"
         if not all(type(value) in (int, float) and (value > 0 if key == "std" else True) for value in values):
-            return f"its {key} is no number"
+            return f"its {key} is not a number"
     numbers = [value for each in model.values() for value in (each if isinstance(each, list | tuple) else [each])]
     if any(type(value) is int and abs(value) > _MOST for value in numbers):
-        return "a number in it is too large"
+        return "it has a number that is too large"
     depths = model.get("depths") or [model.get("num_hidden_layers", 0)]
     if not all(type(depth) is int for depth in depths) or sum(depths) > _MOST_LAYERS:
         return "it has too many layers"
@@ -220,18 +218,18 @@ def _fault(about: Mapping[str, Any]) -> str:
 
 
 def _source(name: str) -> str:
-    """The folder or the Hub's id after "hf:". Raises ConfigError for what is neither."""
+    """The folder or Hub id after "hf:". Raises ConfigError if it is neither."""
     source = name.removeprefix(PRETRAINED)
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return str(folder)
     if not source or source.startswith(("/", ".", "~", "\\")) or source.count("/") > 1:
-        raise ConfigError("no such folder, and no id of the Hub", setting="backbone", value=name)
+        raise ConfigError("is neither a folder nor a Hub id", setting="backbone", value=name)
     return source
 
 
 def _processor(name: str, source: str) -> Mapping[str, Any]:
-    """What the model's preprocessor_config.json says, {} if it has none. Raises ConfigError."""
+    """The contents of the model's preprocessor_config.json, {} if it has none. Raises ConfigError."""
     from transformers.utils import cached_file
 
     with _errors(name, PROCESSOR):
@@ -263,7 +261,7 @@ def _transformers(name: str) -> Any:
 
 @contextmanager
 def _errors(name: str, looked_for: str) -> Iterator[None]:
-    """What transformers raises becomes one line that says what was looked for."""
+    """Turns the errors of transformers into one line that names the file in question."""
     try:
         yield
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, AttributeError, TypeError) as exc:
@@ -283,7 +281,7 @@ def _errors(name: str, looked_for: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bar and no report of transformers in the block."""
+    """Turns off the progress bar and log of transformers in the block."""
     logging = transformers.utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -297,4 +295,4 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 def _line(exc: BaseException) -> str:
     """The first line of a message."""
-    return escaped(next(iter(str(exc).strip().splitlines()), type(exc).__name__))[:300]
+    return escaped(first_line(exc))[:300]

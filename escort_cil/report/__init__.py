@@ -1,4 +1,4 @@
-"""Run folders into one HTML page that needs nothing else: no network, no other file."""
+"""Turns run folders into one HTML page that needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class RunSection:
 def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenerator: str = DEFAULT) -> list[RunGroup]:
     """Writes the page of the run folders at or below ``runs`` to ``out``; the same runs give the same page.
 
-    Shows ``pictures`` exemplars of the first run of each configuration; ``regenerator`` names what makes images of the
-    prompts. Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no
-    run or one cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
+    Shows ``pictures`` exemplars of the first run of each configuration; ``regenerator`` makes the images of prompts.
+    Returns the configurations with their runs; logs their notices. Raises TrainingError if there is no run or one
+    cannot be read, OutputError if ``out`` cannot be written, UsageError for a wrong number of pictures.
     """
     if not 0 <= pictures <= MAX_PICTURES:
         raise UsageError(f"a gallery shows 0 to {MAX_PICTURES} exemplars", setting="pictures", value=pictures)
@@ -87,21 +87,21 @@ def write_report(runs: Sequence[Path], out: Path, *, pictures: int = 6, regenera
     for run in (run for group in groups for run in group.runs):
         for notice in run.notices:
             log.warning("%s: %s", run.path, notice)
-    with make_regenerator(regenerator) as maker:
-        write_file(out, render(groups, pictures, maker, out.parent).encode())
+    with make_regenerator(regenerator) as loaded:
+        write_file(out, render(groups, pictures, loaded, out.parent).encode())
     return groups
 
 
-def check_report(out: Path) -> None:
-    """Raises TrainingError if what draws a report is not installed, OutputError if ``out`` cannot be its file."""
+def check_report(out: Path, example: str = "report.html") -> None:
+    """Raises TrainingError if a package for the page is missing, OutputError if ``out`` cannot be its file."""
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib")):
-        raise TrainingError("a report needs jinja2 and matplotlib: pip install 'escort[report]'")
+        raise TrainingError("the page needs jinja2 and matplotlib: pip install 'escort[report]'")
     if out.is_dir():
-        raise OutputError(f"{out} is a folder; name the file to write, such as {out / 'report.html'}")
+        raise OutputError(f"{out} is a folder; name the file to write, such as {out / example}")
 
 
 def _folder_name(path: Path, folders: Sequence[Path]) -> str:
-    """A run's folder as the page shows it: below the folder that was given, with that folder's own name first."""
+    """The name of a run on the page: its path from the given folder on, including that folder's name."""
     for folder in folders:
         if path.is_relative_to(folder):
             return (Path(folder.resolve().name) / path.relative_to(folder)).as_posix()
@@ -133,9 +133,7 @@ def render(groups: Sequence[RunGroup], pictures: int, regenerator: Regenerator, 
         legend=_legend(groups),
         markers=MARKERS,
         plots=_comparison_plots(groups),
-        bands="Lines are means over the seeds, bands and bars one standard deviation to either side."
-        if several
-        else "",
+        bands="Lines are means over the seeds, bands and bars one standard deviation to each side." if several else "",
         sections=sections,
     )
 
@@ -221,7 +219,7 @@ def _section(run: Run, group: str, key: str, pictures: int, regenerator: Regener
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    """The command that made the run, as it is typed, or "" if the configuration has none."""
+    """The command of the run, as typed, or "" if the configuration has none."""
     command = config.get("command")
     if not isinstance(command, list) or not command:
         return command if isinstance(command, str) else ""

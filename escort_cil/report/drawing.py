@@ -1,8 +1,8 @@
-"""How the page looks: numbers as text, colours and line styles, and matplotlib figures as SVG elements.
+"""The look of the page: numbers as text, colours and line styles, and matplotlib figures as SVG elements.
 
-Plots are drawn in stand-in colours that become CSS variables of the page, so that one plot is legible in light, dark
-and print. Names from files never pass through matplotlib (which would read ``$`` as mathematics and warn of glyphs that
-its font lacks): a placeholder of the same length is drawn and replaced by the name.
+Plots are drawn in placeholder colours that become CSS variables of the page, so that one plot is legible in light, dark
+and print. Names from files never pass through matplotlib (which would read ``$`` as mathematics and warn about missing
+glyphs): it draws a placeholder of the same length, which is replaced by the name.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def percent_text(value: float) -> str:
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG element with its heading and note; a ``wide`` one scrolls in its own box rather than shrink."""
+    """An SVG element with its heading and note; a ``wide`` one scrolls in its own box instead of shrinking."""
 
     key: str
     title: str
@@ -115,14 +115,14 @@ class Plot:
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a group is drawn; each field is an index into ``SERIES`` and ``MARKERS``, or into ``DASHES``."""
+    """The style of a group's line; the fields are indices into ``SERIES`` and ``MARKERS``, and into ``DASHES``."""
 
     colour_number: int
     dash_number: int = 0
 
     @property
     def colour(self) -> str:
-        """The stand-in of its colour."""
+        """The placeholder colour."""
         return SERIES[self.colour_number % len(SERIES)]
 
     @property
@@ -144,7 +144,7 @@ class LineStyle:
 def styles(groups: Sequence[RunGroup]) -> list[LineStyle]:
     """A style for each group: a colour for each value of the first setting that differs, dashes for the rest.
 
-    If there are too few dashes for that, or the groups differ in one setting alone, each group has a colour.
+    If there are too few dashes for that, or the groups differ in one setting only, each group has its own colour.
     """
     values = [group.kind for group in groups]
     colours = list(dict.fromkeys(values))
@@ -186,7 +186,7 @@ def draw(
 ) -> str:
     """The SVG element of what ``paint`` draws on axes; ``height`` and the margins are in inches.
 
-    The margins are given, as matplotlib would lay out every text twice to find them.
+    The margins are fixed, as matplotlib would lay out every text twice to find them.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -212,7 +212,7 @@ def to_svg(figure: Figure, key: str, title: str, description: str, names: Placeh
         element.tail = None
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag in ("metadata", "style")]:
-            parent.remove(child)  # its style would hold for the whole page; the page's own has what is needed
+            parent.remove(child)  # its style would apply to the whole page, which has its own
     width = float(root.attrib["viewBox"].split()[2])
     root.attrib = {
         "class": "plot",
@@ -232,8 +232,8 @@ def _rewrite(value: str, key: str) -> str:
     """An attribute's value with the page's colours and font, this plot's ids, and two decimals."""
     if value.startswith("data:"):
         return value
-    for stand_in, variable in _VARIABLES.items():
-        value = value.replace(stand_in, variable)
+    for placeholder, variable in _VARIABLES.items():
+        value = value.replace(placeholder, variable)
     value = re.sub(r"font-family:[^;]*;?\s*|(?<=px) '[^;]*", "", value)
     value = re.sub(r"(\d+\.\d\d)\d+", r"\1", value).replace("url(#", f"url(#{key}-")
     return f"#{key}-{value[1:]}" if value.startswith("#") else value

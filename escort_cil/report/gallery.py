@@ -1,4 +1,4 @@
-"""The contents of a memory file: counts and bytes by class, and a few exemplars as images that live in the page."""
+"""The contents of a memory file: counts and bytes by class, and a few exemplars as embedded images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from escort_codec.source import load_rgb
 
 THUMBNAIL: Final = 224  # pixels of a photograph's longer side
 MAX_MAP_SIDE: Final = 512  # pixels of an edge map's longer side
-SEEDS: Final = 3  # shown of each prompt
-MAX_REGENERATED: Final = 1 << 25  # pixels of an image that is regenerated: a file may ask for more than a page is worth
+SEEDS: Final = 3  # images of each prompt
+MAX_REGENERATED: Final = 1 << 25  # pixels of a regenerated image: an untrusted file may ask for more
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def memory_by_class(reader: Reader) -> dict[str, ClassBytes]:
 def gallery(path: Path, count: int, regenerator: Regenerator) -> list[GalleryEntry]:
     """``count`` exemplars of a memory file, half of them real and half prompts, spread over its classes.
 
-    Raises EscortError if the file cannot be read; an image that cannot be shown says why.
+    Raises EscortError if the file cannot be read. If an image cannot be shown, its text says why.
     """
     with Reader(path) as reader:
         chosen = [reader[position] for position in _choose(reader, count)]
@@ -169,7 +169,7 @@ def photograph(rgb: NDArray[np.uint8], caption: str, alt: str) -> GalleryImage:
 
 
 def edge_picture(edges: EdgeMap, label: str, size: str) -> GalleryImage:
-    """Edges dark on light; a large map is reduced so that no edge is lost. ``size`` stands in the caption."""
+    """Edges dark on light; a large map is reduced without losing an edge. ``size`` is part of the caption."""
     step = -(-max(*edges.shape, 1) // MAX_MAP_SIDE)
     if step > 1:
         padded = np.pad(edges, [(0, -side % step) for side in edges.shape])

@@ -32,8 +32,8 @@ from escort_cil.report.tables import confusions
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_NAMED: Final = 30  # classes whose names stand at an axis
-MAX_NUMBERED: Final = 10  # classes whose percentages stand in the confusion matrix
+MAX_NAMED: Final = 30  # classes that are named at an axis
+MAX_NUMBERED: Final = 10  # classes whose percentages are written into the confusion matrix
 LEVELS: Final = 12  # shades of the confusion matrix
 SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)], dtype=np.float64)
 
@@ -170,7 +170,7 @@ def confusion(run: Run, key: str) -> Plot | None:
         from matplotlib.patches import PathPatch
         from matplotlib.path import Path
 
-        # Shaded by the square root, so that rare confusions show; one path a shade keeps the page small.
+        # Shaded by the square root, so that rare confusions are visible; one path per shade keeps the page small.
         corners = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
         levels = np.ceil(np.sqrt(share) * LEVELS).astype(int)
         for level in range(1, LEVELS + 1):
@@ -193,8 +193,8 @@ def confusion(run: Run, key: str) -> Plot | None:
         axes.grid(visible=False)
         for side in ("top", "right"):
             axes.spines[side].set_visible(True)
-        axes.set_xlabel("called")
-        axes.set_ylabel("is")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
         names = Placeholders()
         if classes <= MAX_NAMED:
             middle = np.arange(classes) + 0.5
@@ -209,12 +209,12 @@ def confusion(run: Run, key: str) -> Plot | None:
     words = (
         f"{classes} classes, {int(images.sum())} images, {percent_text(last.head().top1)} on the diagonal. "
         + ("Most often confused: " if worst else "Nothing was confused.")
-        + "; ".join(f"{labels[i]} called {labels[j]} {n} times" for i, j, n in worst)
+        + "; ".join(f"{labels[i]} predicted as {labels[j]} {n} times" for i, j, n in worst)
     )
     note = f"After phase {len(run.figures.phases)}, in per cent of each class's test images; "
     note += "the stronger the colour, the larger the share (by its square root)."
     if classes > MAX_NAMED:
-        note += " Classes stand in the class order."
+        note += " Classes are in the class order."
     margin = 0.3 + room
     svg = draw(key, title, f"{words}.", paint, height=WIDTH - 0.05, left=margin, bottom=margin)  # a square
     return Plot(key, title, svg, note, wide=classes > 12)

@@ -1,4 +1,4 @@
-"""Run folders: found, read, grouped over their seeds, and named by the settings that differ between them."""
+"""Finds and reads run folders, groups them over their seeds, and names the groups by the settings that differ."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ class Run:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs of one configuration that differ in their seeds alone.
+    """Runs of one configuration that differ only in their seeds.
 
-    ``differing`` are its values of all settings in which the groups differ, first those that make up its name;
-    ``kind`` is the first of them: the method if methods are compared.
+    ``differing`` are its values of all settings in which the groups differ; those in its name come first.
+    ``kind`` is the first value: the method, if methods are compared.
     """
 
     name: str
@@ -190,9 +190,9 @@ def _experiment(run: Run) -> dict[str, str]:
 
 
 def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
-    """Groups runs that differ in their seeds alone, and names each group by what differs between the groups.
+    """Groups runs that differ only in their seeds, and names each group by what differs between the groups.
 
-    Runs with the same seeds as well (a command given twice) are told apart by their folders.
+    Runs that also have the same seeds (repeated commands) are named by their folders.
     """
     gathered: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
@@ -205,8 +205,8 @@ def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
     configs = [_experiment(group[0]) for group in members]
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
-    telling = _distinguishing(configs, differing)
-    names = [", ".join(filter(None, (_words(key, config.get(key)) for key in telling))) for config in configs]
+    distinguishing = _distinguishing(configs, differing)
+    names = [", ".join(filter(None, (_words(key, config.get(key)) for key in distinguishing))) for config in configs]
     if not differing and len(members) == 1:
         method = members[0][0].config.get("method")
         names = [method if isinstance(method, str) and method else members[0][0].name]
@@ -215,15 +215,15 @@ def group_runs(runs: Sequence[Run]) -> list[RunGroup]:
         own = name or ("default" if differing else "")
         if names.count(name) > 1 or not own:
             own = f"{own} ({group[0].name})" if own else group[0].name
-        values = {key: config.get(key, "not set") for key in dict.fromkeys((*telling, *differing))}
+        values = {key: config.get(key, "not set") for key in dict.fromkeys((*distinguishing, *differing))}
         groups.append(RunGroup(own, tuple(group), values))
     return groups
 
 
 def _distinguishing(configs: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
-    """Of the settings that differ, those that tell the groups apart: each splits what the ones before it do not.
+    """The differing settings that distinguish the groups: each one separates groups that those before it do not.
 
-    So the settings that come with a method, such as its milestones, are not repeated beside the method.
+    So settings that follow from the method, such as milestones, are not repeated besides the method.
     """
     chosen: list[str] = []
     apart = 1

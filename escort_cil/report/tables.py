@@ -1,4 +1,4 @@
-"""The tables of the page: those that compare groups of runs, and those of one run."""
+"""The tables of the page: comparisons of groups, and tables of one run."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def bytes_cell(value: float) -> Cell:
 
 # Tables that compare groups.
 
-_RUN: Final = Column("Run", "named by what differs between the configurations", numeric=False)
-_SEEDS: Final = Column("Seeds", "how many runs, with other seeds, the means are of")
+_RUN: Final = Column("Run", "named by the settings that differ", numeric=False)
+_SEEDS: Final = Column("Seeds", "number of runs with different seeds")
 _FIGURES: Final[dict[str, Column]] = {
     "average_incremental_accuracy": Column(
         "Average", "average incremental accuracy: the mean of top-1 after each phase, linear head, %"
@@ -240,7 +240,7 @@ def _composition(run: Run) -> SortableTable | None:
 
 
 def confusions(run: Run) -> list[tuple[int, int, int]]:
-    """(class, called, images) of all confusions after the last phase, the most frequent first."""
+    """(class, predicted class, images) of all confusions after the last phase, the most frequent first."""
     if run.figures is None:
         return []
     counts = run.figures.of()[-1].linear.confusion.copy()
@@ -263,7 +263,7 @@ def _confusions(run: Run) -> SortableTable | None:
         )
         for i, j, n in found
     )
-    columns = (Column("Is", numeric=False), Column("Called", numeric=False), Column("Images"))
+    columns = (Column("True", numeric=False), Column("Predicted", numeric=False), Column("Images"))
     return SortableTable("Most frequent confusions", (*columns, Column("Share", "of the class's test images, %")), rows)
 
 

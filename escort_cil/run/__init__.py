@@ -1,1 +1,1 @@
-"""A run: its settings, its plan, and the folder that it leaves."""
+"""A run: its settings, its plan and its folder."""

@@ -1,13 +1,13 @@
 """Checkpoints: safetensors and JSON, in ``checkpoint/`` of the run folder. Nothing is pickled.
 
-``state.json`` is the one file that counts: it names the tensors' file and is replaced in one step, so that a process
-killed at any point leaves the checkpoint before or the one after. What a phase's end publishes (memory, counts,
-metrics) is written into ``checkpoint/`` first and moved to its place after ``state.json``; a resumed run moves what is
-left of a killed one.
+``state.json`` defines the checkpoint: it names the file of tensors and is replaced in one step, so that a process
+killed at any point leaves either the old or the new checkpoint. At the end of a phase memory, counts and metrics are
+first written into ``checkpoint/`` and moved to their places after ``state.json`` is replaced; a resumed run moves what
+a killed one left.
 
-Tensors: ``network.NAME``; within a phase also ``old.NAME`` (the network that is distilled from) and
-``optimizer.I.KEY``, and in the file's header the epochs done. The random state is the model seed, the phase and the
-epoch: every epoch's numbers are drawn from these alone (``escort_cil.epochs``).
+Tensors: ``network.NAME``; within a phase also ``old.NAME`` (the network to distil from) and ``optimizer.I.KEY``. The
+random state is the model seed, the phase and the epoch: all random numbers of an epoch follow from these alone
+(``escort_cil.epochs``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from escort_cil.run.figures import record_fault
 from escort_cil.run.folder import CHECKPOINT, PENDING, STATE, WEIGHTS, RunFolder
 from escort_codec.atomic import write_file
 from escort_codec.errors import OutputError, TrainingError
-from escort_codec.foreign import check_file, parse_json, read_file
 from escort_codec.names import make_folder, refuse_link
+from escort_codec.untrusted import check_file, parse_json, read_file
 
 FORMAT: Final = 1
 MAX_STATE: Final = 128 << 20  # bytes of state.json
+ABOUT: Final = "escort"  # the key of a safetensors file's metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class CheckpointState:
     """How far a run is: ``phase`` is the current phase and ``epoch`` counts its finished epochs.
 
     ``records`` are the lines of metrics.jsonl so far, ``tensors`` the file of weights ("" before the first), and
-    ``random`` what every later random number is drawn from.
+    ``random`` what all later random numbers follow from.
     """
 
     phase: int = 0
@@ -76,7 +77,7 @@ class Checkpoints:
         )
 
     def records(self) -> Sequence[Mapping[str, Any]]:
-        """The figures of the finished phases: the checkpoint's, or those of metrics.jsonl if there is none."""
+        """The figures of the finished phases: those of the checkpoint, or of metrics.jsonl if there is none."""
         state = self.load()
         return RunFolder(self._run).read_metrics() if state is None else state.records
 
@@ -126,15 +127,15 @@ def _weights_name(phase: int, epoch: int) -> str:
 
 
 def _state_fault(values: Any) -> str:
-    """Why a value is not the contents of a state.json, or ""."""
+    """Why ``values`` are not the contents of a state.json, or ""."""
     if not isinstance(values, dict) or set(values) != {"format", "phase", "epoch", "tensors", "records", "random"}:
         return "it has other keys than a checkpoint"
     phase, epoch, records, random = (values[key] for key in ("phase", "epoch", "records", "random"))
     for number in (phase, epoch, *(random.values() if isinstance(random, dict) else (None,))):
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            return "a phase, an epoch or a seed is no whole number"
+            return "a phase, an epoch or a seed is not a whole number"
     if values["tensors"] != _weights_name(phase, epoch):
-        return "it names other weights than those of its phase and epoch"
+        return "its weights are not those of its phase and epoch"
     if not isinstance(records, list) or len(records) != phase:
         return "it does not have the figures of each finished phase"
     for number, record in enumerate(records):
@@ -143,20 +144,25 @@ def _state_fault(values: Any) -> str:
     return ""
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors as safetensors, the whole file or nothing. Raises OutputError."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Writes tensors as safetensors, the whole file or nothing; ``read_about`` gives ``about`` back. Raises
+    OutputError.
+
+    ``about`` is one key of the metadata, as safetensors writes several in any order.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        data = save(plain, dict(metadata) if metadata else None)
+        data = save(plain, None if about is None else {ABOUT: json.dumps(about)})
     except (RuntimeError, ValueError) as exc:
         raise OutputError(f"{path}: the weights cannot be written: {exc}") from exc
     write_file(path, data)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors. Raises TrainingError if the file is missing, damaged, a link, or has what is not finite."""
+    """Reads safetensors. Raises TrainingError if the file is missing, damaged, a link, or has values that are not
+    finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -171,13 +177,25 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON object ``escort`` in the metadata of a safetensors file, {} if there is none. Raises TrainingError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = parse_json((file.metadata() or {}).get(ABOUT, "{}").encode())
+    except (OSError, SafetensorError, ValueError) as exc:
+        raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
+    return about if isinstance(about, dict) else {}
+
+
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, with the prefix and a dot before their names."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def restore(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Loads a module's weights from the tensors with a prefix. Raises TrainingError if they are another network's."""
+    """Loads a module's weights from the tensors with a prefix. Raises TrainingError if they do not fit."""
     start = f"{prefix}."
     state = {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
     wanted = module.state_dict()
@@ -202,7 +220,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``, for SGD. Raises TrainingError if they are another optimizer's."""
+    """The inverse of ``optimizer_tensors``, for SGD. Raises TrainingError if they do not fit."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

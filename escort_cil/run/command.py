@@ -1,4 +1,4 @@
-"""The configuration that a command asks for, where each of its values comes from, and a run for each class order."""
+"""The configuration of a command: its values, the source of each, and the seeds of its class orders."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final
 from escort_cil.data.protocol import class_order
 from escort_cil.learners import learners
 from escort_cil.networks import backbone_kind
-from escort_cil.run.authors import autoaugment_of, stem_of
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.presets import AUTO
 from escort_cil.run.pycil import FileConfig, read_config_file
+from escort_cil.run.pycil_rules import autoaugment_of, stem_of
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.regenerate import regenerators
@@ -22,15 +22,15 @@ from escort_codec.settings import convert, settings_of, unknown
 OF_ITS_DATA: Final = frozenset(
     ["data", "prompts_file", "exemplars", "class_order", "init_cls", "increment", "continued"]
 )
-"""Settings that a continued run does not take from the run before."""
+"""Settings that a continued run does not take from its base run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainCommand:
-    """What a command asks for: a configuration and the seeds of its class orders.
+    """The configuration of a command and the seeds of its class orders.
 
-    ``notes`` are lines about the file. ``sources`` says where a value comes from, by setting, ``method.X`` and
-    ``regenerator.X``: "flag", or the file and its key; what is not there has its default.
+    ``notes`` are lines about the file. ``sources`` names the source of each value, by setting, ``method.X`` and
+    ``regenerator.X``: "flag", or the file and its key; all others have their defaults.
     """
 
     config: TrainConfig
@@ -47,10 +47,10 @@ def configure(
     continued: Path | None = None,
     seeds: Sequence[int] = (),
 ) -> TrainCommand:
-    """The configuration of a command. ``typed`` beats the file or the run.
+    """The configuration of a command. ``typed`` overrides the file or the run.
 
     ``typed`` maps settings, ``method.X`` and ``regenerator.X`` to values or texts. ``resume`` is the run whose
-    configuration is used, ``continued`` the finished run that gets new classes. Raises ConfigError.
+    configuration applies, ``continued`` the finished run that gets new classes. Raises ConfigError.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -71,7 +71,7 @@ def configure(
     _drop_overridden(values, typed)
     _add_typed(values, typed)
     sources |= dict.fromkeys(typed, "flag")
-    _as_the_authors(values, read, sources)
+    _apply_authors_rules(values, read, sources)
     if seeds:
         values["seed"] = seeds[0]
     if len(seeds) > 1 and resume is not None:
@@ -83,7 +83,7 @@ def configure(
 
 
 def _sources(values: Mapping[str, Any], source: str) -> dict[str, str]:
-    """All settings of a run's configuration, with one source."""
+    """Maps all settings of a run's configuration to one source."""
     parts = {f"{part}_options": f"{part}." for part in ("method", "regenerator")}
     names = [key for key in values if key not in parts]
     names += [f"{prefix}{key}" for name, prefix in parts.items() for key in values.get(name, {})]
@@ -102,9 +102,9 @@ def _add_typed(values: dict[str, Any], typed: Mapping[str, Any]) -> None:
             raise ConfigError(unknown(f"there is no setting {key!r}", key, [*known, "method.", "regenerator."]))
 
 
-def _as_the_authors(values: dict[str, Any], read: FileConfig, sources: dict[str, str]) -> None:
-    """Fills in what PyCIL's or the paper's code decides by itself, if the file is theirs."""
-    by = f"as {read.authors} has it for such a file"
+def _apply_authors_rules(values: dict[str, Any], read: FileConfig, sources: dict[str, str]) -> None:
+    """Fills in what the code of PyCIL or the paper decides, if the file is theirs."""
+    by = f"as in the code of {read.authors}"
     if read.authors and values.get("stem", AUTO) == AUTO:
         kind = backbone_kind(values.get("backbone", settings_of(TrainConfig)["backbone"].default))
         if kind.stems and not kind.stem:
@@ -115,9 +115,9 @@ def _as_the_authors(values: dict[str, Any], read: FileConfig, sources: dict[str,
 
 
 def _with_read_options(config: TrainConfig) -> TrainConfig:
-    """The same with the method's and the regenerator's settings read from texts. Raises UsageError."""
+    """The configuration with the settings of method and regenerator parsed from texts. Raises UsageError."""
     config.hyperparameters()
-    config.make_regenerator().close()  # refuses what it cannot use
+    config.make_regenerator().close()  # raises for settings that it cannot use
     of_method = settings_of(learners.get(config.method).hyperparameters)
     of_regenerator = settings_of(regenerators.get(config.regenerator)().options_class)
     return replace(
@@ -130,26 +130,26 @@ def _with_read_options(config: TrainConfig) -> TrainConfig:
 
 
 def _drop_overridden(values: dict[str, Any], typed: Mapping[str, Any]) -> None:
-    """Drops from a file's or a run's method settings what a typed lr, batch_size or epochs says for all phases."""
+    """Drops method settings of the file or run that a typed lr, batch_size or epochs overrides for all phases."""
     dropped = {"lr": ["init_lr", "lr"], "batch_size": ["batch_size"]}
-    if values.get("epochs") is not None:  # the milestones were moved and rounded: move the method's own anew
+    if values.get("epochs") is not None:  # the milestones were scaled and rounded: scale the method's own again
         dropped["epochs"] = ["init_epochs", "epochs", "init_milestones", "milestones"]
-    gone = [option for key, options in dropped.items() if key in typed for option in options]
-    kept = {key: value for key, value in values.get("method_options", {}).items() if key not in gone}
-    if gone and kept != values.get("method_options"):
+    overridden = [option for key, options in dropped.items() if key in typed for option in options]
+    kept = {key: value for key, value in values.get("method_options", {}).items() if key not in overridden}
+    if overridden and kept != values.get("method_options"):
         values["method_options"] = kept
 
 
 def _drop_order(values: dict[str, Any], seeds: Sequence[int]) -> None:
-    """Drops a class order that a run's config.json drew with its own seed, if other seeds are to draw others."""
+    """Drops a class order that was drawn with the run's own seed, if ``seeds`` are others."""
     order, seed = values.get("class_order"), values.get("seed")
     if order and isinstance(seed, int) and tuple(seeds) != (seed,) and tuple(order) == class_order(order, seed):
         del values["class_order"]
 
 
 def sources_of(command: TrainCommand, decided: Mapping[str, str]) -> dict[str, str]:
-    """Where each value of a command's configuration comes from; ``decided`` says what filled in the rest
-    (``presets.filled``)."""
+    """The source of each value of a command's configuration; ``decided`` names those of values that
+    ``presets.filled`` filled in."""
     found = {name: command.sources.get(name, "default") for name in settings_of(TrainConfig)}
     found |= decided
     for part in ("method", "regenerator"):
@@ -163,7 +163,7 @@ def sources_of(command: TrainCommand, decided: Mapping[str, str]) -> dict[str, s
         if overriding.get(plain) is not None and name not in config.method_options:
             source = f"the setting {plain}"
         elif plain in ("epochs", "milestones") and config.epochs is not None:
-            moved = "" if plain == "epochs" else f", moved from {source}"
+            moved = "" if plain == "epochs" else f", scaled from {source}"
             source = f"the setting epochs{moved}"
         found[f"method.{name}"] = source
     for name in config.regenerator_options:

@@ -1,6 +1,6 @@
-"""The figures in a run folder: the lines of ``metrics.jsonl`` and the counts of ``confusion.npz``.
+"""Reads the figures in a run folder: the lines of ``metrics.jsonl`` and the counts of ``confusion.npz``.
 
-Both may be a stranger's. What is returned has the form that training writes.
+Neither file is trusted. What is returned has the form that training writes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from escort_cil.metrics import Counts, PhaseFigures, RunFigures
 from escort_cil.run.settings import VIEWS
 from escort_codec.atomic import replacing
 from escort_codec.errors import TrainingError
-from escort_codec.foreign import open_file, parse_json, read_file
+from escort_codec.untrusted import open_file, parse_json, read_file
 
 MAX_TEXT: Final = 128 << 20  # bytes of a metrics.jsonl
 MAX_COUNTS: Final = 1 << 30  # bytes of all arrays of a confusion.npz
 MAX_IMAGES: Final = 1 << 32  # of one count
 MAX_CLASSES: Final = 1 << 16
-MAX_NUMBER: Final = 1e15  # of a figure; a float still tells whole numbers apart
+MAX_NUMBER: Final = 1e15  # of a figure; floats are still exact for whole numbers
 
 _PERCENT: Final = (
     *("top1", "top5", "class_mean", "old", "new", "average_incremental_accuracy"),
@@ -41,8 +41,8 @@ _BY_CLASS: Final = ("memory_real_by_class", "memory_prompt_by_class")
 def read_records(path: Path, *, notices: list[str] | None = None) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, one per phase.
 
-    Raises TrainingError if the file cannot be read or is not such a file. With ``notices`` a last line that was cut
-    short is left out and noted there; a run's own file never has one.
+    Raises TrainingError if the file cannot be read or is not such a file. With ``notices`` a last line that was
+    cut short is skipped and noted there; training never leaves one.
     """
     records: list[dict[str, Any]] = []
     lines = read_file(path, TrainingError, most=MAX_TEXT).split(b"\n")
@@ -53,7 +53,7 @@ def read_records(path: Path, *, notices: list[str] | None = None) -> list[dict[s
             record = parse_json(line)
         except ValueError as exc:
             if notices is not None and number == len(lines):  # no newline after it
-                notices.append(f"the last line of {path.name} is incomplete and was left out")
+                notices.append(f"the last line of {path.name} is incomplete and was skipped")
                 break
             raise TrainingError(f"{path}, line {number}: is not JSON: {exc}") from exc
         fault = record_fault(record, records)
@@ -64,18 +64,18 @@ def read_records(path: Path, *, notices: list[str] | None = None) -> list[dict[s
 
 
 def record_fault(record: Any, before: Sequence[Mapping[str, Any]]) -> str:
-    """Why a value is not the line of metrics.jsonl that follows the lines ``before``, or ""."""
+    """Why ``record`` cannot follow the lines ``before`` of a metrics.jsonl, or ""."""
     if not isinstance(record, dict):
-        return "it is no JSON object"
+        return "it is not a JSON object"
     groups = record.get("groups")
     if not isinstance(groups, list) or not all(_is_count(size) and 0 < size <= MAX_CLASSES for size in groups):
-        return "groups is no list of numbers of classes"
+        return "groups is not a list of numbers of classes"
     if len(groups) != len(before) + 1 or (before and groups[:-1] != before[-1]["groups"]):
         return "groups does not continue the line before"
     classes = sum(groups)
     for key, value in (("phase", len(before)), ("classes", classes)):
         if not _is_count(record.get(key)) or record[key] != value or classes > MAX_CLASSES:
-            return f"{key} does not fit groups"
+            return f"{key} does not match groups"
     views = record.get("views")
     if not isinstance(views, dict) or not views or not set(views) <= set(VIEWS) or record.get("view") not in [*views]:
         return "it has no view"
@@ -83,28 +83,28 @@ def record_fault(record: Any, before: Sequence[Mapping[str, Any]]) -> str:
         return "its views are not those of the line before"
     for each in (record, *views.values()):
         if not isinstance(each, dict):
-            return "a view is no JSON object"
+            return "a view is not a JSON object"
         if fault := _figures_fault(each, len(groups)):
             return fault
     for key in _MEMORY:
         if not _is_number(record.get(key), 0, MAX_NUMBER):
-            return f"{key} is no number"
+            return f"{key} is not a number"
     for key in _BY_CLASS:
         counts = record.get(key)
         if not isinstance(counts, list) or len(counts) not in (0, classes) or not all(map(_is_count, counts)):
             return f"{key} does not count the exemplars of {classes} classes"
     if len(record[_BY_CLASS[0]]) != len(record[_BY_CLASS[1]]):
-        return "the exemplars of both kinds are not of the same classes"
+        return "real exemplars and prompts are not counted for the same classes"
     return ""
 
 
 def _figures_fault(figures: Mapping[str, Any], phases: int) -> str:
     if not _is_count(figures.get("images")):
-        return "images is no number of images"
+        return "images is not a number of images"
     for key in (*_PERCENT, *_DIFFERENCES):
         least = 0 if key in _PERCENT else -100
         if key not in figures or not (figures[key] is None or _is_number(figures[key], least, 100)):
-            return f"{key} is no percentage"
+            return f"{key} is not a percentage"
     for key in ("accuracy_by_phase", "nme_accuracy_by_phase"):
         values = figures.get(key)
         if values is None and key.startswith("nme_"):
@@ -112,7 +112,7 @@ def _figures_fault(figures: Mapping[str, Any], phases: int) -> str:
         if not isinstance(values, list) or len(values) != phases:
             return f"{key} does not list {phases} phases"
         if not all(value is None or _is_number(value, 0, 100) for value in values):
-            return f"{key} has what is no percentage"
+            return f"{key} has a value that is not a percentage"
     return ""
 
 
@@ -132,7 +132,7 @@ _HEADER: Final = re.compile(
     rb"\{'descr': '<i8', 'fortran_order': False, 'shape': \(([0-9]{1,9},|[0-9]{1,9}, [0-9]{1,9})\), \} *\n"
 )
 _HEADER_BYTES: Final = 128
-"""How numpy's format of arrays (NEP 1) begins for the counts of one or two dimensions that are written here."""
+"""The header of numpy's array format (NEP 1) for the counts of one or two dimensions that are written here."""
 _DAMAGE: Final = (
     *(ValueError, KeyError, MemoryError, EOFError, RuntimeError, NotImplementedError),
     *(zlib.error, zipfile.BadZipFile),
@@ -166,7 +166,7 @@ def load_figures(path: Path) -> RunFigures:
 
 
 def _read_arrays(archive: zipfile.ZipFile) -> dict[str, NDArray[np.int64]]:
-    """The arrays of the archive by name; their headers are checked against their sizes before memory is taken."""
+    """The arrays of the archive by name. Headers are checked against file sizes before memory is allocated."""
     members = archive.infolist()
     if sum(member.file_size for member in members) > MAX_COUNTS:
         raise ValueError(f"it holds more than {MAX_COUNTS:,} bytes of counts")
@@ -174,16 +174,16 @@ def _read_arrays(archive: zipfile.ZipFile) -> dict[str, NDArray[np.int64]]:
     for member in members:
         name = member.filename.removesuffix(".npy")
         if name in arrays or not (name == "groups" or _NAME.fullmatch(name)):
-            raise ValueError(f"it has no array {name[:60]!r}")
+            raise ValueError(f"it has an unknown or repeated array {name[:60]!r}")
         with archive.open(member) as file:
             header = _HEADER.fullmatch(file.read(_HEADER_BYTES))
             shape = tuple(int(side) for side in header[1].split(b",") if side.strip()) if header else ()
             size = 8 * math.prod(shape)
             if header is None or size != member.file_size - _HEADER_BYTES:
-                raise ValueError(f"{name} is no array of int64 of that size")
+                raise ValueError(f"{name} is not an array of int64 of that size")
             values = np.frombuffer(file.read(size), "<i8").astype(np.int64, copy=False).reshape(shape)
         if values.size and not 0 <= int(values.min()) <= int(values.max()) <= MAX_IMAGES:
-            raise ValueError(f"{name} has what is no number of images")
+            raise ValueError(f"{name} has a value that is not a number of images")
         arrays[name] = values
     return arrays
 
@@ -193,7 +193,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[np.int64]]) -> RunFigures:
         return RunFigures()
     sizes = arrays.get("groups", np.empty(0, np.int64))
     if sizes.ndim != 1 or not 0 < len(sizes) < len(arrays) or not 0 < sizes.min() <= sizes.sum() <= MAX_CLASSES:
-        raise ValueError("groups is no list of numbers of classes")
+        raise ValueError("groups is not a list of numbers of classes")
     groups = tuple(sizes.tolist())
     classes = list(accumulate(groups))
     found: list[dict[str, dict[str, Counts]]] = [{} for _ in groups]
@@ -225,4 +225,4 @@ def _check_counts(name: str, confusion: NDArray[np.int64], within: NDArray[np.in
     if within is None:
         return
     if within.shape != (classes,) or (within > confusion.sum(axis=1)).any():
-        raise ValueError(f"{name} and its count of the first five do not belong together")
+        raise ValueError(f"{name} and its top-5 counts do not match")

@@ -1,14 +1,13 @@
-"""The first phase's training, taken over from a run that differs in what it remembers alone.
+"""Reuses the first phase of a run that differs only in what it remembers.
 
-Nothing is remembered before the first phase ends, so its network depends on none of that. A run keeps the network as it
-was after the epochs of the first phase, in ``first-phase.safetensors``; another one begins from it and gives the same
-bytes as if it had trained.
+A run remembers nothing before its first phase ends, so the network does not depend on these settings. A run saves the
+network after the epochs of its first phase in ``first-phase.safetensors``; a run that starts from it gives the same
+bytes as if it had trained the phase itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +15,14 @@ from typing import Any, Final
 from torch import nn
 
 from escort_cil.run import folder as names
-from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, save_tensors
+from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, read_about, save_tensors
 from escort_cil.run.folder import FREE, RunFolder
 from escort_cil.run.plan import RunPlan
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, EscortError, TrainingError
-from escort_codec.foreign import parse_json
 
 REMEMBERED: Final = frozenset(["budget", "keep", "selection", "coding"])
-"""What the first phase's training never depends on."""
+"""Settings on which the first phase's training never depends."""
 
 OF_COPIES: Final = frozenset(
     [
@@ -32,17 +30,16 @@ OF_COPIES: Final = frozenset(
         *("augmentations_per_image", "regenerator", "regenerator_options", "prompts_file", "exemplars"),
     ]
 )
-"""What it depends on only if copies of its images are shown."""
+"""Settings on which it depends only if it shows copies of its images."""
 
 
 def save_first_phase(run: RunFolder, network: nn.Module, plan: RunPlan) -> None:
-    """Keeps the network as it is after the epochs of the first phase. Raises OutputError."""
-    about = {"escort": json.dumps({"images": images_digest(plan)})}
-    save_tensors(run / names.FIRST_PHASE, network.state_dict(), about)
+    """Saves the network after the epochs of the first phase. Raises OutputError."""
+    save_tensors(run / names.FIRST_PHASE, network.state_dict(), {"images": images_digest(plan)})
 
 
 def begin_from_first_phase(run: RunFolder, first: RunFolder, plan: RunPlan) -> None:
-    """Lets the new run ``run`` go on after the epochs of the first phase that the run ``first`` has trained."""
+    """Starts the new run ``run`` after the epochs of the first phase of the run ``first``."""
     epochs = plan.learner().epochs(0)
     random = {"model_seed": plan.config.model_seed, "phase": 0, "epoch": epochs}
     tensors = prefixed("network", load_tensors(first / names.FIRST_PHASE))
@@ -50,9 +47,9 @@ def begin_from_first_phase(run: RunFolder, first: RunFolder, plan: RunPlan) -> N
 
 
 def first_phase_for(plan: RunPlan, given: Path | None, shared: Sequence[Path]) -> RunFolder | None:
-    """The run whose first phase the plan's can be: the one that is ``given``, else the first of ``shared`` that fits.
+    """The run whose first phase the plan can reuse: the ``given`` one, else the first of ``shared`` that fits.
 
-    Raises ConfigError if the given one does not.
+    Raises ConfigError if the given one does not fit.
     """
     if given is not None:
         check_first_phase(RunFolder(given), plan)
@@ -61,7 +58,7 @@ def first_phase_for(plan: RunPlan, given: Path | None, shared: Sequence[Path]) -
 
 
 def shares_first_phase(first: RunFolder, plan: RunPlan) -> bool:
-    """Whether the first phase of the run ``first`` can be the plan's."""
+    """Whether the plan can reuse the first phase of the run ``first``."""
     try:
         check_first_phase(first, plan)
     except EscortError:
@@ -70,9 +67,9 @@ def shares_first_phase(first: RunFolder, plan: RunPlan) -> bool:
 
 
 def check_first_phase(first: RunFolder, plan: RunPlan) -> None:
-    """Raises ConfigError, which shows the difference, unless the plan's first phase is that of the run ``first``.
+    """Raises ConfigError, which shows the difference, unless the plan and the run ``first`` have the same first phase.
 
-    Raises TrainingError if that is no run, or has no first phase yet.
+    Raises TrainingError if ``first`` is not a run, or has not finished its first phase.
     """
     if plan.base is not None:
         raise ConfigError(f"continues {plan.base.path}: it has no first phase of its own", setting="first_phase_from")
@@ -83,9 +80,9 @@ def check_first_phase(first: RunFolder, plan: RunPlan) -> None:
     differing = [key for key in wanted if held.get(key) != wanted[key]]
     if differing:
         shown = "; ".join(f"{key} was {held.get(key)!r}, is {wanted[key]!r}" for key in differing)
-        raise ConfigError(f"{first.path}: its first phase is another: {shown}")
-    if _images_of(first) != images_digest(plan):
-        raise ConfigError(f"{first.path}: its first phase was trained on other images: some came, went or changed")
+        raise ConfigError(f"{first.path}: its first phase differs: {shown}")
+    if read_about(first / names.FIRST_PHASE).get("images") != images_digest(plan):
+        raise ConfigError(f"{first.path}: its first phase was trained on other images")
 
 
 def _trained_with(config: TrainConfig, plan: RunPlan) -> dict[str, Any]:
@@ -113,15 +110,3 @@ def images_digest(plan: RunPlan) -> str:
         for image in group:
             digest.update(f"{image.key}\0{image.path.stat().st_size}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def _images_of(first: RunFolder) -> str:
-    from safetensors import SafetensorError, safe_open
-
-    path = first / names.FIRST_PHASE
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = parse_json((file.metadata() or {}).get("escort", "{}").encode())
-    except (OSError, SafetensorError, ValueError) as exc:
-        raise TrainingError(f"{path}: cannot be read: {exc}") from exc
-    return str(about.get("images")) if isinstance(about, dict) else ""

@@ -2,7 +2,7 @@
 ``memory.escx``, ``model.safetensors``, ``first-phase.safetensors``, ``log.txt``, and ``checkpoint/`` until the run is
 finished.
 
-It may be a stranger's: no link in it is followed, only files with names of ours are removed, what is read is checked.
+It is not trusted: links in it are not followed, only files with our names are removed, and what is read is checked.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.container.locked_file import lock
 from escort_codec.errors import BusyError, ConfigError, OutputError, TrainingError, UsageError
-from escort_codec.foreign import open_file, parse_json, read_file
 from escort_codec.names import refuse_link
+from escort_codec.untrusted import open_file, parse_json, read_file
 from escort_codec.words import escaped
 
 CONFIG: Final = "config.json"
@@ -40,12 +40,12 @@ MODEL: Final = "model.safetensors"
 FIRST_PHASE: Final = "first-phase.safetensors"
 LOG: Final = "log.txt"
 VIEW: Final = "memory.html"
-"""The page of the memory that `escort view --export` may have written there; the report links to it."""
+"""A page that `escort view --export` may write there; the report links to it."""
 CACHE: Final = "cache"
 CHECKPOINT: Final = "checkpoint"
 STATE: Final = "state.json"
 KEEP: Final = "keep.json"
-"""What `keep` auto tried before it chose."""
+"""The search of `keep` auto."""
 
 FILES: Final = (CONFIG, SPLIT, METRICS, CONFUSION, MEMORY, MODEL, FIRST_PHASE, LOG, KEEP)
 FOLDERS: Final = (CACHE, "tensorboard", "wandb")
@@ -57,12 +57,12 @@ PENDING: Final = re.compile(rf"after([0-9]{{3,}})-({re.escape(MEMORY)}|{re.escap
 MAX_CONFIG: Final = 16 << 20  # bytes
 MAX_SPLIT: Final = 128 << 20
 
-# What may differ between a run and the command that resumes it: where and how it runs, not what is computed.
+# Settings that may differ between a run and the command that resumes it: they do not change the results.
 _MACHINE: Final = ("device", "cache", "cache_memory", "workers", "checkpoint_every", "track")
 FREE: Final = frozenset([*_MACHINE, "check", "on_error", "command", "version"])
 
 NOT_SETTINGS: Final = frozenset(["version", "command", "from"])
-"""Keys of config.json, and of what ``escort train --print-config`` prints, that are no settings."""
+"""Keys in config.json and in the output of ``escort train --print-config`` that are not settings."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class RunFolder:
         return any(os.path.lexists(self / name) for name in (CONFIG, METRICS))
 
     def has(self, name: str) -> bool:
-        """Whether there is anything of that name, be it a link that leads nowhere."""
+        """Whether there is anything of that name, even a broken link."""
         return os.path.lexists(self / name)
 
     def refuse_links(self) -> None:
@@ -132,7 +132,7 @@ class RunFolder:
         write_file(self / CONFIG, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
     def write_keep(self, keep: str) -> None:
-        """Puts what was chosen to be kept into config.json."""
+        """Records the choice of ``keep`` in config.json."""
         values = {**self.read_config(), "keep": keep}
         write_file(self / CONFIG, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -171,7 +171,7 @@ class RunFolder:
         return values
 
     def train_config(self) -> TrainConfig:
-        """The configuration of the run. Raises TrainingError, also for a value that no run can have."""
+        """The configuration of the run. Raises TrainingError, also for values that are not valid."""
         values = self.read_config()
         try:
             return TrainConfig.from_map({key: value for key, value in values.items() if key not in NOT_SETTINGS})
@@ -213,8 +213,8 @@ class RunFolder:
         if not done and not self.has(MODEL):  # it was stopped before its first checkpoint
             return None
         raise TrainingError(
-            f"{self.path}: {len(done)} of {len(groups)} phases are finished, but {CHECKPOINT}/ is gone. "
-            "`escort evaluate` and `escort report` still work with them; set `force` to train from the start"
+            f"{self.path}: {len(done)} of {len(groups)} phases are finished, but {CHECKPOINT}/ is missing. "
+            "`escort evaluate` and `escort report` still work; set `force` to train from the start"
         )
 
     @contextmanager
@@ -239,7 +239,7 @@ class RunFolder:
 
 
 class _LogFile(logging.Handler):
-    """Appends each record as one line with its time. What cannot be written is left out, and said once."""
+    """Appends each record as one line with its time. Warns once if a line cannot be written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ class _LogFile(logging.Handler):
                 lock(self._file, path)
         except BusyError as exc:
             os.close(self._file)
-            raise BusyError(f"{path.parent}: another process is at this run: wait until it has ended") from exc
+            raise BusyError(f"{path.parent}: another process is training this run: wait until it ends") from exc
         self._torn = self._failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -261,13 +261,13 @@ class _LogFile(logging.Handler):
         try:
             written = os.write(self._file, line)
             if written < len(line):
-                os.write(self._file, line[written:])  # says why
+                os.write(self._file, line[written:])  # raises the reason
             self._torn = False
         except OSError as exc:
             self._torn = self._torn or written > 0
             if not self._failed:
                 self._failed = True
-                log.warning("%s: cannot be written: %s: the run goes on without it", self._path, exc.strerror or exc)
+                log.warning("%s: cannot be written: %s: the run continues without it", self._path, exc.strerror or exc)
 
     def close(self) -> None:
         """Closes the file."""
@@ -282,7 +282,7 @@ def _open_log(path: Path) -> int:
     for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
         flags |= getattr(os, flag, 0)
     try:
-        if path.exists() and path.stat().st_nlink > 1:  # a second name of a file elsewhere: this one becomes a copy
+        if path.exists() and path.stat().st_nlink > 1:  # a hard link: make it a file of its own
             with open_file(path, OutputError) as file, replacing(path) as copy:
                 shutil.copyfileobj(file, copy)
         descriptor = os.open(path, flags, 0o666)

@@ -21,22 +21,22 @@ from escort_cil.run.resolve import find_data, resolve
 from escort_cil.run.settings import TrainConfig
 from escort_codec.container import open_memory
 from escort_codec.errors import ConfigError, TrainingError
-from escort_codec.foreign import check_file
 from escort_codec.source import SourceImage, find_layout
+from escort_codec.untrusted import check_file
 
-SLOW_SIDE: Final = 128  # pixels from which training on a CPU takes days
+SLOW_SIDE: Final = 128  # from this image size on, training on a CPU takes days
 
 INHERITED: Final = ("method", "backbone", "stem", "image_size", "transform", "eval_views", "background")
-"""Settings that a continued run must share with the run before: its network and its figures depend on them."""
+"""Settings that a continued run must share with its base: network and figures depend on them."""
 
 
 class RunPlan:
     """Resolves a configuration: reads the data folder, draws the class order, splits the phases.
 
     ``class_to_idx`` maps a label to its class number; ``base`` is the run that this one continues, and ``first`` the
-    first phase to train. A run that was stopped needs no training images of the classes it has ``learnt`` (the first in
-    its order), and has ``recorded`` which images it held out; if it is ``trained``, a pretrained backbone's weights are
-    not loaded again. Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
+    first phase to train. A stopped run does not need the training images of classes that it has ``learnt`` (the first
+    in its order), and has ``recorded`` its held-out images; if it is ``trained``, the weights of a pretrained backbone
+    are not loaded again. Use it in a ``with`` block: it keeps the file of prompts open. Raises EscortError.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class RunPlan:
         if is_pretrained(c.backbone):
             from escort_cil.networks.pretrained import check_use, has_stages
 
-            if kind.cuts and not has_stages(c.backbone_config):
+            if kind.needs_stages and not has_stages(c.backbone_config):
                 raise ConfigError(
-                    f"{kind.cuts}, and {c.backbone} has no stages: take a resnet or a convnext, or another method",
+                    f"{kind.needs_stages}, and {c.backbone} has no stages: take a resnet or another method",
                     setting="method",
                     value=c.method,
                 )
@@ -161,18 +161,18 @@ class RunPlan:
         return learners.get(self.config.method).sees_all
 
     def use_keep(self, keep: str) -> None:
-        """Puts what was chosen in the place of ``keep`` auto."""
+        """Replaces ``keep`` auto by the choice."""
         self.config = replace(self.config, keep=keep)
         self.budget = self.config.memory
 
     def leave_out(self, bad: Mapping[SourceImage, str]) -> None:
-        """Leaves bad images out; the reasons become notes. Raises SourceError if a class has no training image left."""
+        """Drops bad images and notes the reasons. Raises SourceError if a class has no training image left."""
         if bad:
             data = self.data.without(bad)
             self.data = replace(data, changes=(*data.changes, *(f"skipped: {fault}" for fault in bad.values())))
 
     def describe_network(self) -> str:
-        """Method, network, image size and transform, for the user to see what was decided."""
+        """One line on method, network, image size and transform."""
         config = self.config
         stem = f", stem {config.stem} ({STEMS[config.stem].describe()})" if config.stem in STEMS else ""
         trained = ""
@@ -187,7 +187,7 @@ class RunPlan:
         )
 
     def describe(self, device: str, *, on_cpu: bool) -> Iterator[str]:
-        """Lines about the data, the network, the memory and the synthetic images: what was decided."""
+        """Lines on data, network, memory and synthetic images, so that the user sees all decisions."""
         yield from (self.data.layout, *self.data.notes, *self.notes, *self.data.changes)
         yield f"{self.describe_network()}; on {device}"
         if on_cpu and self.transform.size >= SLOW_SIDE:
@@ -196,7 +196,7 @@ class RunPlan:
             yield from self.describe_memory()
 
     def describe_memory(self) -> Iterator[str]:
-        """Lines about the memory and the synthetic images."""
+        """Lines on the memory and the synthetic images."""
         config, budget = self.config, self.budget
         limit = budget.limit(len(self.order))
         bound = f"at most {limit:,} bytes in the end" if limit is not None else "bytes are reported, not limited"
@@ -210,8 +210,8 @@ class RunPlan:
         if not config.keep and not config.prompts_file and budget.unit == "bytes":
             yield "there is no file of prompts: learned pictures are kept (`keep` chooses otherwise)"
         options = ", ".join(f"{name} {value}" for name, value in config.regenerator_options.items())
-        maker = f"{config.regenerator} ({options})" if options else config.regenerator
-        yield f"synthetic images: by {maker}, shown with probability {config.probability:g}"
+        regenerator = f"{config.regenerator} ({options})" if options else config.regenerator
+        yield f"synthetic images: by {regenerator}, shown with probability {config.probability:g}"
 
 
 def _same(folder: str, other: str) -> bool:
@@ -219,7 +219,7 @@ def _same(folder: str, other: str) -> bool:
 
 
 def plan_of(config: TrainConfig, stopped: RunFolder | None = None) -> RunPlan:
-    """The plan of a new run, or of one that was ``stopped`` in its folder and goes on there. Raises EscortError."""
+    """The plan of a new run, or of one that ``stopped`` in its folder and will continue. Raises EscortError."""
     if stopped is None or not stopped.exists:
         return RunPlan(config)
     trained = Checkpoints(stopped.path).load() is not None
@@ -257,7 +257,7 @@ def _phases_of(config: TrainConfig, base: RunFolder, before: TrainConfig) -> tup
     for key in INHERITED:
         mine, theirs = getattr(whole, key), getattr(before, key)
         if mine != theirs:
-            raise ConfigError(f"{base.path} has {theirs}, which its continuation keeps", setting=key, value=mine)
+            raise ConfigError(f"{base.path} has {theirs}: leave it out to continue that run", setting=key, value=mine)
     if learners.get(config.method).sees_all:
         raise ConfigError(f"{base.path}: {config.method} needs the images of all classes: train it anew on all of them")
     return groups

@@ -1,6 +1,6 @@
-"""What a data set's name, or else the size of the images, decides: image size, transform, AutoAugment, stem.
+"""Presets by the data set's name, or else by the size of the images: image size, transform, AutoAugment, stem.
 
-Epochs, learning rates and milestones belong to the method: PyCIL and the paper use a method's own for every data set.
+Epochs, learning rates and milestones belong to the method: PyCIL and the paper use the same ones for every data set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AUTO: Final = "auto"
 
 @dataclass(frozen=True, slots=True)
 class DatasetPreset:
-    """The protocol of a data set. ``autoaugment`` is "off" or "imagenet", ``stem`` a name in ``networks.STEMS``."""
+    """The settings for a data set. ``autoaugment`` is "off" or "imagenet", ``stem`` a name in ``networks.STEMS``."""
 
     image_size: int
     transform: str
@@ -39,7 +39,7 @@ datasets.add("cifar10", DatasetPreset(32, "cifar10", OFF, "cifar"))
 datasets.add("cifar100", DatasetPreset(32, "small", OFF, "cifar"))
 datasets.add("imagenet100", DatasetPreset(224, "large", OFF, IMAGENET))
 datasets.add("imagenet1000", DatasetPreset(224, "large", OFF, IMAGENET))
-# The usual for its 64 pixels: PyCIL has no such data set.
+# Usual for 64 pixels; PyCIL has no such data set.
 datasets.add("tinyimagenet", DatasetPreset(64, "small", OFF, "cifar"))
 # The paper's.
 datasets.add("caltech256", DatasetPreset(224, "large", IMAGENET, IMAGENET))
@@ -51,24 +51,24 @@ SIZES: Final = ((40, 32), (96, 64))
 
 LARGE_SIZE: Final = 224
 LARGE_SIDE: Final = 128  # pixels of the network's images from which the protocol for large images is the default
-SAMPLED: Final = 64  # images whose size is looked at
+SAMPLED: Final = 64  # images whose size is read
 
 
 def preset_for(name: str) -> DatasetPreset | None:
-    """The preset of a data set's name in any letter case and with any ``-``, ``_`` and blanks; None if unknown."""
+    """The preset of a data set's name, ignoring case, ``-``, ``_`` and spaces; None if unknown."""
     plain = "".join(letter for letter in name.lower() if letter not in "-_ ")
     return datasets.get(plain) if plain in datasets else None
 
 
 def preset_by_size(side: int) -> DatasetPreset:
-    """The protocol for a network's images of ``side`` pixels."""
+    """The preset for images of ``side`` pixels."""
     if side >= LARGE_SIDE:
         return DatasetPreset(side, "large", IMAGENET, IMAGENET)
     return DatasetPreset(side, "small", OFF, "cifar" if side <= SIZES[0][0] else "pycil")
 
 
 def side_of(images: Sequence[SourceImage]) -> int | None:
-    """The median of the shorter sides of some of the images, in pixels; None if none of them can be read."""
+    """The median shorter side of a sample of the images, in pixels; None if none can be read."""
     from escort_codec.source import image_size
 
     sides = []
@@ -84,9 +84,9 @@ def size_for(side: int) -> int:
 
 
 def filled(config: TrainConfig, images: Iterable[SourceImage] = ()) -> tuple[TrainConfig, Mapping[str, str]]:
-    """The configuration with image size, transform, AutoAugment and stem filled in, and what decided each.
+    """The configuration with image size, transform, AutoAugment and stem filled in, and the source of each.
 
-    The data set's preset decides, else the image size; if that is not given either, the size of the ``images``.
+    The preset of the data set decides, else the image size; without one, the size of the ``images``.
     Raises UnknownNameError for an unknown backbone.
     """
     from escort_cil.networks import backbone_kind, is_pretrained
@@ -110,7 +110,7 @@ def filled(config: TrainConfig, images: Iterable[SourceImage] = ()) -> tuple[Tra
     }
     large = values["transform"] == "large"
     if config.autoaugment is None:
-        # The preset's if it has this transform; the large one is the paper's by itself.
+        # The preset's, if it has this transform; the large transform alone is the paper's.
         same = values["transform"] == preset.transform
         values["autoaugment"] = preset.autoaugment if same else IMAGENET if large else OFF
         found["autoaugment"] = by if same else f"transform {values['transform']}"
@@ -126,7 +126,7 @@ def filled(config: TrainConfig, images: Iterable[SourceImage] = ()) -> tuple[Tra
 
 
 def _pretrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:
-    """The configuration with what its pretrained backbone is and the size of its images, and what decided each."""
+    """The configuration with the description and image size of its pretrained backbone, and the source of each."""
     from escort_cil.networks.pretrained import check_description, describe
 
     found: dict[str, str] = {}

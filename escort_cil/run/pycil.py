@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from escort_cil.run.authors import PAPERS_KEYS, check_method
 from escort_cil.run.folder import MAX_CONFIG, NOT_SETTINGS
 from escort_cil.run.presets import preset_for
+from escort_cil.run.pycil_rules import PAPERS_KEYS, check_method
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.processes import launched_alone
 from escort_codec.settings import settings_of, unknown
+from escort_codec.untrusted import parse_json, read_file
 from escort_codec.words import counted
 
 # PyCIL's key: the setting, or the method's setting after "method."
@@ -42,13 +42,13 @@ KEYS: Final = {
     "train_base": "method.train_base",
 }
 SCHEDULE: Final = frozenset(key for key, ours in KEYS.items() if ours.startswith("method.")) - {"epochs"}
-"""Beside one of these ``epochs`` is PyCIL's, of later phases; without any it is ours, of every phase."""
+"""With one of these keys, ``epochs`` is PyCIL's (later phases); else it is ours (every phase)."""
 
 SIZES: Final = ("memory_size", "memory_per_class")
 COUNTS: Final = {"real_per_class": "original", "syn_per_class": "prompt"}
 RENAMED: Final = {"model_name": "method", "convnet_type": "backbone", "num_workers": "workers"}
 TRANSLATED: Final = (*RENAMED, "dataset", "device", "seed", "fixed_memory", *SIZES, *COUNTS)
-NAMES_ONLY: Final = ("prefix", "csv_name", "time_str", "wb-project")  # they name the run and change nothing
+NAMES_ONLY: Final = ("prefix", "csv_name", "time_str", "wb-project")  # they name the run and have no effect
 ONE_VALUE: Final[dict[str, Any]] = {
     "scheduler": "steplr",
     "train_adaptive": False,
@@ -63,10 +63,10 @@ Authors = Literal["", "PyCIL", "the paper"]
 
 @dataclass(frozen=True, slots=True)
 class FileConfig:
-    """What a file says: settings, seeds of class orders (PyCIL's list), and lines about what is not used.
+    """The contents of a file: settings, seeds of class orders (PyCIL's list), and lines about unused keys.
 
-    ``keys`` maps a setting, or ``method.X``, to the file's key that gave it. ``authors`` are those whose keys the file
-    has, "" for a file of ours; ``network`` is the backbone's name there.
+    ``keys`` maps a setting, or ``method.X``, to its key in the file. ``authors`` are those whose keys the file has, ""
+    for a file of ours; ``network`` is the backbone's name in the file.
     """
 
     values: Mapping[str, Any]
@@ -78,18 +78,19 @@ class FileConfig:
 
 
 def read_config_file(path: Path) -> FileConfig:
-    """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key; names the nearest one."""
+    """Reads a configuration file. Raises ConfigError if it is not JSON or has an unknown key, and suggests the nearest
+    one."""
     try:
         values = parse_json(read_file(path, ConfigError, most=MAX_CONFIG, follow=True))
     except ValueError as exc:
         raise ConfigError(f"{path}: is not JSON: {exc}") from exc
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds no JSON object")
+        raise ConfigError(f"{path}: is not a JSON object")
     return config_of(values, path)
 
 
 def config_of(values: Mapping[str, Any], path: Path | str) -> FileConfig:
-    """The configuration in a JSON object; ``path`` is where it stands, for messages. Raises ConfigError."""
+    """The configuration in a JSON object of the file ``path``. Raises ConfigError."""
     values = {key: value for key, value in values.items() if key not in NOT_SETTINGS}
     if not isinstance(values.get("method_options", {}), Mapping):
         raise ConfigError(f"{path}: method_options = {values['method_options']!r}: give a JSON object")
@@ -115,7 +116,7 @@ def config_of(values: Mapping[str, Any], path: Path | str) -> FileConfig:
 
 
 def keys_of(method: str | None) -> dict[str, str]:
-    """PyCIL's keys for one method alone, as ``KEYS``; the learner declares them."""
+    """PyCIL's keys for one method, in the form of ``KEYS``; the learner declares them."""
     from escort_cil.learners import learners
 
     if method is None:
@@ -136,7 +137,7 @@ def _from_pycil(
     authors: Authors,
     notes: list[str],
 ) -> FileConfig:
-    """Translates PyCIL's keys. The keys ``own`` are ours whose names PyCIL does not use: they may stand beside."""
+    """Translates PyCIL's keys. ``own`` are our keys that PyCIL does not use; both may occur in one file."""
     found: dict[str, Any] = {key: value for key, value in values.items() if key in own}
     keys = {key: key for key in found if not key.endswith("_options")}
     options: dict[str, Any] = dict(values.get("method_options", {}))
@@ -166,7 +167,7 @@ def _from_pycil(
         put("dataset", values["dataset"], "dataset")
     if network:
         put("backbone", network.removeprefix("memo_"), "convnet_type")
-    if "num_workers" in values:  # 0: no process but the main one
+    if "num_workers" in values:  # 0: only the main process
         put("workers", 1 if values["num_workers"] == 0 else values["num_workers"], "num_workers")
     if "device" in values:
         put("device", _device(values["device"], path, notes), "device")
@@ -181,10 +182,9 @@ def _memory(
     values: Mapping[str, Any], found: Mapping[str, Any], notes: list[str], path: Path | str
 ) -> dict[str, tuple[str, str]]:
     """``budget`` and ``keep``, each with its key. In PyCIL a class has memory_per_class units with fixed_memory, else
-    all classes have memory_size together; the paper adds how many of a class's exemplars are real and how many are
-    prompts.
+    all classes share memory_size units; the paper adds the numbers of real exemplars and of prompts per class.
     """
-    values = {key: value for key, value in values.items() if value is not None}  # the paper writes null for unused ones
+    values = {key: value for key, value in values.items() if value is not None}  # the paper writes null for unused keys
     sizes = {key: _number(values[key], key, path) for key in SIZES if key in values}
     counts = {kind: _number(values[key], key, path) for key, kind in COUNTS.items() if key in values}
     for ours, theirs in (("budget", sizes), ("keep", [key for key in COUNTS if key in values])):
@@ -217,7 +217,7 @@ def _seeds(value: Any, path: Path | str) -> tuple[int, ...]:
 
 
 def _device(value: Any, path: Path | str, notes: list[str]) -> str:
-    """PyCIL's list of GPU numbers; several are used by starting several processes."""
+    """The device for PyCIL's list of GPU numbers. Several GPUs need several processes."""
     names = [str(each) for each in (value if isinstance(value, list) else [value])]
     if not names or names[0] in ("cpu", "-1"):
         return "cpu"
@@ -225,7 +225,7 @@ def _device(value: Any, path: Path | str, notes: list[str]) -> str:
         if launched_alone():
             several = counted(len(names), "GPU")
             notes.append(
-                f"{path}: device = {value!r} names {several}, and this is one process, which uses one: start it with "
+                f"{path}: device = {value!r} names {several}, and this process uses one: start it with "
                 f"torchrun --nproc-per-node {len(names)} -m escort_cli train to use all"
             )
         return "cuda"

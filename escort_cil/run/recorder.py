@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +17,27 @@ from escort_cil.memory.contents import Contents, packed, read_contents
 from escort_cil.metrics import RunFigures
 from escort_cil.networks import GrowingNet, backbone_maker
 from escort_cil.run import folder as names
-from escort_cil.run.checkpoint import Checkpoints, CheckpointState, load_tensors, prefixed, restore, save_tensors
+from escort_cil.run.checkpoint import (
+    Checkpoints,
+    CheckpointState,
+    load_tensors,
+    prefixed,
+    read_about,
+    restore,
+    save_tensors,
+)
 from escort_cil.run.figures import save_figures
 from escort_cil.run.folder import RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_codec.atomic import replacing, write_file
 from escort_codec.errors import TrainingError
-from escort_codec.foreign import check_file, open_file, parse_json
+from escort_codec.untrusted import check_file, open_file
 
 
 class Recorder:
-    """Writes a run's folder; of several processes only the main one does (``writes``).
+    """Writes the run folder, in the main process only (``writes``).
 
-    A phase ends in one step: until ``state.json`` is replaced nothing of its end counts, from then on all of it does.
+    A phase ends in one step, when ``state.json`` is replaced: before it none of its results count, after it all do.
     """
 
     def __init__(self, folder: RunFolder, model_seed: int, *, writes: bool, every: int) -> None:
@@ -43,15 +50,15 @@ class Recorder:
         self._every = every
 
     def state(self, groups: Sequence[int], epochs: Sequence[int]) -> CheckpointState | None:
-        """How far the folder's run is, or None if it has no checkpoint; ``groups`` and ``epochs`` of its phases.
+        """The checkpoint of the run, or None; ``groups`` and ``epochs`` are those of its phases.
 
-        Raises TrainingError if the checkpoint is damaged or another run's.
+        Raises TrainingError if the checkpoint is damaged or of another run.
         """
         state = self._checkpoints.load()
         if state is not None:
             done = list(state.records[-1]["groups"]) if state.records else []
             if done != list(groups[: state.phase]) or state.epoch > (*epochs, 0)[state.phase]:
-                raise TrainingError(f"{self._checkpoints.folder}: the checkpoint is another run's")
+                raise TrainingError(f"{self._checkpoints.folder}: the checkpoint is of another run")
         return state
 
     def read_memory(self, labels: Sequence[str]) -> Contents:
@@ -80,7 +87,7 @@ class Recorder:
         return len(data)
 
     def end_phase(self, phase: int, record: Mapping[str, Any], learner: Learner) -> None:
-        """Ends a phase: saves the checkpoint that makes it count, and publishes its files."""
+        """Ends a phase: saves its checkpoint and publishes its files."""
         self.records.append(record)
         if self._writes:
             save_figures(self.figures, self._checkpoints.pending(names.CONFUSION, phase))
@@ -88,7 +95,7 @@ class Recorder:
             self._publish(phase, learner)
 
     def inside(self, phase: int, done: int, epochs: int, learner: Learner, optimizer: Mapping[str, Tensor]) -> None:
-        """Saves a checkpoint if it is time for one: every N epochs of a phase, and after its last."""
+        """Saves a checkpoint every N epochs of a phase and after the last one."""
         if not self._writes or (done % self._every and done < epochs):
             return
         more = dict(optimizer)
@@ -102,18 +109,17 @@ class Recorder:
         self._checkpoints.save(whole, prefixed("network", network.state_dict()) | dict(more))
 
     def _publish(self, phase: int, learner: Learner | None) -> None:
-        """Moves the files of the end of ``phase`` to their places; doing it twice does no harm."""
+        """Moves the files of a finished phase to their places; may be repeated."""
         self._checkpoints.publish(phase)
         self.folder.write_metrics(self.records)
         if learner is not None:
-            # ``load_model`` builds the network from it. One key, as safetensors writes several in any order.
-            about = {"escort": json.dumps({"groups": self.records[-1]["groups"]})}
+            about = {"groups": self.records[-1]["groups"]}  # ``load_model`` builds the network from it
             save_tensors(self.folder / names.MODEL, learner.net.state_dict(), about)
 
     def restore(self, state: CheckpointState, learner: Learner) -> None:
-        """Continues from a checkpoint: ``learner`` has gone through the phases before it without training.
+        """Continues from a checkpoint. ``learner`` has gone through the phases before it without training.
 
-        Loads the weights of a finished phase; inside one, ``restore_inside`` does it when the phase has begun.
+        Loads the weights after a finished phase; within a phase ``restore_inside`` loads them once it has begun.
         """
         self.records = list(state.records)
         ended = state.epoch == 0
@@ -129,7 +135,7 @@ class Recorder:
             self.figures = self.folder.read_figures()
 
     def restore_inside(self, state: CheckpointState, learner: Learner) -> Mapping[str, Tensor] | None:
-        """The weights of a checkpoint inside a phase; returns the optimizer's tensors, or None at its beginning."""
+        """Loads the weights of a checkpoint within a phase; returns the optimizer's tensors, or None at its start."""
         if state.epoch == 0:
             return None
         tensors = self._checkpoints.tensors(state)
@@ -139,7 +145,7 @@ class Recorder:
         return tensors
 
     def begin_from(self, base: RunFolder, learner: Learner) -> None:
-        """Copies what a finished run has learnt and remembers: weights, memory, metrics, counts."""
+        """Copies weights, memory, metrics and counts of a finished run."""
         self.records = list(base.read_metrics())
         self.figures = base.read_figures()
         restore(learner.net, "network", prefixed("network", load_tensors(base / names.MODEL)), base / names.MODEL)
@@ -167,11 +173,11 @@ def phase_line(record: Mapping[str, Any]) -> str:
     facts = [f"{name} {value:.2f} %" for name, value in figures if value is not None]
     facts += [] if record["images"] else ["no test images yet"]
     facts += [f"memory {record['memory_bytes']:,} bytes"] if record["memory_bytes"] else []
-    return f"phase {record['phase'] + 1} over: {', '.join(facts)}"
+    return f"phase {record['phase'] + 1} finished: {', '.join(facts)}"
 
 
 def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics.jsonl by the names that trackers show: every view's, and the memory's."""
+    """The numbers of a line of metrics.jsonl for trackers: those of each view and of the memory."""
     found = {f"memory/{key[len('memory_') :]}": record[key] for key in record if "memory_" in key}
     found["model/bytes"] = record["model_bytes"]
     for view, figures in record["views"].items():
@@ -181,7 +187,7 @@ def phase_values(record: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """A trained network on the CPU, in evaluation mode, and what it was trained as.
+    """A trained network on the CPU, in evaluation mode, with its configuration.
 
     Logit c is the class ``labels[c]``; ``groups`` says how many classes each phase brought. ``network`` maps float
     (B, 3, S, S), an evaluation image under ``transform``, to features and logits.
@@ -196,9 +202,9 @@ class SavedModel:
 
 
 def load_model(run: Path) -> SavedModel:
-    """Loads the model that a run folder holds: the last finished phase's.
+    """Loads the model of a run folder: that of the last finished phase.
 
-    Raises TrainingError if there is no run, no phase of it is finished, or a file is damaged or belongs to another run.
+    Raises TrainingError if there is no run or no finished phase, or if a file is damaged or of another run.
     """
     folder = RunFolder(run)
     config = folder.train_config()
@@ -229,14 +235,7 @@ def load_model(run: Path) -> SavedModel:
 
 def _groups(path: Path) -> tuple[int, ...]:
     """The classes that each phase brought, from the file's header."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = parse_json((file.metadata() or {}).get("escort", "{}").encode())
-    except (OSError, SafetensorError, ValueError) as exc:
-        raise TrainingError(f"{path}: the weights cannot be read: {exc}") from exc
-    groups = about.get("groups") if isinstance(about, dict) else None
+    groups = read_about(path).get("groups")
     if not isinstance(groups, list) or not groups or not all(type(size) is int and size > 0 for size in groups):
         raise TrainingError(f"{path}: does not say which classes it knows: it is not a model of `escort train`")
     return tuple(groups)

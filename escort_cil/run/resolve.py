@@ -1,4 +1,4 @@
-"""A configuration with all that its data decides filled in: folder, class order, phases, seeds, edge settings."""
+"""Fills in what the data decides: folder, class order, phases, seeds, edge settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find_data(config: TrainConfig, prompts_file: Reader | None) -> str:
     if config.data:
         return config.data
     if prompts_file is None:
-        raise ConfigError("no data: give `data`, or `prompts_file`, which records it")
+        raise ConfigError("no data: give `data`, or a `prompts_file` that records it")
     if not prompts_file.source:
         raise ConfigError(f"{config.prompts_file}: does not record which folder it was made from: give `data`")
     if not Path(prompts_file.source).is_dir():
@@ -37,7 +37,7 @@ def find_data(config: TrainConfig, prompts_file: Reader | None) -> str:
 
 
 def images_in(config: TrainConfig) -> list[SourceImage]:
-    """The training images of a configuration; none if they cannot be found now."""
+    """The training images of a configuration; none if they cannot be found yet."""
     if config.image_size is not None or config.dataset:
         return []
     try:
@@ -52,12 +52,12 @@ def images_in(config: TrainConfig) -> list[SourceImage]:
 def resolve(
     config: TrainConfig, folder: str, prompts_file: Reader | None, known: tuple[str, ...], new: Sequence[str]
 ) -> TrainConfig:
-    """The configuration with all defaults filled in. ``known`` are the labels of the run that it continues, in order;
-    ``new`` labels are sorted. Raises ConfigError."""
+    """The configuration with all defaults filled in. ``known`` are the labels of its base run, in order; ``new`` labels
+    are sorted. Raises ConfigError."""
     if config.class_order:
         order = check_class_order(config.class_order, [*known, *new])
         if order[: len(known)] != known:
-            raise ConfigError("must begin with the classes that the continued run has learnt", setting="class_order")
+            raise ConfigError("must begin with the classes of the continued run", setting="class_order")
     else:
         order = known + (class_order(new, config.seed) if config.shuffle else tuple(new))
     increment = config.increment or config.init_cls or max(1, -(-len(new) // PHASES))
@@ -72,7 +72,7 @@ def resolve(
     if config.memory_only and not learners.get(config.method).uses_memory:
         raise ConfigError(f"{config.method} keeps no memory", setting="memory_only")
     if prompts_file is not None:
-        config = _as_the_prompts(config, prompts_file, may_differ=bool(known))
+        config = _match_prompts(config, prompts_file, may_differ=bool(known))
     return replace(
         config,
         data=folder,
@@ -86,11 +86,11 @@ def resolve(
     )
 
 
-def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bool) -> TrainConfig:
-    """The configuration with the settings that the file's prompts were encoded with: they hold if the file is gone.
+def _match_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bool) -> TrainConfig:
+    """The configuration with the settings of the file's prompts, which apply even if the file is deleted later.
 
-    Prompts are used as they are, except that their hints can be left out. Raises ConfigError if ``config`` asks for
-    another setting, unless it ``may_differ`` because it was another run's.
+    Prompts are used as they are, but without their hints if ``hint`` is 0. Raises ConfigError if ``config`` sets other
+    values, unless it ``may_differ``, as the settings of another run.
     """
     made = options_of(prompts_file, config.encode_options(), None)
     used: dict[str, Any] = {
@@ -105,7 +105,9 @@ def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bo
         if prompts_file.background and parse_colour(prompts_file.background) != parse_colour(config.background):
             used["background"] = prompts_file.background
     except UsageError as exc:
-        raise ConfigError(f"{config.prompts_file}: its background is no colour: {prompts_file.background!r}") from exc
+        raise ConfigError(
+            f"{config.prompts_file}: its background is not a colour: {prompts_file.background!r}"
+        ) from exc
     for key, value in used.items():
         asked = getattr(config, key)
         if not may_differ and asked not in (value, settings_of(TrainConfig)[key].default):
@@ -123,7 +125,7 @@ def _as_the_prompts(config: TrainConfig, prompts_file: Reader, *, may_differ: bo
 
 
 def _check_hint(side: int, prompts_file: Reader) -> None:
-    """Raises ConfigError if the file's first hint is not of ``side`` pixels."""
+    """Raises ConfigError unless the first hint of the file has ``side`` pixels."""
     first = next((exemplar for exemplar in prompts_file if exemplar.hint), None)
     held = max(first.hint_size or (0,)) if first is not None else 0
     if held != (side if first is None else min(side, max(first.size))):

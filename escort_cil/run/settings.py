@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from escort_cil.run.presets import datasets, filled, preset_for
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EdgeSettings, EncodeOptions, parse_colour
+from escort_codec.regenerate import DEFAULT
 from escort_codec.settings import build, check, setting, setting_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from escort_codec.regenerate.base import Regenerator
 
 EvalViews = Literal["real", "regenerated", "both"]
-VIEWS: Final = ("real", "regenerated", "both")
+VIEWS: Final[tuple[EvalViews, ...]] = get_args(EvalViews)
 
 _DATA, _PHASES, _NETWORK = "Data", "Classes and phases", "Network and training"
 _MEMORY, _SYNTHETIC, _MACHINE = "Memory", "Prompts and synthetic images", "Machine"
@@ -33,7 +34,7 @@ _as_in = partial(setting_of, group=_SYNTHETIC)
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All settings of a run; None, 0 or "" as a default means what the help says. Raises ConfigError."""
+    """All settings of a run; the help explains the defaults None, 0 and "". Raises ConfigError."""
 
     data: str = setting("", "The data folder; the one that `prompts_file` records if left out.", group=_DATA)
     prompts_file: str = setting(
@@ -143,7 +144,7 @@ class TrainConfig:
     selection: str = setting("herding", "herding or random.", group=_MEMORY)
 
     regenerator: str = setting(
-        "harmonic", "harmonic (a stand-in) or controlnet.", group=_SYNTHETIC, shown=True, metavar="NAME"
+        DEFAULT, "harmonic (a stand-in) or controlnet.", group=_SYNTHETIC, shown=True, metavar="NAME"
     )
     regenerator_options: Mapping[str, Any] = setting(
         {}, "The regenerator's own settings, as regenerator.NAME.", group=_SYNTHETIC
@@ -204,7 +205,7 @@ class TrainConfig:
 
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of ``to_map``; keys may be missing, and values be texts as typed. Raises ConfigError."""
+        """The inverse of ``to_map``; keys may be missing, and values may be texts as typed. Raises ConfigError."""
         from escort_cil.memory.budget import AUTO, Budget
         from escort_cil.memory.keep import Keep
 
@@ -212,22 +213,22 @@ class TrainConfig:
         if isinstance(values.get("budget"), int) and not isinstance(values["budget"], bool):
             values["budget"] = str(values["budget"])
         config = build(cls, values, "setting", ConfigError)
-        # One spelling, so that a resumed run can be compared with its folder.
+        # One spelling, so that a resumed run matches its folder.
         keep = str(Keep.parse(config.keep)) if config.keep not in ("", AUTO) else config.keep
         return replace(config, budget=str(Budget.parse(config.budget, keep)) if config.budget else "", keep=keep)
 
-    # What the settings mean together.
+    # Values that follow from several settings.
 
     @property
     def memory(self) -> Budget:
-        """The budget of the memory and what is kept in it."""
+        """The budget of the memory, with ``keep``."""
         from escort_cil.memory.budget import LEARNED, Budget
 
         return Budget.parse(self.budget, self.keep, "prompt" if self.prompts_file else LEARNED)
 
     @property
     def kept(self) -> Keep:
-        """What is kept."""
+        """The kinds of exemplar that are kept."""
         return self.memory.keep
 
     @property
@@ -256,7 +257,7 @@ class TrainConfig:
         return replace(made, background=parse_colour(self.background), auto_augment=whole.autoaugment == "imagenet")
 
     def hyperparameters(self) -> Hyperparameters:
-        """The method's settings, with what this configuration overrides. Raises ConfigError."""
+        """The method's settings, with the overrides of this configuration. Raises ConfigError."""
         from escort_cil.learners import learners
 
         options: dict[str, Any] = {}
@@ -271,7 +272,7 @@ class TrainConfig:
         return made if self.epochs is None else made.shortened(self.epochs)
 
     def encode_options(self) -> EncodeOptions:
-        """How images become prompts, if no file of prompts says it."""
+        """How images are encoded as prompts, if there is no file of prompts."""
         default = EncodeOptions()
         return EncodeOptions(
             preset=self.preset,

@@ -1,4 +1,4 @@
-"""Following a run's figures in TensorBoard or Weights & Biases."""
+"""Sends the figures of a run to TensorBoard or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from escort_codec.registry import Registry
 
 
 class Tracker(Protocol):
-    """Where figures go."""
+    """Receives the figures of a run."""
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         """Takes the figures of a step."""
 
     def close(self) -> None:
-        """Writes what is still held."""
+        """Writes buffered figures."""
 
 
 class TensorBoard:
@@ -43,7 +43,7 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of the project "escort"; its files lie in the run folder. Raises ConfigError if wandb is not installed."""
+    """A run of the project "escort"; its files are in the run folder. Raises ConfigError if wandb is not installed."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         _need("wandb")

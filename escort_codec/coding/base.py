@@ -1,4 +1,4 @@
-"""The base class of codings, which turn one edge map into bytes and back, and their registry."""
+"""The base class of codings (an edge map to bytes and back) and their registry."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _INDEX_RESERVE = 1 << 20  # bytes that pending exemplars may add to the index
 class Assembler:
     """Passes the bytes of a file to ``write``, in file order.
 
-    Closes a block at 256 exemplars or 512 KiB, so that the same exemplars give the same bytes however they arrive.
+    Closes a block at 256 exemplars or 512 KiB, so that the same exemplars always give the same bytes.
     """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -129,7 +129,7 @@ class Assembler:
         exemplars = [e for e, _ in self._pending]
         payload = encode_block(exemplars, [n for _, n in self._pending])
         head = ChunkHead(BLOCK, self.offset, len(payload))
-        rows = read_rows(payload, head, None)  # as a reader will: a block that it would refuse is not written
+        rows = read_rows(payload, head, None)  # as a reader does, so that no block is written that a reader refuses
         new = {e.label for e in exemplars} - self.index.labels.keys()
         self._write(make_chunk(BLOCK, payload))
         self.index.add_block(rows, head.offset, head.length)
@@ -173,7 +173,7 @@ class Assembler:
 
 
 def pack_recipe(number: int, recipe: Recipe) -> bytes:
-    """The payload of a RECP chunk. Raises LimitError if it would be read back differently."""
+    """The payload of a RECP chunk. Raises LimitError if reading it would not give the same recipe."""
     try:
         values = recipe.to_map()
         if fault := recipe_fault(values):
@@ -246,7 +246,7 @@ def exemplar_fault(exemplar: Exemplar) -> str | None:
 
 
 def _type_fault(exemplar: Exemplar) -> str | None:
-    """Why a field has the wrong type, or None; else this would fail only when its block is written."""
+    """Why a field has the wrong type, or None. Else only writing the block would fail."""
     for what, value, kind in (
         ("the class name", exemplar.label, str),
         ("the name", exemplar.name, str),

@@ -1,4 +1,4 @@
-"""An open file of chunks, and what its trailer, index, head and recipes say.
+"""An open file of chunks; reads its trailer, index, head and recipes.
 
 All reads are positioned, so threads and forked processes can share one open file.
 """
@@ -33,9 +33,9 @@ from escort_codec.container.layout import (
 )
 from escort_codec.errors import DamagedError, EscortError, FormatError, IncompleteError, LimitError, NotEscxError
 from escort_codec.limits import MAX_HEAD, MAX_RECIPE, MAX_RECIPES, MAX_SOURCE, recipe_fault, text_fault
-from escort_codec.ranges import RangeFile
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, Url
+from escort_codec.store.ranges import RangeFile
+from escort_codec.store.urls import Place, Url
 
 # Opening a FIFO must not block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -90,7 +90,7 @@ class ChunkFile:
         return status.st_size
 
     def keep_less(self, size: int) -> None:
-        """Caches at most ``size`` bytes of a file in a store: one of many that are open."""
+        """Limits the cache of a file in a store to ``size`` bytes, for one of many open files."""
         if self._ranges is not None:
             self._ranges.limit = size
 
@@ -145,11 +145,7 @@ class ChunkFile:
     def chunk(self, offset: int, length: int) -> tuple[ChunkHead, bytes]:
         """(head, payload) of the chunk at ``offset``, in one read. Raises DamagedError for another ``length``."""
         data = self.read(offset, length + FRAME)
-        head = read_chunk_head(data[:8], offset)
-        if head.length != length:
-            raise DamagedError(
-                f"has {head.length} bytes, not {length} as the index says", chunk=head.name, offset=offset
-            )
+        head = _indexed_head(data, offset, length)
         return head, check_chunk(head, data)
 
     def front(self, offset: int, length: int, table: int) -> tuple[ChunkHead, bytes]:
@@ -158,15 +154,10 @@ class ChunkFile:
         Raises DamagedError for another ``length`` of the payload; the table has a checksum of its own.
         """
         data = self.read(offset, 8 + FRONT + table)
-        head = read_chunk_head(data[:8], offset)
-        if head.length != length:
-            raise DamagedError(
-                f"has {head.length} bytes, not {length} as the index says", chunk=head.name, offset=offset
-            )
-        return head, data[8:]
+        return _indexed_head(data, offset, length), data[8:]
 
     def fingerprint(self) -> int:
-        """A number that tells this file from others of its size: the CRC of the index's checksum and the trailer."""
+        """A number that distinguishes files of the same size: the CRC of the index's checksum and the trailer."""
         return zlib.crc32(self.read(self.size - TAIL_SIZE - 4, TAIL_SIZE + 4))
 
     def close(self) -> None:
@@ -178,12 +169,20 @@ class ChunkFile:
             self._ranges.close()
 
 
+def _indexed_head(data: bytes, offset: int, length: int) -> ChunkHead:
+    """The head at the beginning of a chunk. Raises DamagedError unless its length is that of the index."""
+    head = read_chunk_head(data[:8], offset)
+    if head.length != length:
+        raise DamagedError(f"has {head.length} bytes, not {length} as the index says", chunk=head.name, offset=offset)
+    return head
+
+
 LOST_RECIPE: Final = Recipe(extra=(("recovered", "the recipe was lost"),))
 
 
 @dataclass(frozen=True, slots=True)
 class FileHead:
-    """What the head says (spec section "Head"); "" where it says nothing."""
+    """The contents of the head (spec section "Head"); "" for what it does not have."""
 
     source: str = ""
     writer: str = ""

@@ -1,4 +1,4 @@
-"""A file that one writer has locked: written, synced, cut and renamed."""
+"""A file that one writer has locked: it can be written, synced, truncated and renamed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def partial_path(path: Path) -> Path:
 
 
 def find_target(path: str | os.PathLike[str]) -> tuple[Path, bool]:
-    """(the file that ``path`` stands for, whether it exists). A symbolic link stands for the file that it names.
+    """(the file to write for ``path``, whether it exists): for a symbolic link, the file that it names.
 
     Raises OutputError if it is not a plain file, the folder is missing, or the system refuses.
     """
@@ -106,7 +106,7 @@ class LockedFile:
         """Renames the file to ``target`` in one step, durably."""
         self._check_owner()
         try:
-            os.replace(self.path, target)  # noqa: PTH105 - says what it does
+            os.replace(self.path, target)  # noqa: PTH105 - the clearer name
         except OSError as exc:
             raise OutputError(f"{target}: cannot be replaced: {exc.strerror}") from exc
         sync_folder(target.parent)

@@ -1,4 +1,4 @@
-"""What an ``.escx`` file spends its bytes on."""
+"""The bytes of an ``.escx`` file by use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from escort_codec.limits import MAX_TABLE
 from escort_codec.recipe import EdgeSettings
 
 _TEXT_COLUMNS: Final = (1, 3, 5)
-_SAMPLE: Final = 16  # blocks whose tables are compressed without their texts: each takes about ten milliseconds
+_SAMPLE: Final = 16  # blocks whose tables are compressed again without texts, about ten milliseconds each
 
 
 @dataclass(slots=True)

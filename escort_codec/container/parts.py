@@ -6,20 +6,19 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
 from escort_codec.atomic import sync_folder
 from escort_codec.container.locked_file import find_target, partial_path
 from escort_codec.container.reader import Reader
-from escort_codec.container.shards import open_memory, parts_of
+from escort_codec.container.shards import by_key, open_memory, parts_of, read_part
 from escort_codec.container.writer import Writer
 from escort_codec.errors import FormatError, LimitError, OutputError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.names import SafeNames, there_is
+from escort_codec.names import SafeNames, make_folders, there_is
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, place, same_place
+from escort_codec.store.urls import Place, place, same_place
 
 AnyPath = str | PathLike[str]
 
@@ -34,62 +33,35 @@ def merge(files: Sequence[AnyPath], out: AnyPath, *, keep_recipes: bool = False,
     """
     if not files:
         raise UsageError("merge needs at least one file")
-    parts = [
-        _read_part(path) for file in files for path in parts_of(file)
-    ]  # one open at a time: there may be thousands
-    if any(same_place(part.path, place(out)) for part in parts):
+    # One file is open at a time: there may be thousands.
+    parts = [read_part(path) for file in files for path in parts_of(file)]
+    if any(same_place(part.place, place(out)) for part in parts):
         raise UsageError(f"{out}: is one of the files to merge: choose another name")
     recipes: dict[Recipe, Place] = {}
     for part in parts:
         for recipe in part.recipes:
-            recipes.setdefault(recipe, part.path)
+            recipes.setdefault(recipe, part.place)
     if len(recipes) > 1 and not keep_recipes:
         one, other, *_ = recipes
         both = " and ".join(map(str, dict.fromkeys((recipes[one], recipes[other]))))
         raise UsageError(
             f"different recipes in {both} ({one.differences(other)}): set `keep_recipes` to keep each exemplar's own"
         )
-    sources, backgrounds = {part.source for part in parts}, {part.background for part in parts}
+    sources, backgrounds = {part.head.source for part in parts}, {part.head.background for part in parts}
     with Writer(
         out,
         source=sources.pop() if len(sources) == 1 else "",
         background=backgrounds.pop() if len(backgrounds) == 1 else "",
         overwrite=overwrite,
     ) as writer:
-        for part in _ordered(parts):
-            with Reader(part.path) as reader:
+        for part in by_key(parts)[0]:
+            with Reader(part.place) as reader:
                 for exemplar in reader:
                     try:
                         writer.add(exemplar)
                     except LimitError as exc:
-                        raise LimitError(f"{part.path}: {exc}") from exc
+                        raise LimitError(f"{part.place}: {exc}") from exc
     return len(writer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A file to merge: its smallest and largest key ("" if empty), its recipes, source and background."""
-
-    path: Place
-    low: str
-    high: str
-    recipes: tuple[Recipe, ...]
-    source: str
-    background: str
-
-
-def _read_part(path: Place) -> _Part:
-    with Reader(path) as reader:
-        index = reader.state.index
-        low, high = min(index.low, default=""), max(index.high, default="")
-        return _Part(path, low, high, tuple(reader.recipes), reader.source, reader.background)
-
-
-def _ordered(parts: Sequence[_Part]) -> list[_Part]:
-    """Sorted by key if the key ranges are disjoint, empty files first; else as given."""
-    ordered = sorted(parts, key=lambda part: (part.low, part.high))
-    disjoint = all(one.high < other.low for one, other in pairwise(ordered))
-    return ordered if disjoint else list(parts)
 
 
 def extract(
@@ -150,10 +122,7 @@ def split(
                 )
         if not overwrite and (existing := next((path for path in shares if there_is(path)), None)):
             raise OutputError(f"{existing} exists already: choose another folder, or set `overwrite`")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise OutputError(f"{folder}: cannot be created: {exc.strerror}") from exc
+        make_folders(folder)
         new: list[Path] = []
         try:
             for path, exemplars in shares.items():

@@ -24,21 +24,21 @@ from escort_codec.container.table import spread
 from escort_codec.errors import DamagedError, EscortError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, place
+from escort_codec.store.urls import Place, place
 
 CACHE_BYTES = 64 << 20
 
 
-class _Held(Protocol):
+class _HasMemory(Protocol):
     @property
     def memory(self) -> int: ...
 
 
-Held = TypeVar("Held", bound=_Held)
+Held = TypeVar("Held", bound=_HasMemory)
 
 
 class Cache(Generic[Held]):
-    """What was used last, of at most ``limit`` bytes together, but at least one."""
+    """A cache of the most recently used objects: at most ``limit`` bytes together, but at least one object."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -46,13 +46,13 @@ class Cache(Generic[Held]):
         self._held: OrderedDict[int, Held] = OrderedDict()
 
     def get(self, number: int) -> Held | None:
-        """What was put under ``number``, or None."""
+        """The object under ``number``, or None."""
         if number in self._held:
             self._held.move_to_end(number)
         return self._held.get(number)
 
     def put(self, number: int, held: Held) -> None:
-        """Keeps ``held`` under ``number``; forgets what was used longest ago."""
+        """Keeps ``held`` under ``number``; drops the least recently used."""
         if (before := self._held.pop(number, None)) is not None:
             self._bytes -= before.memory
         self._held[number] = held
@@ -97,7 +97,7 @@ class Reader(Sequence[Exemplar]):
         self.recipes: tuple[Recipe, ...] = tuple(self.state.recipes)
 
     def _prepare(self, path: Place) -> None:
-        """Sets what every reader has, before a file is opened."""
+        """Sets the attributes of every reader, before a file is opened."""
         self.path = path
         self.parts: tuple[Place, ...] = (path,)
         self.state = FileState()
@@ -109,13 +109,13 @@ class Reader(Sequence[Exemplar]):
         self._tables: Cache[Rows] = Cache(CACHE_BYTES // 4)
 
     def _keep_little(self, size: int) -> None:
-        """Caches one block, and ``size`` bytes of a file in a store: the reader is one of many."""
+        """Limits the cache to one block, and to ``size`` bytes of a file in a store, for one of many readers."""
         self._blocks, self._tables = Cache(0), Cache(0)
         self.file.keep_less(size)
 
     @property
     def source(self) -> str:
-        """The data folder as the user typed it for ``escort encode``, or ``""``."""
+        """The data folder as given to ``escort encode``, or ``""``."""
         return self.state.head.source
 
     @property
@@ -169,7 +169,8 @@ class Reader(Sequence[Exemplar]):
         return self.block(block)[row]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Exemplar]:
-        """The exemplars of these numbers, in this order; each block is read once. ``DataLoader`` fetches batches so."""
+        """The exemplars of these numbers, in this order; each block is read once. ``DataLoader`` calls it for
+        batches."""
         found = {number: self[number] for number in sorted(set(numbers))}
         return [found[number] for number in numbers]
 

@@ -46,10 +46,10 @@ _MOST_COLUMNS: Final = 1 << 10  # later minor versions may add columns, up to he
 
 
 class Rows:
-    """What the table of a block says. A column is an int or an array (``table.Column``); ``cell`` reads one row.
+    """The table of a block. A column is an int or an array (``table.Column``); ``cell`` reads one row.
 
-    Names are one text until they are asked for. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, and
-    ``memory``: roughly the bytes of this object; ``table_bytes`` and ``table_sum``: length and CRC of the table.
+    Names are stored as one text. ``hint_bytes`` and ``payload_bytes`` are the sums of the lengths, ``memory`` is
+    roughly the size of this object in bytes, ``table_bytes`` and ``table_sum`` are the length and the CRC of the table.
     """
 
     table_bytes: int = 0
@@ -137,7 +137,7 @@ class Rows:
         self._check_kinds()
 
     def _rows_with_class_as_prompt(self) -> list[int]:
-        """The rows whose own prompt is the name of a class: few, and most often none."""
+        """The rows whose own prompt is the name of a class: usually none."""
         labels = frozenset(self.labels)
         same = [number for number, text in enumerate(self.texts, 1) if text in labels]
         return np.flatnonzero(np.isin(spread(self.text, self.count), same)).tolist() if same else []

@@ -1,4 +1,4 @@
-"""Reads what is whole of a damaged, unfinished or growing file: by its index, else chunk by chunk."""
+"""Reads the intact parts of a damaged, unfinished or growing file: by its index, else chunk by chunk."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ class _Search:
 def walk_state(file: ChunkFile, visit: Callable[[Block], None] = lambda block: None) -> ChunkWalk:
     """The state according to the chunks. Calls ``visit`` for every whole block.
 
-    A block with a wrong table is lost too, though its checksum is right. ``state.end`` is the byte after the last whole
-    chunk, not counting an index without its trailer.
+    A block with a wrong table is lost too, even if its checksum is right. ``state.end`` is the byte after the last
+    whole chunk, not counting an index without its trailer.
     """
     walked = ChunkWalk(FileState(), [])
     state, losses = walked.state, walked.losses

@@ -22,13 +22,13 @@ from escort_codec.container.layout import ChunkHead
 from escort_codec.container.reader import CACHE_BYTES, Cache, Reader
 from escort_codec.container.rows import Rows
 from escort_codec.errors import EscortError, NotEscxError, UsageError
-from escort_codec.ranges import BLOCK
 from escort_codec.recipe import Recipe
-from escort_codec.store import Place, Url, connect, exists, place, store_errors
+from escort_codec.store.ranges import BLOCK
+from escort_codec.store.urls import Place, Url, connect, exists, place, store_errors
 from escort_codec.words import counted
 
 OPEN: Final = 64
-"""Parts that are open at once, at most: systems allow a thousand files to a process."""
+"""The most parts that are open at once: systems allow a process about a thousand open files."""
 
 _ENDING: Final = ".escx"
 _PATTERN: Final = frozenset("*?[")
@@ -67,7 +67,7 @@ def parts_of(path: str | PathLike[str]) -> list[Place]:
     if found is None:
         return [here]
     if not found:
-        raise NotEscxError(f"{here}: holds no {_ENDING} files" if _is_folder(here) else f"{here}: no file is named so")
+        raise NotEscxError(f"{here}: holds no {_ENDING} files" if _is_folder(here) else f"{here}: no file matches")
     return found
 
 
@@ -104,19 +104,14 @@ def _in_store(url: Url) -> list[Place] | None:
 class ShardedReader(Reader):
     """Many files as one ``Reader``: ``path`` is what was opened, ``parts`` the files.
 
-    Blocks and exemplars are numbered on from part to part; at most ``OPEN`` files are open at once.
+    Blocks and exemplars are numbered through all parts; at most ``OPEN`` files are open at once.
     """
 
     def __init__(self, parts: Sequence[Place], path: Place) -> None:
         self._prepare(path)
         self._open: Cache[_OpenPart] = Cache(OPEN)
-        found = sorted((_read_part(part) for part in parts), key=lambda part: part.keys)
-        named = [part for part in found if part.keys[0]]
-        disjoint = all(one.keys[1] < other.keys[0] for one, other in pairwise(named))
-        if not disjoint:
-            order = {part: number for number, part in enumerate(parts)}
-            found.sort(key=lambda part: order[part.place])
-        self.parts: tuple[Place, ...] = tuple(part.place for part in found)
+        found, disjoint = by_key([read_part(part) for part in parts])
+        self.parts = tuple(part.place for part in found)
         self._where: list[tuple[int, int]] = []  # by block: its part, and its number in there
         for number, part in enumerate(found):
             self._where += ((number, block) for block in range(len(part.index.offsets)))
@@ -140,7 +135,7 @@ class ShardedReader(Reader):
                     raise UsageError(f"{self.path}: {key} is in {both}: leave one of them out")
 
     def _part(self, number: int) -> Reader:
-        """The reader of a part, opened if it is not; it is closed when the last one that uses it lets go."""
+        """The reader of a part, opened if needed; it closes when nothing refers to it any more."""
         if (held := self._cached(self._open, number)) is not None:
             return held.reader
         size, fingerprint = self._found[number]
@@ -207,8 +202,8 @@ class _OpenPart:
 
 
 @dataclass(frozen=True, slots=True)
-class _PartFacts:
-    """What is known of a part once it was opened. ``keys`` is its smallest and largest key, "" if it is empty."""
+class FilePart:
+    """What is known of a file without its blocks. ``keys`` is its smallest and largest key, "" if it is empty."""
 
     place: Place
     index: Index
@@ -220,14 +215,23 @@ class _PartFacts:
 
     @property
     def keys(self) -> tuple[str, str]:
+        """The smallest and the largest key."""
         return min(self.index.low, default=""), max(self.index.high, default="")
 
 
-def _read_part(part: Place) -> _PartFacts:
-    with Reader(part) as reader:
-        state = reader.state
-        prints = reader.file.fingerprint()
-        return _PartFacts(part, state.index, state.head, reader.recipes, reader.version, reader.size, prints)
+def read_part(place: Path | Url) -> FilePart:
+    """Opens a file and closes it again. Raises what ``Reader`` raises."""
+    with Reader(place) as reader:
+        state, fingerprint = reader.state, reader.file.fingerprint()
+        return FilePart(place, state.index, state.head, reader.recipes, reader.version, reader.size, fingerprint)
+
+
+def by_key(parts: Sequence[FilePart]) -> tuple[list[FilePart], bool]:
+    """The parts sorted by key if their key ranges are disjoint, empty ones first, else as given; and whether they
+    are."""
+    ordered = sorted(parts, key=lambda part: part.keys)
+    disjoint = all(one.keys[1] < other.keys[0] for one, other in pairwise(part for part in ordered if part.keys[0]))
+    return (ordered if disjoint else list(parts)), disjoint
 
 
 def _extend(index: Index, part: Index) -> None:

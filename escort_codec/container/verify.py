@@ -13,15 +13,15 @@ from escort_codec.container.salvage import Loss, walk
 from escort_codec.container.shards import open_memory, parts_of
 from escort_codec.errors import DamagedError, EscortError, FormatError
 from escort_codec.exemplar import Exemplar
-from escort_codec.store import Place, size_of
+from escort_codec.store.urls import Place, size_of
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What was checked, and the first fault with its kind of error. ``fault`` is None if every byte is right.
+    """The result: what was checked, and the first fault with its kind of error (``fault`` None: every byte is right).
 
-    ``path`` is the file that has the fault. ``note`` says what was not checked: what a later minor version adds.
-    It keeps no exception: the traceback would keep alive what a hostile file made the reader load.
+    ``path`` is the file with the fault. ``note`` names what was not checked: additions of a later minor version. It
+    holds no exception, whose traceback would keep alive what a hostile file made the reader load.
     """
 
     exemplars: int = 0

@@ -1,4 +1,4 @@
-"""Writes an ``.escx`` file; a process killed at any point loses at most what it had not committed."""
+"""Writes an ``.escx`` file; a killed process loses at most what it had not committed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from escort_codec.container.reader import Reader
 from escort_codec.container.salvage import ChunkWalk, walk_state
 from escort_codec.errors import DamagedError, IncompleteError, NotEscxError, OutputError
 from escort_codec.exemplar import Exemplar
-from escort_codec.store import Place, Url, place
-from escort_codec.upload import Upload
+from escort_codec.store.upload import Upload
+from escort_codec.store.urls import Place, Url, place
 
 _SYNC_BYTES = 1 << 20  # a block of photographs; many small ones share one sync
 _WINDOW = 1 << 20
@@ -36,10 +36,10 @@ class Writer:
       as it was at the last ``commit``, or when it was opened.
 
     Full blocks are synced to the disk. A second writer on the same file raises BusyError. A symbolic link stands for
-    the file that it names. After a failed write only ``abort`` works; all else raises OutputError.
+    the file that it names. After a failed write only ``abort`` works; everything else raises OutputError.
 
-    At a URL a new file appears when it is closed, whole or not at all (``escort_codec.upload``); it cannot be appended
-    to. If it cannot be sent, the finished file stays on this machine, and the error names it.
+    At a URL a new file appears when it is closed, whole or not at all (``escort_codec.store.upload``); it cannot be
+    appended to. If it cannot be sent, the finished file stays on this machine, and the error names it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Writer:
         if not append and exists:
             if not overwrite:
                 raise OutputError(f"{self.path} exists already: choose another name, or set `overwrite`")
-            self._old = LockedFile(self._target, create=False)  # nobody may append to what will be replaced
+            self._old = LockedFile(self._target, create=False)  # nobody may append to a file that will be replaced
         try:
             self._file = LockedFile(self._target if append else partial_path(self._target), create=not append)
         except BaseException:
@@ -175,7 +175,7 @@ class Writer:
                 self._send(self._upload, keep_partial=keep_partial)
             elif not self._append:
                 if not self._overwrite and find_target(self._target)[1]:
-                    raise OutputError(f"{self.path} was created by another process meanwhile: choose another name")
+                    raise OutputError(f"{self.path} was just created by another process: choose another name")
                 self._file.rename(self._target)
         except BaseException:
             self.abort(keep_partial=keep_partial)

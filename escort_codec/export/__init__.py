@@ -1,1 +1,1 @@
-"""What `escort decode` writes: which files, their names, the output tree and its manifest."""
+"""The output of `escort decode`: its plan, file names, folder tree and manifest."""

@@ -1,7 +1,7 @@
-"""What a tree holds already, and whether it is what would be written.
+"""The existing files of a tree, and whether they equal what would be written.
 
-A file that was made of another exemplar of the same name is made anew. Files that were made in another way, or by
-somebody else, are refused: they may be hours of work.
+A file that was made of another exemplar with the same name is replaced. Files that were made with other options, or not
+by escort, are an error: they may be hours of work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from escort_codec.export.plan import Task
 
 LISTED: Final = 1 << 20
-"""Names that are kept of folders that were listed, at least those of one."""
+"""The most names of listed folders in memory; one folder is always kept."""
 
 _ELSEWHERE: Final = "choose another folder (`out`), or set `overwrite`"
 
@@ -46,22 +46,24 @@ class ExistingFiles:
         self.other: int = 0
 
     def has(self, task: Task) -> bool:
-        """Whether the task's file exists, is not empty, and is what would be written.
+        """Whether the task's file exists, is not empty, and equals what would be written.
 
-        Raises OutputError for a file that was made in another way.
+        Raises OutputError for a file that was made with other options.
         """
         folder, _, name = task.path.rpartition("/")
         if not self._list(folder).get(name, False) or self._options.overwrite:
             return False
         entry = self._entries.get(task.path)
         if entry is None:
-            raise OutputError(f"{self._out / task.path}: is not in {MANIFEST}, so not of `escort decode`: {_ELSEWHERE}")
+            raise OutputError(
+                f"{self._out / task.path}: is not in {MANIFEST}, so not from `escort decode`: {_ELSEWHERE}"
+            )
         if (entry.exemplar, entry.kind, entry.seed) != (task.exemplar.key, task.kind, task.seed):
-            raise OutputError(f"{self._out / task.path}: is made of {entry.exemplar}: {_ELSEWHERE}")
+            raise OutputError(f"{self._out / task.path}: was made of {entry.exemplar}: {_ELSEWHERE}")
         if self._is_same(entry, task):
             if entry.quality not in (None, self._options.used_quality):
                 facts = f"quality {entry.quality}, not {self._options.used_quality}"
-                raise OutputError(f"{self._out / task.path}: is saved with {facts}: {_ELSEWHERE}")
+                raise OutputError(f"{self._out / task.path}: was saved with {facts}: {_ELSEWHERE}")
             return True
         self.other += 1
         return False
@@ -87,8 +89,8 @@ class ExistingFiles:
         for key in recipe.keys() & theirs.keys() - {"extra"}:
             if recipe[key] != theirs[key]:
                 facts = f"{key} {theirs[key]!r:.60}, not {recipe[key]!r:.60}"
-                raise OutputError(f"{self._out / task.path}: is made with another recipe ({facts}): {_ELSEWHERE}")
-        # A model's revision may be unknown now; another version of the regenerator makes another image.
+                raise OutputError(f"{self._out / task.path}: was made with another recipe ({facts}): {_ELSEWHERE}")
+        # The revision of a model may be unknown now. Another version of the regenerator makes another image.
         return recipe.keys() != theirs.keys()
 
     def _recipe_of(self, exemplar: Exemplar) -> dict[str, Any] | None:

@@ -1,14 +1,13 @@
-"""``manifest.jsonl``: one line per file of the tree, with what it was made of.
+"""``manifest.jsonl``: one line per file of the tree, with its exemplar, seed and recipe.
 
     {"image": "cat/001_seed00.jpg", "exemplar": "cat/001.jpg", "label": "cat", "number": 17, "kind": "image", "seed": 0,
      "regenerator": "harmonic", "recipe": {...}, "digest": "0123456789abcdef0123456789abcdef", "quality": 95}
 
 ``image`` is relative to the manifest's folder, ``number`` the exemplar's number in its file, ``kind`` image, edges,
 real or latent; edges and real have null for seed, regenerator and recipe, a plain learned picture for the seed.
-``digest`` is ``regenerate.image_digest``: another exemplar of the same name, another seed or another recipe has
-another one. ``quality`` is that of a JPEG or WebP file that was encoded here, else null. A line is written before its
-file is renamed into place, so every file has one. ``repair`` removes lines without a file, lines torn by a kill, and
-repeated lines.
+``digest`` is ``regenerate.image_digest``: it changes with the exemplar, the seed and the recipe. ``quality`` is that of
+a JPEG or WebP file that was encoded here, else null. A line is written before its file is renamed into place, so every
+file has one. ``repair`` removes lines without a file, lines torn by a kill, and repeated lines.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from escort_codec.settings import check, settings_of
 from escort_codec.words import to_json
 
 LONGEST_LINE: Final = 1 << 20
-"""Bytes of a line; longer ones are not ours. A recipe has at most 16 KiB in an .escx file."""
+"""The most bytes of a line; escort writes no longer ones. A recipe has at most 16 KiB in an .escx file."""
 
 KINDS: Final = ("image", "edges", "real", "latent")
 
@@ -111,7 +110,7 @@ class ManifestWriter:
 def _opened(path: Path, flags: int) -> int:
     """A descriptor of a manifest, which is a plain file and no link. Raises OutputError, FileNotFoundError."""
     refuse_link(path)
-    more = ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # a pipe without a reader would wait for ever
+    more = ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # opening a pipe without a reader would block
     try:
         file = os.open(path, flags | sum(getattr(os, name, 0) for name in more), 0o666)
     except FileNotFoundError:

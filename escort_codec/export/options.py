@@ -16,7 +16,7 @@ LONGEST: Final = {"jpg": 65_500, "png": 65_535, "webp": 16_383}
 
 MOST_FILES: Final = 200_000
 MOST_PIXELS: Final = 50 * 10**9
-"""What is written without a further word (``yes``). A file of a kilobyte may ask for four million large images."""
+"""The most that is written without ``yes``. A file of a kilobyte can ask for four million large images."""
 
 _GROUP: Final = "Files"
 _CLUSTER: Final = "Cluster"
@@ -26,7 +26,7 @@ _CLUSTER: Final = "Cluster"
 class ExportOptions:
     """Which files to write, and how. Raises UsageError for a value that is not valid.
 
-    ``seeds`` None: those that each exemplar records. ``plain``: of learned pictures the picture itself, and none of
+    ``seeds`` None: those that each exemplar records. ``plain``: learned pictures without a seed, and no images of
     prompts. ``images`` False: edge maps alone. ``labels``: only these classes.
     ``names``: only exemplars whose name or ``label/name`` equals or matches one of these: ``*`` stands for any text,
     ``?`` for one character, and everything else, brackets too, for itself.

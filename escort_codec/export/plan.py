@@ -1,7 +1,7 @@
-"""Which files to write: how many there are, counted before a model is loaded, and then one after the other.
+"""Plans an export: counts its files before a model is loaded, and then lists them one by one.
 
-The tasks are made on demand: an ``.escx`` file of a kilobyte may ask for millions of images, and memory must not grow
-with their number. Only the names of the exemplars and the lines of an existing manifest are held.
+Tasks are made on demand: an ``.escx`` file of a kilobyte can ask for millions of images, and memory must not grow with
+their number. Only the names of exemplars and the lines of an existing manifest are in memory.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from escort_codec.words import counted, format_pixels, listed
 Kind = Literal["image", "edges", "real", "latent"]
 
 SHARE: Final = 4
-"""Consecutive tasks that one of several processes gets: an exemplar's seeds mostly stay together."""
+"""Consecutive tasks of one process, so that an exemplar's seeds mostly stay together."""
 
 SHOWN_FAILURES: Final = 20
-"""Failures that get a line each."""
+"""The most failures with a line each."""
 
 _UNREAD: Final = "exemplar "  # begins the line of an exemplar that cannot be read, whose name is unknown
 
 _BYTES: Final = {"jpg": 0.3, "png": 1.5, "webp": 0.1}
-"""Bytes per pixel of a regenerated photograph in each format's default quality, to estimate by."""
+"""Estimated bytes per pixel of a regenerated photograph, by format at its default quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ class Amount:
 
 @dataclass(slots=True)
 class ExportPlan:
-    """``missing`` is what is to be written, ``shares`` the number of tasks of each process; ``skipped`` counts existing
-    files. ``failures`` (exemplars that cannot be read or have no file; ``failed`` counts them) and ``notes`` for the
-    user are one line each."""
+    """``missing`` is what to write, ``shares`` the number of tasks of each process; ``skipped`` counts existing files.
+    ``failures`` has lines about exemplars that cannot be read or have no file (``failed`` counts them), ``notes`` has
+    lines for the user."""
 
     missing: Amount = field(default_factory=Amount)
     shares: list[int] = field(default_factory=lambda: [0])
@@ -104,19 +104,19 @@ class ExportPlan:
     new_folder: bool = False
 
     def fail(self, line: str) -> None:
-        """Records one failure; the first ones are shown, of a damaged block one line and not one for each exemplar."""
+        """Records a failure. The first ones get lines, and the exemplars of a damaged block share one."""
         self.failed += 1
-        said = {each.partition(": ")[2] for each in self.failures[-1:] if line.startswith(_UNREAD)}
-        if len(self.failures) < SHOWN_FAILURES and line.partition(": ")[2] not in said:
+        known = {each.partition(": ")[2] for each in self.failures[-1:] if line.startswith(_UNREAD)}
+        if len(self.failures) < SHOWN_FAILURES and line.partition(": ")[2] not in known:
             self.failures.append(line)
 
 
 def make_plan(
     reader: Reader, out: Path, options: ExportOptions, regenerator: Regenerator | None = None, *, world: int = 1
 ) -> ExportPlan:
-    """How much of ``options`` is missing in the tree ``out``, for ``world`` processes. Writes nothing.
+    """The plan of the files that are missing in the tree ``out``, for ``world`` processes. Writes nothing.
 
-    ``regenerator`` (which loads nothing here) says whether existing images are those that it would make. Raises
+    ``regenerator``, which loads nothing here, checks whether it would make the existing images. Raises
     UsageError if no exemplar matches the options, or if they are above the limits and ``options.yes`` is not set;
     OutputError if ``out`` cannot be used, or holds images that were made in another way.
     """
@@ -133,7 +133,7 @@ def make_plan(
         for kind, count in files:
             chosen.add(kind, exemplar, count, options)
         if not options.yes and (chosen.files > MOST_FILES or chosen.pixels > MOST_PIXELS):
-            continue  # the total will be refused
+            continue  # the total will be too large
         if tree.empty and world == 1:
             plan.shares[0] += sum(count for _, count in files)
             for kind, count in files:
@@ -151,7 +151,7 @@ def make_plan(
     if not options.yes and (chosen.files > MOST_FILES or chosen.pixels > MOST_PIXELS):
         limit = f"{MOST_FILES:,} files or {format_pixels(MOST_PIXELS)}"
         raise UsageError(
-            f"{reader.path} asks for {chosen}: above {limit} say `yes`, or choose fewer (`seeds`, `limit`)"
+            f"{reader.path} asks for {chosen}: above {limit} set `yes`, or choose fewer (`seeds`, `limit`)"
         )
     if unseeded and unseeded == plan.exemplars and not plan.missing.files and not plan.skipped:
         what = "prompts alone, which have no plain pictures" if options.plain else "no seeds"
@@ -163,7 +163,7 @@ def make_plan(
         plan.notes.append(f"{counted(names.changed, 'name')} changed, to be safe on every system: {names.example}")
     if tree.other:
         plan.notes.append(
-            f"{counted(tree.other, 'existing file')} made of other exemplars of the same names: made anew"
+            f"{counted(tree.other, 'existing file')} made of other exemplars with the same names: made anew"
         )
     return plan
 
@@ -177,7 +177,7 @@ def missing_tasks(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Task]:
-    """The tasks of process ``rank`` (0 ..) of ``world``, in the file's order, one after the other.
+    """Yields the tasks of process ``rank`` (0 ..) of ``world``, in the file's order.
 
     The shares are disjoint and together complete. Raises what ``make_plan`` raises.
     """
@@ -264,7 +264,7 @@ def _counts(exemplar: Exemplar, options: ExportOptions) -> list[tuple[Kind, int]
 
 
 def _seeds(exemplar: Exemplar, options: ExportOptions) -> Sequence[int | None]:
-    """The seeds of an exemplar's images. None is a learned picture itself, also if it records no seeds."""
+    """The seeds of an exemplar's images. None stands for a learned picture without a seed."""
     if not options.images:
         return ()
     if options.plain:
@@ -274,7 +274,7 @@ def _seeds(exemplar: Exemplar, options: ExportOptions) -> Sequence[int | None]:
 
 
 def _tasks(exemplar: Exemplar, number: int, path: str, options: ExportOptions) -> Iterator[Task]:
-    """As many as ``_counts`` says."""
+    """The tasks of an exemplar, as many as ``_counts`` says."""
     for kind, _ in _counts(exemplar, options):
         if kind == "real":
             yield Task(exemplar, number, kind, path)

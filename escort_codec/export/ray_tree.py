@@ -1,6 +1,6 @@
-"""An export whose files are made on a Ray cluster: workers make their bytes, this process writes them.
+"""An export on a Ray cluster: workers make the bytes of files, this process writes them.
 
-So the workers need neither the ``.escx`` file nor the output folder, and a worker that dies leaves nothing behind.
+Workers need neither the ``.escx`` file nor the output folder, and one that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, RegenerationError
-from escort_codec.export.made import MadeFile, made_copy, made_image
+from escort_codec.export.file_data import FileData, exemplar_file, image_file
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import ExportPlan, Task, missing_tasks
 from escort_codec.export.tree import FAULTS, Outcome, TreeWriter
@@ -25,17 +25,17 @@ from escort_codec.ray_engine import RayEngine, check_version, parse_engine
 from escort_codec.regenerate.base import Job, Regenerator, make_regenerator
 
 SHARD: Final = 256
-"""Files of a shard, at most: many batches of a GPU, and what a worker that dies costs."""
+"""The most files of a shard: many batches of a GPU, and the work that is lost if a worker dies."""
 
 SHARD_PIXELS: Final = 1 << 27
-"""Pixels of a shard, at most, unless one image alone has more."""
+"""The most pixels of a shard, unless a single image has more."""
 
 OPEN: Final = 16 * SHARD
 """Tasks that may wait for their shards to fill."""
 
 
 def shards_of(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """The tasks in shards of images of one size: a GPU's batches are full, but for the last one of a shard."""
+    """The tasks in shards of images of one size, so that only the last batch of a shard is not full."""
     groups: dict[tuple[int, int], list[Task]] = {}
     count = 0
     for task in tasks:
@@ -50,7 +50,7 @@ def shards_of(tasks: Iterable[Task]) -> Iterator[list[Task]]:
             size = max(groups, key=lambda size: len(groups[size]))
             count -= len(groups[size])
             yield groups.pop(size)
-    rest: list[Task] = []  # of rare sizes: together, so that folders of many sizes do not make many small shards
+    rest: list[Task] = []  # rare sizes share shards, so that many sizes do not make many small shards
     for group in groups.values():
         rest += group
     for start in range(0, len(rest), SHARD):
@@ -76,27 +76,27 @@ class TreeMaker:
     def ready(self) -> None:
         """Returns when the worker has started."""
 
-    def make(self, tasks: Sequence[Task]) -> list[MadeFile | EscortError]:
+    def make(self, tasks: Sequence[Task]) -> list[FileData | EscortError]:
         """The files of a shard, or why one could not be made. Raises what stops the regenerator."""
-        made: dict[int, MadeFile | EscortError] = {}
+        made: dict[int, FileData | EscortError] = {}
         for number, task in enumerate(tasks):
             if task.kind != "image":
                 try:
-                    made[number] = made_copy(task, self._options)
+                    made[number] = exemplar_file(task, self._options)
                 except FAULTS as exc:
-                    made[number] = _told(exc)
+                    made[number] = _as_escort_error(exc)
         jobs = (Job(task.exemplar, task.seed or 0, number) for number, task in enumerate(tasks) if task.kind == "image")
         for result in self._regenerator.regenerate(jobs):
             task = tasks[result.job.key]
             try:
-                made[result.job.key] = made_image(task, result, self._regenerator.name, self._options)
+                made[result.job.key] = image_file(task, result, self._regenerator.name, self._options)
             except FAULTS as exc:
-                made[result.job.key] = _told(exc)
+                made[result.job.key] = _as_escort_error(exc)
         return [made.get(number) or RegenerationError("no image was made") for number in range(len(tasks))]
 
 
-def _told(exc: BaseException) -> EscortError:
-    """An error that can travel."""
+def _as_escort_error(exc: BaseException) -> EscortError:
+    """An error that can be pickled."""
     return exc if isinstance(exc, EscortError) else EscortError(str(exc) or type(exc).__name__)
 
 
@@ -111,7 +111,7 @@ def write_tree_with_ray(
     progress: Progress = Progress(),
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """``write_tree`` with the files made by ``options.engine``; ``regenerator`` plans, and makes none.
+    """``write_tree`` with the engine ``options.engine``; ``regenerator`` only plans.
 
     Raises EngineError, and what stops the regenerator.
     """
@@ -135,7 +135,7 @@ def write_tree_with_ray(
             for shard, files in engine.spread(start, shards(), gpus=gpus, progress=progress):
                 for task, made in zip(shard, files, strict=True):
                     memory = 0 if isinstance(made, EscortError) else len(made.data)
-                    writer.submit(task, functools.partial(_given, made), memory)
+                    writer.submit(task, functools.partial(_unwrap, made), memory)
         return writer.outcome
     finally:
         if plan.new_folder:
@@ -143,7 +143,7 @@ def write_tree_with_ray(
                 out.rmdir()
 
 
-def _given(made: MadeFile | EscortError) -> MadeFile:
+def _unwrap(made: FileData | EscortError) -> FileData:
     if isinstance(made, EscortError):
         raise made
     return made

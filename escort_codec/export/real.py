@@ -1,7 +1,7 @@
-"""Real exemplars as files: only images of a known format, and only if they are what the exemplar declares.
+"""Real exemplars as files: only images of a known format that match what the exemplar declares.
 
-A file of prompts may come from a stranger, and a real exemplar is bytes that are written to the disk. So its extension
-follows from its bytes, never from its name, and bytes that are no image are not written at all.
+The file is not trusted, and a real exemplar is bytes that are written to the disk. So its extension
+follows from its bytes, never from its name, and bytes that are not an image are not written at all.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def suffixes_of(exemplar: Exemplar) -> tuple[str, ...]:
     for name, signature in _SIGNATURES:
         if signature.match(exemplar.image[:16]):
             return SUFFIXES[name]
-    raise EscortError(f"{exemplar.key}: is no image of a format that is kept ({listed(list(SUFFIXES), 9)})")
+    raise EscortError(f"{exemplar.key}: is not an image of a known format ({listed(list(SUFFIXES), 9)})")
 
 
 def check_real(exemplar: Exemplar) -> None:
-    """Raises EscortError unless a real exemplar is an image of the format that it begins like, of its declared size.
+    """Raises EscortError unless a real exemplar is an image of its declared size, in the format of its signature.
 
-    Only the image's head is read, so that nothing is decoded that is larger than was declared.
+    Only the head of the image is read, so that no image larger than declared is decoded.
     """
     from PIL import Image
 

@@ -25,27 +25,27 @@ from typing import Final
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError
-from escort_codec.export.made import MadeFile, copy_memory, made_copy, made_image
+from escort_codec.export.file_data import FileData, exemplar_file, image_file, memory_needed
 from escort_codec.export.manifest import ManifestEntry, ManifestWriter, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import SHOWN_FAILURES, ExportPlan, Task, make_plan, missing_tasks
-from escort_codec.names import make_folder
+from escort_codec.names import make_folder, make_folders
 from escort_codec.progress import Progress
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
 from escort_codec.workers import ByteGate
 
 IN_FLIGHT: Final = 256 << 20
-"""Bytes of pixels that wait to be saved or are being saved, at most; a larger image is alone."""
+"""The most bytes of pixels that are being saved or wait for it; a larger image is saved alone."""
 
 FAULTS: Final = (EscortError, OSError, ValueError, MemoryError)
-"""What may go wrong with one file, while the others continue."""
+"""Errors of one file, after which the others continue."""
 
 log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How many files of each kind were written, how many failed, and a line for each of the first that did."""
+    """The number of files written by kind, the number of failures, and lines about the first failures."""
 
     images: int = 0
     edges: int = 0
@@ -69,8 +69,8 @@ def prepare_tree(out: Path) -> None:
 
     Call it in one process before ``write_tree``, and again afterwards if several processes wrote. Raises OutputError.
     """
+    make_folders(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         repair(out)
         remove_leftovers(out)
     except OSError as exc:
@@ -112,8 +112,8 @@ def write_tree(
     """Makes the missing files, or the share of process ``rank``, in the tree ``out``, which ``prepare_tree`` made.
 
     Without a regenerator only edge maps and real exemplars are written. A task that fails is logged as a warning and
-    the others continue; an error that stops the regenerator (a missing model) is raised, and a new folder in which
-    nothing was written by then is removed. Once ``stop`` is set no further task begins.
+    the others continue; an error that stops the regenerator (a missing model) is raised, and a new folder is
+    removed if nothing was written to it. No task begins after ``stop`` is set.
     """
     world = len(plan.shares)
     part = rank if world > 1 else None
@@ -123,7 +123,7 @@ def write_tree(
             jobs = writer.jobs(tasks)
             for result in () if regenerator is None else regenerator.regenerate(jobs):
                 writer.save(result, regenerator.name if regenerator else "")
-            for _ in jobs:  # what the regenerator did not ask for, and all if there is none
+            for _ in jobs:  # the tasks that the regenerator did not request; all, if there is none
                 pass
         return writer.outcome
     finally:
@@ -133,7 +133,7 @@ def write_tree(
 
 
 class TreeWriter:
-    """Saves in threads behind a bounded queue, and counts."""
+    """Saves files in threads behind a bounded queue, and counts them."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class TreeWriter:
             raise self._fault
 
     def jobs(self, tasks: Iterator[Task]) -> Iterator[Job]:
-        """The regenerator's jobs, read on demand; other tasks on the way are done by the threads."""
+        """The regenerator's jobs, on demand; the threads do the tasks in between."""
         for task in tasks:
             if self._stop.is_set():
                 return
@@ -172,21 +172,21 @@ class TreeWriter:
                 assert task.seed is not None
                 yield Job(task.exemplar, task.seed, task)
             else:
-                self.submit(task, functools.partial(made_copy, task, self._options), copy_memory(task))
+                self.submit(task, functools.partial(exemplar_file, task, self._options), memory_needed(task))
 
     def save(self, result: JobResult, regenerator: str) -> None:
         """Queues an image; waits if the queue is full."""
         task: Task = result.job.key
         memory = 0 if result.image is None else result.image.nbytes
-        self.submit(task, lambda: made_image(task, result, regenerator, self._options), memory)
+        self.submit(task, lambda: image_file(task, result, regenerator, self._options), memory)
 
-    def submit(self, task: Task, make: Callable[[], MadeFile], memory: int) -> None:
+    def submit(self, task: Task, make: Callable[[], FileData], memory: int) -> None:
         """Queues a file, whose bytes ``make`` returns; it needs ``memory`` bytes."""
         self._room.acquire()
         self._bytes.take(memory)
         self._pool.submit(self._run, task, make, memory)
 
-    def _run(self, task: Task, make: Callable[[], MadeFile], memory: int) -> None:
+    def _run(self, task: Task, make: Callable[[], FileData], memory: int) -> None:
         try:
             self._write(task, make())
             with self._lock:
@@ -217,7 +217,7 @@ class TreeWriter:
             log.warning("more files fail; the summary counts them")
         self._progress.advance()
 
-    def _write(self, task: Task, made: MadeFile) -> None:
+    def _write(self, task: Task, made: FileData) -> None:
         exemplar = task.exemplar
         about = (exemplar.key, exemplar.label, task.number, task.kind, task.seed)
         quality = self._options.used_quality if task.kind in ("image", "latent") else None

@@ -35,7 +35,7 @@ def is_archive(path: Path) -> bool:
 
 
 def members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """The files of a zip or tar archive in its order, names checked; links and devices are refused by leaving them out.
+    """The files of a zip or tar archive in its order, with names checked; links and devices are skipped.
 
     Raises SourceError.
     """
@@ -62,7 +62,7 @@ def members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 class ArchiveSource:
     """An archive of class folders: ``<class>/<image>``, ``train/<class>/<image>``, in any wrapping folder.
 
-    ``<image>.txt`` beside an image is its caption. The archive is read twice: first its names.
+    ``<image>.txt`` beside an image is its caption. The archive is read twice, the first time for its names.
     """
 
     def __init__(self, archive: Path, options: ImportOptions) -> None:
@@ -114,7 +114,7 @@ def _hidden(path: PurePosixPath) -> bool:
 
 
 def _depth(images: Sequence[PurePosixPath]) -> int:
-    """How many folders wrap all images and are neither a split nor the classes."""
+    """The number of folders around all images that are neither a split nor a class."""
     depth = 0
     while True:
         here = {path.parts[depth] for path in images if len(path.parts) > depth + 1}
@@ -161,8 +161,8 @@ class ShardSource:
             label, folder = folder.rpartition("/")[2], ""
         else:
             raise SourceError(f"{place}: has no class: no .cls, no key {', '.join(LABELS[:3])} in .json, no folder")
-        told = first_key(self._options.caption, CAPTIONS, list(values), "key", place)
-        caption = values.get(told) if told else None
+        caption_key = first_key(self._options.caption, CAPTIONS, list(values), "key", place)
+        caption = values.get(caption_key) if caption_key else None
         return ImportItem(
             split,
             label,

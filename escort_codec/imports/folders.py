@@ -122,7 +122,7 @@ class IdxSource:
             labels = _idx(self._folder / found[0].name.replace("images-idx3", "labels-idx1"), 8)
             side = int(np.sqrt(len(pixels) // max(1, len(labels))))
             if side * side * len(labels) != len(pixels):
-                raise SourceError(f"{found[0]}: its images and labels do not go together")
+                raise SourceError(f"{found[0]}: the numbers of images and labels do not match")
             for number, (image, label) in enumerate(zip(pixels.reshape(-1, side, side), labels, strict=True)):
                 name = self._names[label] if self._names else str(label)
                 yield ImportItem(split, name, f"{number:06d}", _png(image), None, f"{found[0]}, {number}")
@@ -144,7 +144,7 @@ def _png(pixels: Any) -> bytes:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles arrays, texts, numbers, lists and maps alone: a pickle can run any program."""
+    """Unpickles only arrays, texts, numbers, lists and maps: a pickle could run any program."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _SAFE:

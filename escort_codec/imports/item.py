@@ -1,4 +1,4 @@
-"""What a source of ``escort import`` yields, and the options of an import."""
+"""The items that sources of ``escort import`` yield, and the options of an import."""
 
 from __future__ import annotations
 
@@ -10,37 +10,21 @@ from typing import Any, Final, Literal, Protocol
 
 from escort_codec.errors import SourceError
 from escort_codec.limits import MAX_PAYLOAD
+from escort_codec.names import SUFFIXES
 from escort_codec.settings import setting
 
-IMAGE_ENDINGS: Final = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-    )
-)
-"""Endings (lower case) of image files in archives, where everything else is passed over."""
+IMAGE_ENDINGS: Final = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+"""Endings (lower case) of image files in archives; all other files there are skipped."""
 
 LABELS: Final = ("label", "labels", "class", "class_name", "fine_label", "target", "cls", "category")
 CAPTIONS: Final = ("text", "caption", "captions", "prompt", "txt")
 IMAGES: Final = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")
-"""Names of columns and keys that are taken for classes, captions and images, the first that is there."""
+"""Names of columns and keys for classes, captions and images; the first that exists is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How a source is read. Names of columns stand for keys in the JSON of a WebDataset too."""
+    """How to read a source. Names of columns also mean keys in the JSON of a WebDataset."""
 
     split: str = setting("", "Only this split; all if left out.", shown=True, metavar="NAME")
     config: str = setting("", "The configuration of a Hugging Face data set.", shown=True, metavar="NAME")
@@ -69,7 +53,7 @@ class ImportItem:
 
 
 class ImportSource(Protocol):
-    """Something to import: its images in a fixed order, and how many there are if that is known."""
+    """A source: its images in a fixed order, and their number if known."""
 
     total: int | None
 

@@ -1,4 +1,4 @@
-"""``escort import``: what a source is, and all of its images into a folder."""
+"""``escort import``: recognises a source, and writes all of its images into a folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def import_data(
         found = find_source(source, options, out / CACHE)
     except BaseException:
         shutil.rmtree(out / CACHE, ignore_errors=True)
-        with suppress(OSError):  # it holds an earlier part of the import, or was never made
+        with suppress(OSError):  # not empty, or never made
             out.rmdir()
         raise
     tree.begin()
@@ -60,7 +60,7 @@ def import_data(
 
 
 def find_source(source: str, options: ImportOptions, cache: Path) -> ImportSource:
-    """What ``source`` is: ``hf:NAME``, parquet files, an archive, WebDataset shards, a folder. Raises SourceError."""
+    """Recognises ``hf:NAME``, parquet files, an archive, WebDataset shards or a folder. Raises SourceError."""
     from escort_codec.imports.archives import ArchiveSource, ShardSource, is_archive, is_shard
     from escort_codec.imports.folders import CifarSource, FolderSource, IdxSource
     from escort_codec.imports.tables import HubSource, ParquetSource

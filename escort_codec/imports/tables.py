@@ -26,7 +26,7 @@ _ROWS: Final = 32
 
 
 class Columns:
-    """Which columns hold images, classes and captions, by their types if these are known and else by their names."""
+    """Finds the columns of images, classes and captions, by type if known, else by name."""
 
     def __init__(self, names: list[str], types: Mapping[str, Any], options: ImportOptions, place: str) -> None:
         kinds = {name: kind.get("_type") for name, kind in types.items() if isinstance(kind, dict)}
@@ -91,8 +91,8 @@ class ParquetSource:
 
     def _rows(self, path: Path, file: Any, split: str) -> Iterator[ImportItem]:
         schema = file.schema_arrow
-        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        columns = Columns(schema.names, told.get("info", {}).get("features") or {}, self._options, str(path))
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        columns = Columns(schema.names, about.get("info", {}).get("features") or {}, self._options, str(path))
         number = 0
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns.used()):
             for row in batch.to_pylist():
@@ -104,7 +104,7 @@ class ParquetSource:
 class HubSource:
     """``hf:NAME[@revision]``: a data set of the Hugging Face hub, or one in a folder (``hf:./folder``).
 
-    What it downloads and converts stays in ``cache``.
+    Downloads and conversions go to ``cache``.
     """
 
     def __init__(self, name: str, options: ImportOptions, cache: Path, names: list[str]) -> None:

@@ -1,10 +1,10 @@
-"""The folder that an import makes, and how it is continued.
+"""The folder of an import, which a second call can continue.
 
     DIR/<split>/<class>/<name>.jpg      the image file, unchanged
     DIR/<split>/<class>/<name>.txt      its caption, if it has one
-    DIR/import.json                     what was imported, and whether all of it
+    DIR/import.json                     the source and the options, and whether it is complete
 
-Each file is written whole. Nothing is written outside DIR, whatever the names in the source are.
+Each file is written atomically. Nothing is written outside DIR, whatever the names in the source.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from PIL import Image
 
 from escort_codec.atomic import remove_leftovers, write_file
 from escort_codec.errors import ImageError, OutputError
-from escort_codec.foreign import parse_json, read_file
 from escort_codec.imports.item import ImportItem, ImportOptions
-from escort_codec.names import SUFFIXES, SafeNames, make_folder, safe_part
+from escort_codec.names import SUFFIXES, SafeNames, make_folder, make_folders, safe_part
 from escort_codec.source.image import FORMATS, image_size
+from escort_codec.untrusted import parse_json, read_file
 
 RECORD: Final = "import.json"
 CACHE: Final = ".import-cache"
@@ -36,7 +36,7 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ImportReport:
-    """What was done: files written now and found from an earlier call, by split the images; lines for bad ones."""
+    """The result: files written now and found from an earlier call, images by split, lines for bad images."""
 
     written: int = 0
     existed: int = 0
@@ -75,10 +75,7 @@ class ImportTree:
         if self._continued:
             remove_leftovers(self.out)
             return
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise OutputError(f"{self.out}: cannot be created: {exc.strerror}") from exc
+        make_folders(self.out)
         self._record(done=False)
 
     def _check(self, record: Path) -> None:
@@ -113,7 +110,7 @@ class ImportTree:
         place = make_folder(self.out, folder)
         caption = item.caption
         if caption is None and stem.partition("/")[0] != item.label:
-            caption = item.label  # the folder's name differs: the prompt does not
+            caption = item.label  # the folder is renamed: the prompt keeps the label
         if caption is not None:
             self.report.captions += item.caption is not None
             _write_missing(place / f"{name}.txt", caption.encode())
@@ -132,7 +129,7 @@ class ImportTree:
                 self.out.rmdir()
 
     def finish(self) -> ImportReport:
-        """Records that all is here; the report."""
+        """Records that the import is complete. Returns the report."""
         self.report.classes = len(self._labels)
         for names in self._names.values():
             self.report.renamed += names.changed

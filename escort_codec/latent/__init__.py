@@ -1,1 +1,1 @@
-"""Learned pictures: integers in the file, a network in the package (spec/latent-1.md)."""
+"""Learned pictures: a network of the package decodes integers from the file (spec/latent-1.md)."""

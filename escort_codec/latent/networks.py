@@ -1,4 +1,4 @@
-"""The two networks of model 1: pixels to latents and back, by OpenCV's ``dnn``. Convolutions only, so any size goes."""
+"""The two networks of model 1, pixels to latents and back, in OpenCV's ``dnn``. They work at any size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from escort_codec.errors import EscortError
 from escort_codec.latent.tables import BLOCK, DECODER, ENCODER, QUALITIES, load_tables, read_file
 
-CUT = 4  # pixels that a network's finest position has in each direction
+CUT = 4  # pixels per position of the finest layer, in each direction
 
 _OF_THREAD = threading.local()
 
 
 def _network(name: str) -> cv2.dnn.Net:
-    """The network of an installed file; each thread has its own, as one cannot be shared."""
+    """The network of an installed file; each thread has its own, as they are not thread-safe."""
     held: dict[str, cv2.dnn.Net] = _OF_THREAD.__dict__.setdefault("networks", {})
     if name not in held:
         try:

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 DEFAULT_QUALITY: Final = 32
 LEAST_BYTES: Final = 32
-"""The least that may be asked for: any picture of one position fits."""
+"""The least that may be requested: any picture of one position fits."""
 WEIGHT: Final = 10.0
-"""Bits that the square of a latent's error, in cells, is worth to the encoder when it rounds."""
+"""The encoder's price in bits of a squared error of one cell, when it rounds a latent."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatentHead:
-    """What a learned picture's first bytes say. ``size`` is (height, width), ``start`` where the latents begin."""
+    """The head of a learned picture. ``size`` is (height, width), ``start`` the offset of the latents."""
 
     model: int
     quality: int
@@ -67,7 +67,7 @@ def encode_latent(
     """An image as a learned picture: uint8 RGB (H, W, 3) with H, W >= 1, or a Pillow image of mode RGB.
 
     ``side`` is the longer side of the picture in pixels (1..1024); a smaller image keeps its size. ``quality`` is 0 to
-    63. With ``most_bytes`` (32 or more) it is the highest one that fits instead; if none does, the side shrinks.
+    63. With ``most_bytes`` (32 or more) it is the highest one that fits; if none fits, the side is reduced.
     Raises UsageError for other values.
     """
     pixels = reduced(rgb, side)
@@ -146,7 +146,7 @@ def latent_head(data: bytes) -> LatentHead:
     for _ in range(2):
         low = data[at] if at < len(data) else 256
         high = data[at + 1] if low & 128 and at + 1 < len(data) else 0
-        if low == 256 or (low & 128 and not high):  # the end, or a form that is not the shortest
+        if low == 256 or (low & 128 and not high):  # cut off, or not in the shortest form
             raise DamagedError("a learned picture's head is cut off or not in its shortest form")
         sides.append((low & 127 | high << 7) + 1)
         at += 2 if low & 128 else 1
@@ -170,7 +170,7 @@ def latent_fault(data: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """Decoded latents: ``values`` int16 (h, w, 64); what was predicted for each, relative to it, and how surely.
+    """Decoded latents: ``values`` int16 (h, w, 64), and the prediction of each, relative to its value.
 
     ``offsets`` are predicted mean minus value, in 1/256 (int16); ``scales`` indices of the logistic's scale (uint8).
     """
@@ -201,7 +201,7 @@ def read_latents(data: bytes) -> Latents:
 def decode_latent(data: bytes, seed: int | None = None) -> NDArray[np.uint8]:
     """The picture: uint8 RGB (h, w, 3). A ``seed`` draws each latent inside its quantisation cell.
 
-    Drawn as the model predicts it there, so that all these pictures have the same latents and are about as likely.
+    It follows the predicted distribution, so that these pictures have the same latents and are about equally likely.
     Raises DamagedError, LimitError.
     """
     from escort_codec.latent.networks import synthesise
@@ -219,7 +219,7 @@ def drawn(found: Latents, seed: int) -> NDArray[np.float32]:
     mean = found.offsets.astype(np.float32) / 256
     scale = load_tables().scales[found.scales]
     low, high = (np.clip((edge - mean) / scale, -30, 30) for edge in (np.float32(-0.5), np.float32(0.5)))
-    # On the side of the mean where the distribution function is exact.
+    # Computed on the side of the mean where the distribution function is numerically exact.
     flip = np.where(low + high > 0, np.float32(-1), np.float32(1))
     first, last = (1 / (1 + np.exp(-flip * edge)) for edge in (low, high))
     share = first + (last - first) * generator.random(mean.shape, np.float32)

@@ -1,7 +1,7 @@
 """The integer network that predicts latents, compiled into the kernels of latent coding 1. Imports numba.
 
-A latent is zero more often than not, so what it adds to the predictions after it is added when it is known, and only
-then. Integers only (spec/latent-1.md, "Coding of the latents").
+Most latents are zero, so a latent's contribution to later predictions is added once it is known and not zero. Integers
+only (spec/latent-1.md, "Coding of the latents").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from escort_codec.latent.tables import CHANNELS, CONTEXT, GROUP_HIDDEN, GROUPS, 
 from escort_codec.workers import kernel
 
 ROWS: Final = 3  # rows of positions whose predictions are open: this one and the two below
-SIDE: Final = 2  # columns left and right of the picture that catch what is added outside of it
+SIDE: Final = 2  # columns left and right of the picture, for contributions outside of it
 
 FIRSTS: Final = np.array(GROUPS, np.int64)
 GROUP_OF: Final = np.array([sum(c >= start for start in GROUPS[1:-1]) for c in range(CHANNELS)], np.int64)

@@ -1,6 +1,7 @@
-"""The numbers of latent model 1 as they are installed: the integer tables of its coding, its gains and its networks.
+"""The installed files of latent model 1: the integer tables of its coding, its gains and its networks.
 
-The files' bytes never change: a later model is other files and another number (spec/latent-1.md has their hashes).
+The bytes of these files never change: a later model has other files and another number (spec/latent-1.md has their
+hashes).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ GROUP_HIDDEN: Final = 16
 HIDDEN: Final = GROUP_HIDDEN * (len(GROUPS) - 1)
 TAPS: Final = 12  # positions that predict one: tap t is row t // 5 - 2, column t % 5 - 2 from it
 SCALES: Final = 48
-PARTS: Final = 16  # of the fraction of a mean
-ESCAPE: Final = 14  # choices that say a magnitude before its rest is written in bits
+PARTS: Final = 16  # steps of the fraction of a mean
+ESCAPE: Final = 14  # binary choices for a magnitude, after which the rest is written in bits
 NODES: Final = 2 + 2 * ESCAPE
 
 ARRAYS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
@@ -76,7 +77,7 @@ class Tables:
 
 
 FOLDER: Traversable = files("escort_codec.latent")
-"""Where the files are; training sets another one to try a network."""
+"""The folder of the files; training replaces it to try a network."""
 
 
 def read_file(name: str) -> bytes:

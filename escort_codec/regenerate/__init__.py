@@ -1,4 +1,4 @@
-"""Regenerators: each turns a prompt exemplar and a seed into an image. They know no files.
+"""Regenerators: each turns a prompt exemplar and a seed into an image. They do not use files.
 
 Adding one is one file (or folder) and one line here.
 """
@@ -20,7 +20,7 @@ from escort_codec.regenerate.base import (
 __all__ = ["DEFAULT", "Job", "JobResult", "RGBImage", "Regenerator", "image_digest", "make_regenerator", "regenerators"]
 
 DEFAULT = "harmonic"
-"""The default. It needs no weights and no GPU; it is a stand-in for a diffusion model."""
+"""The default regenerator: a stand-in for a diffusion model that needs no weights and no GPU."""
 
 _HERE = "escort_codec.regenerate"
 regenerators.add("harmonic", lambda: import_module(f"{_HERE}.harmonic").Harmonic)

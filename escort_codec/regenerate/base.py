@@ -13,7 +13,7 @@ from escort_codec.errors import RegenerationError, UsageError
 from escort_codec.registry import Registry
 from escort_codec.settings import build, settings_of, unknown
 
-if TYPE_CHECKING:  # the command line's help imports this module, and should not wait for numpy
+if TYPE_CHECKING:  # the command line imports this module for --help: no numpy
     import numpy as np
     from numpy.typing import NDArray
 
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The result of a job: ``image`` is uint8 RGB of shape (*exemplar.size, 3), or None, and then ``error`` says why.
+    """The result of a job: ``image`` is uint8 RGB of shape (*exemplar.size, 3), or None with the reason in ``error``.
     ``recipe`` is the job's recipe with every value that the regenerator used."""
 
     job: Job
@@ -46,8 +46,8 @@ class JobResult:
 class Regenerator(ABC):
     """Turns prompt exemplars into images. Use it in a ``with`` block: it may hold a model.
 
-    An image depends on the exemplar, the seed and the options alone: never on the other jobs, their order, the batch or
-    the number of processes (except through a backend's kernels; each regenerator documents that).
+    An image depends only on the exemplar, the seed and the options: not on other jobs, their order, the batch or the
+    number of processes (except through a backend's kernels, as each regenerator documents).
     """
 
     name: ClassVar[str]
@@ -63,16 +63,16 @@ class Regenerator(ABC):
         """The exemplar's recipe with every value that this regenerator uses. Loads no model."""
 
     def wanted(self, recipes: Iterable[Recipe]) -> list[str]:
-        """What ``recipes`` ask this regenerator to load that the user has not agreed to, in words for a question.
+        """Models that ``recipes`` name and the user has not agreed to load, in words for a question.
 
-        ``check`` and ``regenerate`` refuse it; the setting ``trust_recipe`` agrees.
+        ``check`` and ``regenerate`` refuse them; the setting ``trust_recipe`` allows them.
         """
         return []
 
     def check(self, recipes: Iterable[Recipe]) -> None:
-        """Raises what would stop the images of every exemplar with one of ``recipes``, before a model is loaded.
+        """Raises the errors that would stop all exemplars with one of ``recipes``, before a model is loaded.
 
-        A device that does not exist, a model that nobody agreed to load. Raises EscortError.
+        Such as a device that does not exist, or a model that the user has not allowed. Raises EscortError.
         """
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Regenerator(ABC):
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds spent so far on other things than images, by purpose (loading a model, compiling it)."""
+        """Seconds spent so far on anything but images, by purpose (loading or compiling a model)."""
         return {}
 
     def stop(self) -> None:
@@ -112,11 +112,11 @@ class Regenerator(ABC):
 
 
 def image_digest(exemplar: Exemplar, seed: int | None = None, regenerator: str = "", recipe: Any = None) -> str:
-    """32 hexadecimal digits that stand for what an image was made of: the exemplar's content, the seed, the recipe.
+    """A digest of 32 hexadecimal digits over the inputs of an image: the exemplar's content, the seed, the recipe.
 
-    An exemplar's name, label and recorded seeds do not count, nor do versions of libraries in ``recipe``
-    (``Recipe.to_map``), which change an image by less than one sees; the regenerator's own version in ``extra`` does.
-    Without a seed it stands for the exemplar alone: the file of a real one, or an edge map.
+    It does not depend on the exemplar's name, label and recorded seeds, nor on versions of libraries in ``recipe``
+    (``Recipe.to_map``), whose effect is not visible, but on the regenerator's own version in ``extra``. Without a seed
+    it is that of the exemplar: of the file of a real one, or of an edge map.
     """
     values = {key: value for key, value in (recipe or {}).items() if key != "extra"}
     extra = (recipe or {}).get("extra")

@@ -43,7 +43,7 @@ MAX_TOGETHER: Final = 8
 """Most seeds of one exemplar per task; they share its links."""
 
 IN_FLIGHT: Final = 512 << 20
-"""Bytes of finished images that wait for the caller, and those in the making: a larger one is alone."""
+"""The most bytes of images that are being made or wait for the caller; a larger image is alone."""
 
 Plane = NDArray[np.float32]
 
@@ -75,8 +75,8 @@ class HarmonicOptions:
 class Harmonic(Regenerator):
     """The harmonic regenerator.
 
-    Deterministic: the same exemplar and seed give the same bytes on one machine, and the same image within one grey
-    level on another. An exemplar without a hint becomes a shaded line drawing on a plain colour that the seed
+    Deterministic: the same exemplar and seed give the same bytes on one machine, and on others the same image within
+    one grey level. An exemplar without a hint becomes a shaded line drawing on a plain colour that the seed
     chooses. A seed varies brightness, contrast, colour, and warps the picture a little (``variation``).
     """
 

@@ -1,6 +1,6 @@
-"""``latent``: learned pictures by the network that comes with the package, enlarged to the source image's size.
+"""``latent``: decodes learned pictures with the network of the package and enlarges them to the source image's size.
 
-A seed draws each latent inside its quantisation cell; without one every latent is at its cell's centre.
+A seed draws each latent within its quantisation cell; without a seed it is at the centre.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LatentOptions:
 
 
 class LearnedPictures(Regenerator):
-    """Makes the images of latent exemplars; a prompt has none by it.
+    """Makes the images of latent exemplars; it cannot regenerate prompts.
 
     Deterministic: the same exemplar and seed give the same latents everywhere, and the same image up to rounding.
     """

@@ -1,4 +1,4 @@
-"""Data folders and image files: which folders are classes, which images and captions they hold, and their pixels."""
+"""Data folders and image files: class folders, their images and captions, and pixels."""
 
 from __future__ import annotations
 

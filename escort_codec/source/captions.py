@@ -6,7 +6,7 @@
 
 An entry of a metadata file has a file name (``file_name``; also ``filename``, ``file``, ``image`` or ``path``) relative
 to its folder, and a caption (``text``; also ``caption`` or ``prompt``): a text, or a list of texts, of which the first
-counts. Numbers alone are never a caption: they are labels or boxes.
+counts. Text of numbers only is not a caption: it holds labels or boxes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _NUMBERS: Final = re.compile(r"[\s.,;:+\-/%]*(?:\d[eE]?[\s.,;:+\-/%]*)*")
 
 @dataclass(slots=True)
 class Captions:
-    """The captions of a data folder's metadata files, and how many of all captions were used.
+    """The captions in a data folder's metadata files, and the use of all captions.
 
     ``used`` counts the images with a caption; ``unmatched`` lists the entries whose file name belongs to no image;
-    ``numeric`` lists text files that hold numbers alone; ``empty`` counts entries without a text.
+    ``numeric`` lists text files that hold only numbers; ``empty`` counts entries without a text.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class Captions:
     numeric: list[Path] = field(default_factory=list)
     empty: int = 0
     _texts: dict[str, str] = field(default_factory=dict)
-    _texts_left: dict[Path, None] = field(default_factory=dict)  # text files that belong to no image so far
+    _texts_left: dict[Path, None] = field(default_factory=dict)  # text files that no image has used yet
     _names: dict[str, str] = field(default_factory=dict)  # normal form -> as it is written, of entries not used yet
 
     def read(self, folder: Path, split: Path) -> None:
@@ -64,7 +64,7 @@ class Captions:
                 self._names[place] = f"{name} in {file}"
 
     def beside(self, files: Iterable[Path]) -> dict[str, Path]:
-        """The text files of one folder by their stems, for ``of``; each belongs to no image until it is used."""
+        """The text files of one folder by stem, for ``of``; they count as unmatched until used."""
         texts = {_normal(file.stem): file for file in files}
         self._texts_left.update(dict.fromkeys(texts.values()))
         return texts
@@ -91,11 +91,11 @@ class Captions:
 
     @property
     def unmatched(self) -> list[str]:
-        """The entries that belong to no image, as they are written."""
+        """The entries without an image, as they are written."""
         return list(self._names.values())
 
     def notes(self, images: int) -> Iterator[str]:
-        """Lines that tell how many captions were used and which were not; none if there are no captions."""
+        """Lines about used and unused captions; none if there are no captions."""
         if self.used:
             yield f"captions: {self.used} of {images} images have one"
         if unmatched := self.unmatched:

@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 
 from escort_codec.errors import ImageError
 from escort_codec.limits import MAX_PAYLOAD, MAX_PIXELS, MAX_SIDE
+from escort_codec.names import SUFFIXES
 from escort_codec.recipe import WHITE, Colour
 from escort_codec.source.remote import StorePath
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS: Final = tuple(SUFFIXES)
 """Pillow's names of the formats that are read."""
 
 FORMATS_TEXT: Final = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PPM"
 
-# Formats that Pillow does not know and that people have beside their photographs.
+# Formats that Pillow does not read and that occur among photographs.
 _UNKNOWN_TO_PILLOW: Final = frozenset(
     (".heic", ".heif", ".jxl", ".svg", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr")
 )
@@ -40,7 +41,7 @@ _PNG_CHUNKS: Final = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"e
 
 
 def check_file(path: Path) -> None:
-    """Raises ImageError for what is not a plain file (a pipe would never end), or is above the cap of one exemplar."""
+    """Raises ImageError for anything but a regular file (a pipe never ends), and above the cap of one exemplar."""
     if isinstance(path, StorePath):
         if path.size > MAX_PAYLOAD:
             raise ImageError(f"{path}: is above the cap of {MAX_PAYLOAD} bytes for one image file")
@@ -76,7 +77,7 @@ def load_image(
 
     Raises ImageError, whose message begins with the path (or ``name``), for a file that is not an image of a format in
     ``FORMATS``, is damaged, or has more than ``max_pixels`` pixels: the last is checked before pixels are decoded.
-    ``reserve`` gets the bytes that they will take, before that (``workers.DECODED``).
+    ``reserve`` gets their size in bytes before decoding (``workers.DECODED``).
     """
     data = source if isinstance(source, bytes) else read_file(source)
     name = name or _name(source)
@@ -120,7 +121,7 @@ def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
 
 def _load(data: bytes, max_pixels: int, name: str, background: Colour, reserve: Callable[[int], None]) -> Image.Image:
     with _opened(io.BytesIO(data), max_pixels, name) as image:
-        # Beside the pixels there are those of another mode while they are converted.
+        # Conversion needs the pixels in two modes at once.
         reserve(image.width * image.height * (8 if image.mode in ("RGB", "L", "1") else 16))
         try:
             image.load()
@@ -170,7 +171,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 if the tag is missing or is not a number in that range."""
     try:
         value = image.getexif().get(0x0112, 1)
-    except Exception:  # an EXIF block that cannot be read says nothing about the pixels
+    except Exception:  # a damaged EXIF block does not affect the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -229,7 +230,7 @@ def _without_comments(file: BinaryIO) -> bytes | None:
         if data != b"\x89PNG\r\n\x1a\n":
             return None
         data += file.read()
-    except OSError:  # the error that is at hand says it
+    except OSError:  # the original error is raised
         return None
     kept, at, dropped = [data[:8]], 8, 0
     while at + 12 <= len(data):

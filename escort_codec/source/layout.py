@@ -1,11 +1,11 @@
-"""Which of a data folder's folders are splits and which are classes.
+"""Finds the splits and the classes among the folders of a data folder.
 
     DATA/<class>/...                      class folders
     DATA/train/<class>/...                splits: train or training; val, valid, validation or dev; test or testing,
     DATA/test/<class>/...                 in any letter case
     DATA/<one folder>/train/<class>/...   the same inside a single folder, as archives have it
 
-What can be read in two ways is refused with both readings. ``layout="classes"`` takes every folder as a class, whatever
+An ambiguous folder is an error that names both readings. With ``layout="classes"`` every folder is a class, whatever
 its name.
 """
 
@@ -46,7 +46,7 @@ SIDECARS: Final = frozenset(
         *("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "md5sums"),
     )
 )
-"""Endings (lower case) of files that lie beside images and are not images; names of such files without an ending."""
+"""Endings (lower case) of files beside images that are not images; names of such files without an ending."""
 
 CACHE_TAG: Final = "CACHEDIR.TAG"
 CACHE_SIGNATURE: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
@@ -59,7 +59,7 @@ _RUN_FILES: Final = (("config.json", "metrics.jsonl"), ("config.json", "log.txt"
 class Layout:
     """The folders that hold class folders, by split: ``train``, ``val``, ``test``; None if there is no such split.
 
-    Without splits ``train`` is the folder of all classes and ``split`` is False. ``notes`` tell what is not used.
+    Without splits ``train`` is the folder of all classes and ``split`` is False. ``notes`` name what is not used.
     """
 
     folder: Path
@@ -99,7 +99,7 @@ class Layout:
 
 
 class Folders:
-    """What the folders of a data folder hold, each listed once: a class may have a million images."""
+    """Listings of the folders of a data folder, each read once: a class may have a million images."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[list[Path], list[Path]]] = {}
@@ -120,11 +120,12 @@ class Folders:
         return self._seen[root]
 
     def classes(self, root: Path) -> list[Path]:
-        """The folders directly in ``root`` that can be classes: no hidden ones, no litter, no caches, none of ours."""
+        """The folders directly in ``root`` that can be classes: not hidden, no litter, no caches, not written by
+        escort."""
         return [path for path in self.listed(root)[0] if not self._is_ours(path)]
 
     def has_images(self, folder: Path, *, deep: bool = False) -> bool:
-        """Whether a folder has a file that should be an image directly in it, or with ``deep`` anywhere below."""
+        """Whether a folder has files that should be images: directly in it or, with ``deep``, anywhere below."""
         folders, files = self.listed(folder)
         if not all(is_sidecar(file.name) for file in files):
             return True
@@ -225,7 +226,7 @@ def _entries(folder: Path) -> AbstractContextManager[Iterable[os.DirEntry[str] |
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over."""
+    """Whether a file or folder of this name is skipped."""
     return name.startswith(".") or name.lower() in LITTER
 
 

@@ -1,7 +1,7 @@
-"""A data folder in a store: listed once, many requests at a time, and its images read ahead of the work.
+"""A data folder in a store: listed once, with many requests in parallel; images are read ahead.
 
-``StorePath`` has of ``pathlib.Path`` what ``scan`` and ``read_file`` use. Nothing but bytes is asked of the store after
-the listing.
+``StorePath`` has those parts of ``pathlib.Path`` that ``scan`` and ``read_file`` use. After the listing only bytes are
+requested from the store.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, cast
 
 from escort_codec.errors import SourceError
-from escort_codec.ranges import TRIES
-from escort_codec.store import Place, Url, connect, place, reason, store_errors
+from escort_codec.store.ranges import TRIES
+from escort_codec.store.urls import Place, Url, connect, place, reason, store_errors
 
 READERS: Final = 32
-"""Requests at a time: a store answers after tens of milliseconds, however many ask."""
+"""Parallel requests: a store answers after tens of milliseconds, however many there are."""
 
 
 class StoreFolder:
@@ -51,7 +51,7 @@ class StoreFolder:
         return dict(self._fs.find(folder, detail=True))
 
     def _add(self, name: str, entry: dict[str, Any]) -> None:
-        if entry["type"] != "file" or name.endswith("/"):  # an empty object that stands for a folder
+        if entry["type"] != "file" or name.endswith("/"):  # an empty object that represents a folder
             return
         path = PurePosixPath(name[len(self._root) :].lstrip("/"))
         self.sizes[path] = int(entry.get("size") or 0)
@@ -183,7 +183,7 @@ class StorePath:
         return io.BytesIO(self._folder.read(self._path, 1 << 16))
 
     def fetched(self) -> StorePath:
-        """The same with the file's bytes in it. Raises OSError."""
+        """The path with the file's bytes loaded. Raises OSError."""
         return StorePath(self._folder, self._path, self.read_bytes())
 
     def __str__(self) -> str:

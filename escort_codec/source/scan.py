@@ -21,7 +21,7 @@ from escort_codec.words import counted, listed
 from escort_codec.workers import in_groups, in_order
 
 AHEAD_BYTES: Final = 128 << 20
-"""Bytes of images in a store that are read ahead, at most; a larger one is alone."""
+"""The most bytes of images in a store that are read ahead; a larger image is read alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def read_ahead(images: Iterable[SourceImage]) -> Iterator[SourceImage]:
         try:
             return replace(image, path=future.result())
         except OSError:
-            return image  # reading it again says why
+            return image  # the next read raises the reason
 
     try:
         for image in images:
@@ -152,8 +152,8 @@ def image_fault(image: SourceImage) -> str | None:
 def check_heads(images: Sequence[SourceImage], max_pixels: int, workers: int | None) -> None:
     """Raises the ImageError of the first file that is not an image or too large, before any work is lost.
 
-    Reads only the heads of the files; other damage shows when a file is decoded. Files in a store are not asked for
-    twice: they are checked when their turn comes.
+    Reads only the heads of the files; other damage is found when a file is decoded. Files in a store are not read
+    twice: they are checked when they are decoded.
     """
 
     def check(group: Sequence[SourceImage]) -> None:
@@ -172,7 +172,7 @@ def _size(image: SourceImage) -> int:
 def _file_groups(folder: Path, folders: Folders) -> Iterator[list[Path]]:
     """The visible files of ``folder`` and of each folder below it, sorted.
 
-    Links to folders are not followed: they may be rings.
+    Links to folders are not followed: they may form cycles.
     """
     inside, files = folders.listed(folder)
     yield files

@@ -71,5 +71,5 @@ def logged(call: Callable[[str], None]) -> Iterator[None]:
 
 
 def is_event(line: str) -> bool:
-    """Whether a line says that a phase begins, an epoch is over, or a phase is over."""
-    return re.match(r"phase \d+ (of|epoch|over)", line) is not None
+    """Whether a line says that a phase begins, or that an epoch or a phase is finished."""
+    return re.match(r"phase \d+ (of|epoch|finished)", line) is not None

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 import escort_codec
 from escort_cil.memory import MemoryDataset, pycil_memory, unpack
 from escort_codec.container import Reader, Writer
+from escort_codec.encode.images import encode_image
 from escort_codec.errors import UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import load_rgb, scan
 

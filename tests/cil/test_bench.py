@@ -130,11 +130,11 @@ def test_a_model_of_transformers_recognises(tmp_path: Path) -> None:
     classifier = load_classifier(str(tmp_path / "vit"), "cpu")
     rng = np.random.Generator(np.random.PCG64(1))
     pictures = [rng.integers(0, 256, (20 + n, 30, 3), dtype=np.uint8) for n in range(3)]
-    classes, features = classifier.look(pictures)
+    classes, features = classifier.classify(pictures)
     assert classes.shape == (3,)
     assert features.shape == (3, 16)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="no run, and no image classifier"):
+    with pytest.raises(ModelError, match="neither a run nor an image classifier"):
         load_classifier(str(tmp_path / "empty"), "cpu")
 
 

@@ -17,6 +17,7 @@ from escort_cil.run.settings import TrainConfig
 from escort_cli.flags import parse_settings
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.settings import parse_bytes
+from tests.cil.pycil_files import EXPS, MEMO
 
 PAPER = {
     "prefix": "reproduce",
@@ -39,38 +40,7 @@ PAPER = {
     "batch_size": 64,
     "num_workers": 4,
 }
-MEMO = {
-    "prefix": "benchmark",
-    "dataset": "cifar100",
-    "memory_size": 2000,
-    "memory_per_class": 20,
-    "fixed_memory": False,
-    "shuffle": True,
-    "init_cls": 10,
-    "increment": 10,
-    "model_name": "memo",
-    "convnet_type": "memo_resnet32",
-    "train_base": True,
-    "train_adaptive": False,
-    "debug": False,
-    "skip": False,
-    "device": ["0", "1", "2", "3"],
-    "seed": [1993],
-    "scheduler": "steplr",
-    "init_epoch": 200,
-    "t_max": None,
-    "init_lr": 0.1,
-    "init_weight_decay": 5e-4,
-    "init_lr_decay": 0.1,
-    "init_milestones": [60, 120, 170],
-    "milestones": [80, 120, 150],
-    "epochs": 170,
-    "lrate": 0.1,
-    "batch_size": 128,
-    "weight_decay": 2e-4,
-    "lrate_decay": 0.1,
-    "alpha_aux": 0.5,
-}
+MEMO_FILE = {**EXPS, **MEMO, "model_name": "memo", "alpha_aux": 0.5}
 
 
 def write(folder: Path, values: dict[str, Any]) -> Path:
@@ -106,7 +76,7 @@ def test_the_papers_file(tmp_path: Path) -> None:
 
 
 def test_pycils_file(tmp_path: Path) -> None:
-    asked = configure({}, file=write(tmp_path, MEMO))
+    asked = configure({}, file=write(tmp_path, MEMO_FILE))
     config, seeds = asked.config, asked.seeds
     assert (config.method, config.backbone, config.device, seeds) == ("memo", "resnet32", "cuda", (1993,))
     assert (config.budget, str(config.kept), config.probability) == ("2000units", "original", 0.0)
@@ -129,7 +99,7 @@ def test_the_command_line_beats_settings_and_these_the_file(tmp_path: Path) -> N
 
 
 def test_epochs_move_the_milestones_of_a_file(tmp_path: Path) -> None:
-    config = configure({"epochs": 17}, file=write(tmp_path, MEMO)).config
+    config = configure({"epochs": 17}, file=write(tmp_path, MEMO_FILE)).config
     assert config.method_options["epochs"] == 170
     for each in (config, TrainConfig.from_map(config.to_map())):
         made = each.hyperparameters()
@@ -216,7 +186,7 @@ def test_the_papers_and_pycils_memory(values: dict[str, Any], budget: str, keep:
         ({"keep": "prompt"}, "real_per_class and keep are the same setting: give one"),
         (
             {"model_name": "tagfex"},
-            "model_name = 'tagfex': this method of PyCIL's is not in escort: the methods are icarl",
+            "model_name = 'tagfex': escort does not have this method of PyCIL: the methods are icarl",
         ),
         ({"init_epoch": 0}, "init_epochs"),
         ({"T": 3, "model_name": "der"}, "there is no der setting 'temperature'"),
@@ -238,7 +208,7 @@ def test_no_process_for_loading_is_one_thread(tmp_path: Path) -> None:
 def test_files_that_are_not_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read_config_file(tmp_path / "none.json")
-    for text, message in (("{", "is not JSON"), ("[]", "no JSON object")):
+    for text, message in (("{", "is not JSON"), ("[]", "not a JSON object")):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_config_file(tmp_path / "c.json")

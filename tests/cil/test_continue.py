@@ -13,7 +13,7 @@ from escort_cil.demo.drawings import draw_dataset
 from escort_cil.evaluation import evaluate_run
 from escort_cil.run.command import configure
 from escort_cil.trainer import train
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from tests.cil.small_runs import logged, quick
@@ -93,7 +93,7 @@ def test_old_classes_are_still_known_when_their_images_are_gone(tmp_path: Path) 
     with logged(lines.append):
         second = train(config, out=tmp_path / "second")
     assert any(
-        line.startswith(f"4 classes without test images, in no figure: {first.class_order[0]},") for line in lines
+        line.startswith(f"4 classes without test images, not in the figures: {first.class_order[0]},") for line in lines
     )
     memory = tmp_path / "second" / "memory.escx"
     assert memory.stat().st_size <= 16000
@@ -143,7 +143,7 @@ def test_the_run_before_stays_and_names_the_next(
     train(quick(old, method="replay", epochs=1, increment=3), out=tmp_path / "first")
     config = configure({"data": str(new)}, continued=Path("first")).config
     before = (tmp_path / "first" / "memory.escx").read_bytes()
-    with pytest.raises(OutputError, match="stays as it is: give another `out`"):
+    with pytest.raises(OutputError, match="must not change: give another `out`"):
         train(config, out=tmp_path / "new" / ".." / "first", force=True)
     assert (tmp_path / "first" / "memory.escx").read_bytes() == before
     assert train(config).folder == Path("runs/first-then2-seed1993-model1")
@@ -161,7 +161,7 @@ def test_the_run_before_stays_and_names_the_next(
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ({"method": "wa"}, r"method = 'wa': .*first has icarl, which its continuation keeps"),
+        ({"method": "wa"}, r"method = 'wa': .*first has icarl: leave it out"),
         ({"backbone": "resnet18"}, r"backbone = 'resnet18': .*first has resnet10"),
         ({"image_size": 32}, r"image_size = 32: .*first has 16"),
         ({"transform": "large"}, r"transform = 'large': .*first has small"),

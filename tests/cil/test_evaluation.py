@@ -137,7 +137,7 @@ def test_the_folder_of_training_images(small_data: Path, tmp_path: Path, cache: 
     shutil.copytree(small_data / "train", data)
     train(quick(data, cache=cache, epochs=1), out=tmp_path / "run")
     evaluation, lines = evaluated(tmp_path / "run", data)
-    assert lines == [f"{data}: the run was trained on this folder: only the images that it held out are used"]
+    assert lines == [f"{data}: the run was trained on this folder: only its held-out images are used"]
     assert_as_trained(evaluation.to_record(), last_line(tmp_path / "run"))
     shutil.move(data, tmp_path / "other" / "train")
     with pytest.raises(SourceError, match=r"has train/ and no test/: give .*train to evaluate on these images"):
@@ -157,10 +157,10 @@ def test_what_cannot_be_loaded(run: Path, small_data: Path, tmp_path: Path) -> N
     save_tensors(tmp_path / "model.safetensors", tensors)
     with pytest.raises(TrainingError, match="is not a model of `escort train`"):
         load_model(tmp_path)
-    save_tensors(tmp_path / "model.safetensors", tensors, {"escort": '{"groups": [5, 5]}'})
+    save_tensors(tmp_path / "model.safetensors", tensors, {"groups": [5, 5]})
     with pytest.raises(TrainingError, match=r"knows 10 classes, config\.json names 5"):
         load_model(tmp_path)
-    save_tensors(tmp_path / "model.safetensors", tensors, {"escort": '{"groups": [4]}'})
+    save_tensors(tmp_path / "model.safetensors", tensors, {"groups": [4]})
     with pytest.raises(TrainingError, match="of another network"):
         load_model(tmp_path)
 
@@ -183,7 +183,7 @@ def test_a_memory_that_cannot_tell(
         return evaluation.to_record(), lines
 
     found, lines = changed(exemplars="no/such/folder")
-    assert lines == ["no nearest mean: the prompts' images were in no/such/folder, which does not exist"]
+    assert lines == ["no nearest mean: the images of the prompts were in no/such/folder, which does not exist"]
     assert found["nme_top1"] is None
     assert found["top1"] == last_line(run)["views"]["real"]["top1"]
     with monkeypatch.context() as patched:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from escort_cil.evaluator import class_means, distances, predictions
+from escort_cil.predictions import class_means, distances, predictions
 
 
 def test_class_means_by_hand() -> None:

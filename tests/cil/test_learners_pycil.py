@@ -25,6 +25,7 @@ from escort_cil.learners.podnet import nca, pod_spatial, profile
 from escort_cil.networks import CosineHead, CosineNet, Output, backbone_maker
 from escort_cil.run.command import configure
 from escort_cil.stages import train_phase
+from tests.cil.pycil_files import EXPS
 from tests.cil.test_learners import (
     LOGITS,
     OLD,
@@ -430,18 +431,7 @@ def test_fewer_epochs_shorten_every_stage() -> None:
 
 
 # PyCIL's own files.
-COMMON: dict[str, Any] = {
-    "prefix": "reproduce",
-    "dataset": "cifar100",
-    "memory_size": 2000,
-    "memory_per_class": 20,
-    "fixed_memory": False,
-    "shuffle": True,
-    "init_cls": 10,
-    "increment": 10,
-    "device": ["0"],
-    "seed": [1993],
-}
+COMMON = {key: value for key, value in EXPS.items() if key != "convnet_type"} | {"device": ["0"]}
 FILES: dict[str, dict[str, Any]] = {
     "bic": {"convnet_type": "resnet32"},
     "lwf": {"convnet_type": "resnet32"},

@@ -36,7 +36,7 @@ def test_a_memory_on_a_web_server_trains_as_the_file_does(small_data: Path, tmp_
             train(quick(small_data, prompts_file=file, seeds=(), epochs=1), out=tmp_path / name)
     assert (tmp_path / "web" / "memory.escx").read_bytes() == (tmp_path / "disk" / "memory.escx").read_bytes()
     assert (tmp_path / "web" / "metrics.jsonl").exists()
-    with pytest.raises(SourceError, match="copy the folder here first"):
+    with pytest.raises(SourceError, match="copy the folder to this machine first"):
         train(quick("s3://bucket/photos"), out=tmp_path / "none")
 
 

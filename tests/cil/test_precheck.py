@@ -13,7 +13,7 @@ from PIL import Image
 import escort_codec
 from escort_cil.evaluation import evaluate_run
 from escort_cil.trainer import train
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ConfigError, EscortError, ImageError, OutputError, SourceError, UsageError
 from escort_codec.recipe import EncodeOptions
 from tests.cil.small_runs import logged, quick

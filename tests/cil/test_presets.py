@@ -18,42 +18,8 @@ from escort_cil.run.presets import datasets, filled, preset_for, size_for
 from escort_cil.run.settings import TrainConfig
 from escort_codec.errors import ConfigError, UnknownNameError
 from escort_codec.source import SourceImage
+from tests.cil.pycil_files import EXPS, MEMO
 
-# PyCIL's exps/*.json: the keys that all of them have, and memo.json's own.
-EXPS = {
-    "prefix": "reproduce",
-    "dataset": "cifar100",
-    "memory_size": 2000,
-    "memory_per_class": 20,
-    "fixed_memory": False,
-    "shuffle": True,
-    "init_cls": 10,
-    "increment": 10,
-    "convnet_type": "resnet32",
-    "device": ["0", "1", "2", "3"],
-    "seed": [1993],
-}
-MEMO = {
-    "convnet_type": "memo_resnet32",
-    "train_base": True,
-    "train_adaptive": False,
-    "debug": False,
-    "skip": False,
-    "scheduler": "steplr",
-    "init_epoch": 200,
-    "t_max": None,
-    "init_lr": 0.1,
-    "init_weight_decay": 5e-4,
-    "init_lr_decay": 0.1,
-    "init_milestones": [60, 120, 170],
-    "milestones": [80, 120, 150],
-    "epochs": 170,
-    "lrate": 0.1,
-    "batch_size": 128,
-    "weight_decay": 2e-4,
-    "lrate_decay": 0.1,
-    "alpha_aux": 1.0,
-}
 # The paper's exps/config.json.
 PAPER = {
     "dataset": "Food101",
@@ -100,7 +66,7 @@ def test_pycils_cifar_files_run_at_32_pixels(name: str, tmp_path: Path) -> None:
     transform = config.make_transform()
     assert (transform.size, transform.crop, transform.padding, transform.auto_augment) == (32, "padded", 4, False)
     assert transform.mean == (0.5071, 0.4867, 0.4408)
-    assert any("names 4 GPUs, and this is one process" in note for note in asked.notes)
+    assert any("names 4 GPUs, and this process uses one" in note for note in asked.notes)
     assert config.budget == "2000units"
 
 
@@ -168,7 +134,10 @@ def test_milestones_move_with_the_epochs_that_they_belong_to(tmp_path: Path) -> 
 
 def test_the_method_is_checked_first_and_in_any_letter_case(tmp_path: Path) -> None:
     assert read(tmp_path, {**EXPS, "model_name": "iCaRL"}).config.method == "icarl"
-    for name, message in (("TagFex", "this method of PyCIL's is not in escort"), ("icral", "there is no such method")):
+    for name, message in (
+        ("TagFex", "escort does not have this method of PyCIL"),
+        ("icral", "there is no such method"),
+    ):
         with pytest.raises(ConfigError, match=f"model_name = '{name}': {message}: the methods are icarl, "):
             read(tmp_path, {"lambda_c_base": 5, "model_name": name})
     with pytest.raises(ConfigError, match="model_name = 3: there is no such method"):
@@ -183,11 +152,11 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
     assert found["method"] == f"{file}: model_name"
     assert found["budget"] == f"{file}: memory_size"
     assert found["image_size"] == found["transform"] == "preset cifar100"
-    assert found["autoaugment"] == "as PyCIL has it for such a file"
+    assert found["autoaugment"] == "as in the code of PyCIL"
     assert found["stem"] == "backbone resnet32"
     assert (found["epochs"], found["method.momentum"], found["canny_low"]) == ("flag", "flag", "default")
     assert found["method.epochs"] == "the setting epochs"
-    assert found["method.milestones"] == f"the setting epochs, moved from {file}: milestones"
+    assert found["method.milestones"] == f"the setting epochs, scaled from {file}: milestones"
     assert found["method.aux_weight"] == f"{file}: alpha_aux"
     plain = configure({})
     assert sources_of(plain, filled(plain.config)[1])["method.epochs"] == "default of icarl"
@@ -256,7 +225,7 @@ def test_stems() -> None:
     }
     assert sides == {"imagenet": 16, "cifar": 64, "pycil": 32, "small": 16}
     assert STEMS["pycil"].describe() == "3 x 3, stride 1, max pooling"
-    with pytest.raises(ConfigError, match="stem = 'pycil': resnet32 has the stem cifar alone"):
+    with pytest.raises(ConfigError, match="stem = 'pycil': resnet32 only has the stem cifar"):
         backbone_maker("resnet32", "pycil")
 
 

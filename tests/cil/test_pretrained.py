@@ -149,14 +149,14 @@ def test_what_cannot_be_used_is_said(saved: Path, small_data: Path) -> None:
         ({"method": "der", "backbone": resnet, "freeze": True}, r"freeze = True: der adds trained parts"),
         ({"method": "foster", "backbone": resnet, "freeze": True}, r"freeze = True: foster adds trained parts"),
         ({"backbone": "resnet18", "freeze": True}, r"freeze = True: resnet18 is not pretrained"),
-        ({"backbone": resnet, "stem": "cifar"}, r"stem = 'cifar': a pretrained backbone has its own"),
-        ({"backbone": "hf:/none/such"}, r"backbone = 'hf:/none/such': no such folder, and no id of the Hub"),
-        ({"backbone": "hf:"}, r"no such folder, and no id of the Hub"),
+        ({"backbone": resnet, "stem": "cifar"}, r"stem = 'cifar': a pretrained backbone has its own stem"),
+        ({"backbone": "hf:/none/such"}, r"backbone = 'hf:/none/such': is neither a folder nor a Hub id"),
+        ({"backbone": "hf:"}, r"is neither a folder nor a Hub id"),
     ):
         with pytest.raises(ConfigError, match=message):
             RunPlan(quick(small_data, **{"image_size": None, **options}))
     for name, kind in learners._members.items():
-        assert bool(kind.cuts) == (name in ("memo", "podnet"))
+        assert bool(kind.needs_stages) == (name in ("memo", "podnet"))
         assert kind.grows == (name in ("der", "memo", "foster"))
 
 
@@ -174,10 +174,10 @@ def test_a_damaged_model_is_said(saved: Path, tmp_path: Path) -> None:
         describe(f"hf:{folder}")
     about = describe(f"hf:{saved / 'vit'}")
     for damage, message in (
-        ({"size": 10**9}, "its size is no number of pixels"),
-        ({"mean": [0.5]}, "its mean is not of three colours"),
-        ({"std": [1, 0, 1]}, "its std is no number"),
-        ({"model": {**about["model"], "hidden_size": 10**9}}, "a number in it is too large"),
+        ({"size": 10**9}, "its size is not a number of pixels"),
+        ({"mean": [0.5]}, "its mean does not have three values"),
+        ({"std": [1, 0, 1]}, "its std is not a number"),
+        ({"model": {**about["model"], "hidden_size": 10**9}}, "it has a number that is too large"),
         ({"model": {**about["model"], "num_hidden_layers": 60000}}, "it has too many layers"),
         ({"model": {"model_type": "bert"}}, "its model is none of resnet"),
     ):

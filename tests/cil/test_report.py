@@ -355,7 +355,7 @@ def test_many_classes_and_groups_are_told_apart(tmp_path: Path) -> None:
     groups = group_runs([read_run(path) for path in find_runs([tmp_path])])
     drawn = [(style.colour, style.dash[0], style.marker) for style in styles(groups)]
     assert len(set(drawn)) == 12
-    assert "Classes stand in the class order." in page_of([tmp_path], tmp_path / "report.html")
+    assert "Classes are in the class order." in page_of([tmp_path], tmp_path / "report.html")
 
 
 def test_styles_give_a_colour_to_a_method_and_a_dash_to_a_budget(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from escort_cil.run.checkpoint import load_tensors
 from escort_cil.run.figures import load_figures
 from escort_cil.trainer import train
 from escort_cli.train import accuracy_table
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ConfigError, OutputError, SourceError, TrainingError
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate.harmonic import Harmonic, HarmonicOptions
@@ -78,8 +78,10 @@ def test_a_first_phase_without_test_images(small_data: Path, tmp_path: Path, cac
     with logged(lines.append):
         result = train(quick(data, cache=cache, shuffle=False, eval_views="both"), out=tmp_path / "run")
     over = [line for line in lines if is_event(line) and "over" in line]
-    assert re.fullmatch(r"phase 1 over: no test images yet, memory [\d,]+ bytes", over[0])
-    assert re.fullmatch(r"phase 2 over: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", over[1])
+    assert re.fullmatch(r"phase 1 finished: no test images yet, memory [\d,]+ bytes", over[0])
+    assert re.fullmatch(
+        r"phase 2 finished: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", over[1]
+    )
     assert [record["images"] for record in result.records] == [0, 6, 9]
     assert result.records[0]["average_incremental_accuracy"] is None
     assert result.records[1]["average_incremental_accuracy"] == result.records[1]["top1"]
@@ -110,7 +112,7 @@ def deleting(data: Path, order: tuple[str, ...], sizes: tuple[int, ...]) -> Call
     """Deletes a phase's training images once it is over."""
 
     def report(line: str) -> None:
-        if match := re.match(r"phase (\d+) over", line):
+        if match := re.match(r"phase (\d+) finished", line):
             phase = int(match[1]) - 1
             for label in order[sum(sizes[:phase]) : sum(sizes[: phase + 1])]:
                 for path in (data / "train" / label).iterdir():
@@ -248,7 +250,7 @@ def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
     parts = quick(small_data, method="finetune", batch_size=3, gradient_accumulation=3)
     with pytest.raises(ConfigError, match="at least 6: batch normalisation needs two images"):
         train(parts, out=tmp_path / "run4")
-    with pytest.raises(TrainingError, match=r"phase 1: one image alone cannot be trained on.*`increment`"):
+    with pytest.raises(TrainingError, match=r"phase 1: a batch of one image cannot be used.*`increment`"):
         train(replace(parts, check=False), out=tmp_path / "run4")
     with pytest.raises(ConfigError, match=r"no GPU|no such GPU"):
         train(quick(small_data, device="cuda:99"), out=tmp_path / "run3")

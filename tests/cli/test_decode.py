@@ -365,7 +365,7 @@ def test_above_the_limit_a_word_is_needed(tmp_path: Path) -> None:
     result = _run(path, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        "asks for 204,800 images, 13 megapixels, about 4 MB: above 200,000 files or 50 gigapixels say --yes, or choose "
+        "asks for 204,800 images, 13 megapixels, about 4 MB: above 200,000 files or 50 gigapixels set --yes, or choose "
         "fewer (--seeds, --limit)\n"
     )
     assert not (tmp_path / "out").exists()
@@ -383,7 +383,7 @@ def test_images_of_another_photograph_are_not_taken_for_the_new_ones(tmp_path: P
     Image.new("RGB", (64, 64), (0, 200, 0)).save(tmp_path / "d/a/1.png")
     assert _in(tmp_path, "encode", "d", "o.escx", "--force").exit_code == 0
     result = _in(tmp_path, *decode)
-    assert "2 existing files made of other exemplars of the same names: made anew\n" in result.stderr
+    assert "2 existing files made of other exemplars with the same names: made anew\n" in result.stderr
     assert result.stdout == "o: 1 image made, 1 edge map, 2 files existed\n"
     with Image.open(tmp_path / "o/a/1_seed00.png") as image:
         red, green, blue = image.getpixel((32, 32))  # type: ignore[misc]

@@ -113,5 +113,5 @@ def test_many_classes_show_the_most_frequent_confusions(capsys: pytest.CaptureFi
     figures = PhaseFigures((10, 3), Counts(confusion, None))
     labels = tuple(f"class{number}" for number in range(13))
     _print_confusion(Evaluation(Path("run"), Path("data"), labels, {"real": figures}, {}, ()))
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "called" in line]
-    assert rows == [["class1,", "called", "class12", "9"], ["class4,", "called", "class2", "7"]]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "predicted" in line]
+    assert rows == [["class1,", "predicted", "as", "class12", "9"], ["class4,", "predicted", "as", "class2", "7"]]

@@ -117,19 +117,19 @@ def test_a_run_that_fails_does_not_end_the_others(data: Path) -> None:
 def test_several_kinds_train_their_first_phase_once(data: Path) -> None:
     options = ["train", data, "--config", "quick.json", "--seed", "1993,7", "--keep", "original,prompt"]
     refused = escort(*options, code=2)
-    assert "--keep: several kinds are several runs: name a folder for them with --out" in refused.stderr
+    assert "--keep: several kinds need several runs: give a folder for them with --out" in refused.stderr
     result = escort(*options, "--out", "both", "--budget", "8KB")
-    assert result.stderr.count("it is not trained again") == 2
-    assert "the first phase is that of both/original/seed1993" in result.stderr
-    assert "the first phase is that of both/original/seed7" in result.stderr
+    assert result.stderr.count("the first phase is reused from") == 2
+    assert "the first phase is reused from both/original/seed1993" in result.stderr
+    assert "the first phase is reused from both/original/seed7" in result.stderr
     escort("train", data, "--config", "quick.json", "--keep", "prompt", "--budget", "8KB", "--out", "alone")
     for name in ("metrics.jsonl", "memory.escx", "model.safetensors"):
         assert (Path("both/prompt/seed1993") / name).read_bytes() == (Path("alone") / name).read_bytes()
     # By hand, and where it does not fit.
     took = escort("train", data, "--config", "quick.json", "--out", "third", "--first-phase-from", "alone")
-    assert "the first phase is that of alone" in took.stderr
+    assert "the first phase is reused from alone" in took.stderr
     other = [*options[:4], "--model-seed", "5", "--out", "fourth", "--first-phase-from", "alone"]
-    assert "alone: its first phase is another: model_seed was 1, is 5" in escort(*other, code=2).stderr
+    assert "alone: its first phase differs: model_seed was 1, is 5" in escort(*other, code=2).stderr
     assert not Path("fourth").exists()
 
 

@@ -57,7 +57,7 @@ def test_the_whole_way(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "run" / "memory.escx").stat().st_size <= 6000
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["classes"] for record in records] == [2, 4]
-    assert "phase 2 over" in (tmp_path / "run" / "log.txt").read_text()
+    assert "phase 2 finished" in (tmp_path / "run" / "log.txt").read_text()
     figures = json.loads(escort("evaluate", "run", "--data", data, "--device", "cpu", "--json").stdout)
     assert figures["views"]["real"]["top1"] == records[-1]["views"]["real"]["top1"]
     assert "nearest mean" in escort("evaluate", "run", "--data", data, "--device", "cpu").stdout
@@ -134,7 +134,7 @@ def test_print_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "no data: give DATA, or --memory, which records it"),
+        ([], 2, "no data: give DATA, or a --memory that records it"),
         (["nowhere"], 1, "nowhere: there is no such folder"),
         (["--memory", "none.escx"], 1, "none.escx"),
         (["--budget", "many"], 2, "--budget many: write 200KB, 20KB/class, 20units/class or 2000units"),

@@ -61,7 +61,7 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", numba_locators())
 
     def compile_it() -> tuple[Callable[[int], int], list[str]]:
-        workers._say_once.cache_clear()
+        workers._warn_once.cache_clear()
         caplog.clear()
         with caplog.at_level(logging.WARNING, "escort_codec"):
             found = workers.kernel(numba.int64(numba.int64), numba.int32(numba.int32))(twice)

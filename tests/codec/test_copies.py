@@ -13,8 +13,8 @@ from PIL import Image
 import escort_codec
 from escort_codec.container import Reader, Writer
 from escort_codec.container.verify import verify
-from escort_codec.copies import LatentCopy, OriginalFile, WebPCopy, parse_copy
-from escort_codec.encode import encode_folder
+from escort_codec.encode.copies import LatentCopy, OriginalFile, WebPCopy, parse_copy
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import DamagedError, EscortError, FormatError, LimitError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import DEFAULT_QUALITY, encode_latent, latent_head

@@ -203,5 +203,5 @@ def test_what_a_file_system_takes_for_equal_folds_to_the_same(one: str, two: str
 def test_a_folder_is_made_but_not_through_a_file(tmp_path: Path) -> None:
     assert make_folder(tmp_path, "a/b").is_dir()
     (tmp_path / "a/c").write_text("")
-    with pytest.raises(OutputError, match="is a file where a folder belongs"):
+    with pytest.raises(OutputError, match="is a file, not a folder"):
         make_folder(tmp_path, "a/c/d")

@@ -13,14 +13,22 @@ from skimage.data import coffee
 
 import escort_codec
 from escort_codec.container.verify import verify
-from escort_codec.copies import LatentCopy, WebPCopy, parse_copy
 from escort_codec.edges import edge_map, enlarged
-from escort_codec.encode import EncodeReport, encode_folder
+from escort_codec.encode.copies import LatentCopy, WebPCopy, parse_copy
+from escort_codec.encode.folder import EncodeReport, encode_folder
+from escort_codec.encode.rate import (
+    LATENT_HINT,
+    WEBP,
+    fit_hint,
+    fit_picture,
+    fit_quality,
+    map_fidelity,
+    picture_fidelity,
+)
 from escort_codec.errors import SourceError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import encode_latent
 from escort_codec.measure import edge_score
-from escort_codec.rate import LATENT_HINT, WEBP, fit_hint, fit_picture, fit_quality, map_fidelity, picture_fidelity
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.source import load_image, load_rgb
 from tests.helpers import read_all

@@ -21,8 +21,8 @@ from escort_codec.container.assembler import exemplar_fault
 from escort_codec.container.file import ChunkFile
 from escort_codec.container.parts import recover
 from escort_codec.container.verify import verify
+from escort_codec.encode.images import prepare
 from escort_codec.errors import DamagedError, EscortError, FormatError
-from escort_codec.exemplars import prepare
 from escort_codec.hint import decode_hint
 from escort_codec.limits import MAX_CHUNK, MAX_HEAD, MAX_INDEX, MAX_RECIPE, MAX_TABLE
 from tests.container.test_demands import EMPTY_INDEX, SIGNATURE, block, build, chunk, close, frame, index_of, table

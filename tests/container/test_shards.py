@@ -102,7 +102,7 @@ def test_parts_whose_keys_overlap_are_in_the_order_of_their_names_and_have_no_do
 
 
 def test_what_is_no_memory_is_one_line(tmp_path: Path) -> None:
-    for path, line in ((tmp_path, "holds no .escx files"), (tmp_path / "x-*.escx", "no file is named so")):
+    for path, line in ((tmp_path, "holds no .escx files"), (tmp_path / "x-*.escx", "no file matches")):
         with pytest.raises(NotEscxError, match=line):
             escort_codec.open(path)
         assert not is_there(path)

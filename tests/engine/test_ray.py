@@ -98,7 +98,7 @@ def expected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("escort_codec.exemplars._SHARD", 20)
+    monkeypatch.setattr("escort_codec.encode.images._SHARD", 20)
     monkeypatch.setattr("escort_codec.export.ray_tree.SHARD", 20)
 
 
@@ -176,7 +176,7 @@ def test_resume_continues_after_the_driver_was_killed(
     """Killed once its first block of 256 exemplars is on the disk: these are kept."""
     out, partial = tmp_path / "a.escx", tmp_path / "a.escx.partial"
     script = (
-        "import sys, time, escort_codec.encode as encode, escort_codec.exemplars as exemplars\n"
+        "import sys, time, escort_codec.encode.folder as encode, escort_codec.encode.images as exemplars\n"
         "from escort_codec.progress import Progress\n"
         "from escort_codec import EncodeOptions\n"
         "class Slow(Progress):\n"

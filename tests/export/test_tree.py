@@ -22,7 +22,7 @@ import escort_codec
 from escort_codec.container import Reader
 from escort_codec.errors import EscortError, OutputError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.export.made import encode_image
+from escort_codec.export.file_data import encode_image
 from escort_codec.export.manifest import read_manifest, repair
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.plan import ExportPlan, make_plan, missing_tasks
@@ -187,7 +187,7 @@ def test_the_quality_of_a_file_is_recorded_and_kept(tmp_path: Path) -> None:
         _decode(reader, out, edges)
         assert {line["kind"]: line["quality"] for line in _lines(out)} == {"image": 75, "edges": None, "real": None}
         assert _paths(reader, out, edges, regenerator=Harmonic(HarmonicOptions(workers=1))) == []
-        with pytest.raises(OutputError, match="is saved with quality 75, not 95: choose another folder"):
+        with pytest.raises(OutputError, match="was saved with quality 75, not 95: choose another folder"):
             _decode(reader, out)
         _decode(reader, out, ExportOptions(overwrite=True))
         assert {entry.quality for entry in read_manifest(out).values() if entry.kind == "image"} == {95}
@@ -271,7 +271,7 @@ def test_images_of_another_recipe_are_refused(tmp_path: Path) -> None:
     _decode(reader, out, regenerator=Stepped(steps=20, extra=(("torch", "1"),)))
     for same in (Stepped(steps=20, extra=(("torch", "2"),)), Stepped(steps=20, model_revision="abc")):
         assert make_plan(reader, out, ExportOptions(), same).skipped == 2
-    with pytest.raises(OutputError, match=r"cat/a_seed00.jpg: is made with another recipe \(steps 20, not 50\)"):
+    with pytest.raises(OutputError, match=r"cat/a_seed00.jpg: was made with another recipe \(steps 20, not 50\)"):
         make_plan(reader, out, ExportOptions(), Stepped(steps=50))
     _, outcome = _decode(reader, out, ExportOptions(overwrite=True), Stepped(steps=50))
     assert outcome.images == 2
@@ -305,7 +305,7 @@ def test_files_of_other_exemplars_of_the_same_names_are_made_anew(change: str, t
     assert (plan.skipped, plan.missing.files) == (7 - remade, remade)
     assert (outcome.images, outcome.edges, outcome.real) == ((0, 0, 1) if change == "real" else (2, 1, 0))
     files = "1 existing file" if remade == 1 else "3 existing files"
-    assert plan.notes == [f"{files} made of other exemplars of the same names: made anew"]
+    assert plan.notes == [f"{files} made of other exemplars with the same names: made anew"]
     assert make_plan(reader, tmp_path / "out", options, Harmonic()).skipped == 7
     fresh = tmp_path / "fresh"
     _decode(reader, fresh, options)
@@ -316,7 +316,7 @@ def test_files_of_other_exemplars_of_the_same_names_are_made_anew(change: str, t
 def test_files_of_other_names_and_of_nobody_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     _decode(_escx(tmp_path / "m.escx", [_prompt()]), out)
-    with pytest.raises(OutputError, match=r"cat/a_seed00\.jpg: is made of cat/a\.jpg"):
+    with pytest.raises(OutputError, match=r"cat/a_seed00\.jpg: was made of cat/a\.jpg"):
         make_plan(_escx(tmp_path / "n.escx", [_prompt(name="a.png")]), out, ExportOptions(), Harmonic())
     (out / "manifest.jsonl").unlink()
     with pytest.raises(OutputError, match=r"cat/a_seed00\.jpg: is not in manifest\.jsonl"):
@@ -348,7 +348,7 @@ def test_real_exemplars_are_written_as_images_only(tmp_path: Path) -> None:
         "c/x_pdf.png",
     ]
     assert (outcome.real, outcome.failed, plan.failed) == (5, 3, 2)
-    unknown = "is no image of a format that is kept (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, JPEG2000 and PPM)"
+    unknown = "is not an image of a known format (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, JPEG2000 and PPM)"
     said = "\n".join(plan.failures + sorted(outcome.failures))
     assert said.splitlines() == [
         f".git/HEAD: {unknown}",
@@ -415,7 +415,7 @@ def test_work_that_the_file_chooses_needs_a_word(tmp_path: Path) -> None:
         make_plan(reader, tmp_path / "out", ExportOptions())
     assert str(caught.value) == (
         f"{path} asks for 4,194,304 images, 281,475 gigapixels, about 84,442,493 MB: above 200,000 files or "
-        "50 gigapixels say `yes`, or choose fewer (`seeds`, `limit`)"
+        "50 gigapixels set `yes`, or choose fewer (`seeds`, `limit`)"
     )
     assert make_plan(reader, tmp_path / "out", ExportOptions(limit=1, seeds=(0,))).missing.pixels == 1 << 26
     assert make_plan(reader, tmp_path / "out", ExportOptions(yes=True)).missing.images == 1 << 22

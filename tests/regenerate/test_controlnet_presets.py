@@ -26,7 +26,7 @@ from escort_codec.regenerate.controlnet.presets import (
     to_source_size,
 )
 from escort_codec.regenerate.controlnet.regenerator import ControlNetRegenerator
-from escort_codec.regenerate.controlnet.resolve import Request, resolve, unasked
+from escort_codec.regenerate.controlnet.resolve import Request, resolve, unapproved_models
 from escort_codec.words import listed
 
 HIRES = [  # source (h, w), generated (H, W)
@@ -283,7 +283,7 @@ THEIRS = [
 @pytest.mark.parametrize(("recipe", "named"), THEIRS)
 def test_a_recipes_model_is_not_loaded_without_consent(recipe: Recipe, named: list[str]) -> None:
     options = ControlNetOptions(device="cpu")
-    assert unasked(recipe, options) == named
+    assert unapproved_models(recipe, options) == named
     with ControlNetRegenerator(options) as one:
         assert one.wanted([Recipe(), recipe, recipe]) == named
         for ask in (lambda: one.check([Recipe(), recipe]), lambda: one.image(exemplar(recipe=recipe), 0)):
@@ -291,8 +291,8 @@ def test_a_recipes_model_is_not_loaded_without_consent(recipe: Recipe, named: li
                 ask()
         assert one.session.seconds["load"] == 0
     typed = ControlNetOptions(model="my/model", controlnet="my/canny")
-    assert unasked(recipe, typed) == []
-    assert unasked(recipe, ControlNetOptions(trust_recipe=True)) == []
+    assert unapproved_models(recipe, typed) == []
+    assert unapproved_models(recipe, ControlNetOptions(trust_recipe=True)) == []
 
 
 def test_the_defaults_and_what_was_recorded_of_a_folder_need_no_consent() -> None:
@@ -301,14 +301,14 @@ def test_the_defaults_and_what_was_recorded_of_a_folder_need_no_consent() -> Non
         Recipe(model="stable-diffusion-v1-5/stable-diffusion-v1-5", model_revision="files-0123456789abcdef"),
         Recipe(controlnet="lllyasviel/sd-controlnet-canny"),
     ):
-        assert unasked(recipe, ControlNetOptions()) == []
+        assert unapproved_models(recipe, ControlNetOptions()) == []
 
 
 @pytest.mark.parametrize(
     "name", ["model", "./model", "../m/n", "/tmp/model", "a/../b", "a/b/c", ".a/b", "a\\b", "a/.b"]
 )
 def test_a_trusted_recipe_names_hub_models_only(name: str) -> None:
-    with pytest.raises(ModelError, match="is no Hub id"):
+    with pytest.raises(ModelError, match="not a Hub id"):
         settled(exemplar(recipe=Recipe(model=name)), trust_recipe=True)
 
 

@@ -1,12 +1,10 @@
-"""The kinds of exemplar: what can be remembered of an image. One file each; `keep` names them."""
+"""The kinds of exemplar: what can be remembered of an image. `keep` names them."""
 
 from __future__ import annotations
 
 from escort_cil.memory.kinds.base import ExemplarKind, is_regenerated, kinds
-from escort_cil.memory.kinds.latent import Latent
-from escort_cil.memory.kinds.original import Original
+from escort_cil.memory.kinds.copies import Latent, Original, WebP
 from escort_cil.memory.kinds.prompt import Prompt
-from escort_cil.memory.kinds.webp import WebP
 
 kinds.add("original", Original)
 kinds.add("webp", WebP)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from escort_codec.copies import Copy
-from escort_codec.errors import ConfigError, UsageError
+from escort_codec.errors import ConfigError
 from escort_codec.exemplar import Exemplar
 from escort_codec.exemplar import Kind as StoredKind
 from escort_codec.registry import Registry
@@ -18,16 +17,13 @@ if TYPE_CHECKING:
     from escort_cil.memory.prompts import Prompts
 
 
-C = TypeVar("C", bound=Copy)
-
-
 class ExemplarKind(ABC):
     """One way to remember an image. Frozen; ``str`` gives what ``keep`` says, such as ``webp:64:20``.
 
-    ``stored`` is the exemplar's kind in the file, ``units`` its size in the paper's count. ``decodes``: it is made of
-    the decoded picture, not of the file. ``regenerated``: training sees images that a regenerator makes of it, one per
-    seed, not itself. ``is_copy``: it differs from the original image, so that data augmentation can show it (or the
-    images that are made of it) in the image's place.
+    ``stored`` is the exemplar's kind in the file, ``units`` its size in the paper's count. ``decodes``: it is made
+    from the decoded picture, not from the file. ``regenerated``: training sees images that a regenerator makes of it,
+    one per seed. ``is_copy``: it differs from the original image, so that it (or the images made of it) can serve as
+    data augmentation.
     """
 
     name: ClassVar[str]
@@ -39,7 +35,7 @@ class ExemplarKind(ABC):
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """The kind with the ``options`` behind its name, "64:20" of "webp:64:20". Raises ConfigError."""
+        """The kind with the ``options`` after its name, "64:20" in "webp:64:20". Raises ConfigError."""
         if options:
             raise ConfigError(f"{cls.name} takes no options", setting="keep", value=f"{cls.name}:{options}")
         return cls()
@@ -48,7 +44,7 @@ class ExemplarKind(ABC):
         return self.name
 
     def find(self, image: SourceImage, prompts: Prompts) -> Exemplar | None:
-        """The image's exemplar if it exists already, as in the run's file of prompts; else None."""
+        """The image's exemplar if the run's file of prompts has it, else None."""
         return None
 
     @abstractmethod
@@ -59,17 +55,9 @@ class ExemplarKind(ABC):
         """
 
 
-def parsed(copy: type[C], options: str) -> C:
-    """The copy with these ``options``, for a kind's ``parse``. Raises ConfigError."""
-    try:
-        return copy.parse(options)
-    except UsageError as exc:
-        raise ConfigError(exc.message, setting="keep") from exc
-
-
 kinds: Registry[type[ExemplarKind]] = Registry("kind of exemplar")
 
 
 def is_regenerated(exemplar: Exemplar) -> bool:
-    """Whether training sees images that a regenerator makes of an exemplar, not the exemplar itself."""
+    """Whether training sees images that a regenerator makes of the exemplar, not the exemplar itself."""
     return any(kind.regenerated for kind in kinds if kind.stored == exemplar.kind)

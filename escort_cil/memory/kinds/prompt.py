@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from escort_cil.memory.kinds.base import ExemplarKind
-from escort_codec.encode import LEAST
+from escort_codec.encode.folder import LEAST
 from escort_codec.errors import ConfigError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import EncodeOptions
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prompt(ExemplarKind):
-    """A prompt, encoded as the run's settings or its file of prompts say; or, whatever the file has, what keeps most in
-    ``most_bytes`` (``escort_codec.rate``)."""
+    """A prompt, encoded as the run's settings or its file of prompts say; or the best one in ``most_bytes``
+    (``escort_codec.encode.rate``), whatever the file has."""
 
     most_bytes: int | None = None
 
@@ -35,7 +35,7 @@ class Prompt(ExemplarKind):
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """Nothing, or ``BYTES`` with a B behind it."""
+        """Options are "" or a number of bytes with the suffix B."""
         if not options:
             return cls()
         match = re.fullmatch(r"([0-9]{1,8})B", options)

@@ -28,10 +28,10 @@ from escort_codec.regenerate.controlnet.models import (
     default_controlnet,
     family_of,
     family_of_index,
-    first_line,
     single_file_config,
 )
 from escort_codec.regenerate.controlnet.presets import guess_scales
+from escort_codec.words import first_line
 
 SHAPES: Final = 64
 """Shapes that a network is compiled for at most."""

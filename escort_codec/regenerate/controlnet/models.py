@@ -1,4 +1,4 @@
-"""Which model to use, and what is known about it without loading it. No torch here.
+"""Which model to use, and its properties without loading it. Imports no torch.
 
 A model is named by a Hub id (``org/name``), an id at a revision (``org/name@rev``), a folder as diffusers saves one,
 or one file of weights.
@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from escort_codec.errors import ModelError
 from escort_codec.names import there_is
+from escort_codec.words import first_line
 
 Family = Literal["sd", "sdxl"]
 
@@ -46,7 +47,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What identifies the weights of a choice, found without loading them and without the network."""
+    """The identity of the weights of a choice, found without loading them and without the network."""
 
     model_revision: str | None
     controlnet: str | None
@@ -76,13 +77,13 @@ def pin(choice: ModelChoice) -> Pins:
 
 
 def check_hub_id(name: str, what: str) -> None:
-    """Raises ModelError unless ``name``, which the user did not type, means a model on the Hub and nothing else.
+    """Raises ModelError unless ``name``, which comes from the file, can only mean a model on the Hub.
 
-    A folder of that name may have come along with the file that names it.
+    A folder of that name may have come with the file.
     """
     option = "controlnet" if what == "ControlNet" else "model"
     if not _HUB_MODEL.fullmatch(name):
-        raise ModelError(f"the file's recipe names the {what} {name!r}, which is no Hub id: name one with `{option}`")
+        raise ModelError(f"the file's recipe names the {what} {name!r}, not a Hub id: choose one with `{option}`")
     if there_is(name):
         raise ModelError(
             f"there is a folder or file {name} here, and the Hub's {what} of that name is meant: work in another "
@@ -101,7 +102,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def resolved_revision(name: str, revision: str | None) -> str | None:
-    """What pins the weights, found without the network.
+    """The revision or hash that pins the weights, found without the network.
 
     For a Hub id: the commit in the local cache, else ``revision``. For a folder or file: ``files-`` and 16 hexadecimal
     digits of a hash over its files' names, sizes, and first and last 64 KiB (all of a JSON file).
@@ -230,8 +231,3 @@ def _keys(path: Path) -> tuple[str, ...]:
         return tuple(weights)
     except Exception as exc:  # torch and json raise many kinds of errors for damaged files
         raise ModelError(f"{path} cannot be read as a file of weights: {first_line(exc)}") from exc
-
-
-def first_line(exc: BaseException) -> str:
-    """The first line of another library's error message, or the error's class if it has none."""
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

@@ -10,7 +10,7 @@ from escort_codec.settings import check, setting
 
 MOST_STEPS: Final = {"ddim": 500, "unipc": 999, "dpm++": 999}
 """By scheduler, the most steps that it can make of the 1000 that the networks were trained on. DDIM's steps have one
-width, at least 2: more would not start at pure noise. The other two may not stand at a step twice."""
+width, at least 2: more would not start at pure noise. The other two may not repeat a step."""
 
 SCHEDULERS: Final = tuple(MOST_STEPS)
 DTYPES: Final = ("fp32", "bf16", "fp16")

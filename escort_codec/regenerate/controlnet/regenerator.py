@@ -17,7 +17,7 @@ from escort_codec.errors import ModelError, RegenerationError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.recipe import Recipe
 from escort_codec.regenerate.base import Job, JobResult, Regenerator
-from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, first_line, pin
+from escort_codec.regenerate.controlnet.models import ModelChoice, Pins, pin
 from escort_codec.regenerate.controlnet.options import ControlNetOptions
 from escort_codec.regenerate.controlnet.presets import to_source_size
 from escort_codec.regenerate.controlnet.resolve import (
@@ -28,10 +28,11 @@ from escort_codec.regenerate.controlnet.resolve import (
     check_recipe,
     prepare,
     resolve,
-    unasked,
+    unapproved_models,
     with_pins,
 )
 from escort_codec.regenerate.controlnet.session import JobGroups, ModelSession, format_size, is_out_of_memory
+from escort_codec.words import first_line
 
 log: Final = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ THREADS: Final = 4
 """Threads that decode edge maps and resize images while the device works."""
 
 SIZED: Final = 256 << 20
-"""Bytes of images at their source's size that wait for the caller."""
+"""The most bytes of finished images that wait for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,11 @@ class ControlNetRegenerator(Regenerator):
 
     def wanted(self, recipes: Iterable[Recipe]) -> list[str]:
         """See the base class."""
-        return list(dict.fromkeys(each for recipe in recipes for each in unasked(recipe, self.options)))
+        return list(dict.fromkeys(each for recipe in recipes for each in unapproved_models(recipe, self.options)))
 
     def check(self, recipes: Iterable[Recipe]) -> None:
         """See the base class. Raises UsageError for a device that does not exist and for settings that no recipe
-        allows, ModelError for a model that nobody agreed to load."""
+        allows, ModelError for a model that the user has not allowed."""
         _ = self.session.device
         recipes, fault = list(recipes), None
         for recipe in recipes:
@@ -99,7 +100,7 @@ class ControlNetRegenerator(Regenerator):
         for job in jobs:
             if self.stopping:
                 return
-            _ = self.session.device  # that there is none stops all
+            _ = self.session.device  # a missing device stops everything
             try:
                 request = self._resolve(job.exemplar)
             except ModelError:

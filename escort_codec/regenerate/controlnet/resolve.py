@@ -1,4 +1,4 @@
-"""What an exemplar is regenerated with: the user's options over its recipe over the preset. No torch here."""
+"""The settings for an exemplar: the user's options, else its recipe, else the preset. Imports no torch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TRAINED_STEPS: Final = 1000
 """Steps of noise that the networks were trained on."""
 
 NOISE_DEVICE: Final = "cpu"
-"""Where the starting noise is drawn, recorded: a seed's numbers on a GPU, as in the paper's scripts, are others."""
+"""Where the starting noise is drawn; recorded, as a GPU (in the paper's scripts) draws other numbers from a seed."""
 
 FAST_SCHEDULER: Final = "unipc"
 FAST_STEPS: Final = 8
@@ -84,7 +84,7 @@ def resolve(exemplar: Exemplar, options: ControlNetOptions, default_dtype: Calla
     """What ``exemplar`` is regenerated with. ``default_dtype`` returns what the dtype "auto" means on the device.
 
     Raises RegenerationError for a real exemplar, a value in its recipe that is not valid, a missing colour hint, and
-    an image size of zero; ModelError for a model that nobody agreed to load.
+    an image size of zero; ModelError for a model that the user has not allowed.
     """
     if exemplar.kind != "prompt":
         raise RegenerationError(f"{exemplar.key} is a real exemplar: it is an image already")
@@ -131,10 +131,10 @@ def with_pins(recipe: Recipe, choice: ModelChoice, pins: Pins) -> Recipe:
     )
 
 
-def unasked(recipe: Recipe, options: ControlNetOptions) -> list[str]:
-    """The models that ``recipe`` names, that are not the defaults, and that no option replaces or agrees to.
+def unapproved_models(recipe: Recipe, options: ControlNetOptions) -> list[str]:
+    """The models that ``recipe`` names, except the defaults and those that an option replaces or allows.
 
-    A revision counts too: anybody may propose one on the Hub, and it is found under the model's own name.
+    Revisions count too: anybody may propose one on the Hub, under the model's own name.
     """
     if options.trust_recipe:
         return []
@@ -150,8 +150,8 @@ def unasked(recipe: Recipe, options: ControlNetOptions) -> list[str]:
 
 
 def check_choice(recipe: Recipe, options: ControlNetOptions) -> None:
-    """Raises ModelError for a model of ``recipe`` that nobody agreed to load, or that is not on the Hub."""
-    if wanted := unasked(recipe, options):
+    """Raises ModelError for a model of ``recipe`` that the user has not allowed, or that is not on the Hub."""
+    if wanted := unapproved_models(recipe, options):
         raise ModelError(
             f"the file's recipe names {listed(wanted)}, which anybody may have made: agree with `trust_recipe`, or "
             "choose with `model` and `controlnet`"
@@ -242,7 +242,7 @@ def _choice(recipe: Recipe, options: ControlNetOptions, default_dtype: Callable[
 
 
 def _hub_revision(revision: str | None) -> str | None:
-    """None for a folder's fingerprint: it records what was used and cannot be requested."""
+    """None for a folder's fingerprint, which only records what was used."""
     return None if revision is None or revision.startswith("files-") else revision
 
 

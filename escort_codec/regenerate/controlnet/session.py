@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 LARGEST: Final = 64
 ON_CPU: Final = 4
-"""Images in a batch: larger batches of 512 x 512 are no faster on the largest GPUs; and on a CPU."""
+"""The most images in a batch on a GPU (larger batches of 512 x 512 are no faster on the largest ones) and a CPU."""
 
 USABLE: Final = 0.9
 """The share of the free memory that a batch may take; the rest is for fragments and libraries' workspaces."""
 
 WAITING: Final = 4096
 WAITING_BYTES: Final = 1 << 30
-"""Jobs that may wait for their batch to fill, and bytes of their inputs."""
+"""The most jobs that wait for their batch to fill, and the most bytes of their inputs."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class JobGroups(Generic[K, T]):
 
 
 class BatchSizes:
-    """How many images of a generation size go into a batch: ``fixed``, or the most that fit; never more than what ran
-    out of memory before, for that area and all larger ones."""
+    """The batch size by generation size: ``fixed``, or the most that fits; smaller once a batch of that area, or of a
+    smaller one, ran out of memory."""
 
     def __init__(self, fixed: int | None) -> None:
         self.fixed = fixed

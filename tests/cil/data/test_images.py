@@ -21,7 +21,7 @@ from escort_cil.memory.contents import Contents
 from escort_cil.phase_data import PhaseData
 from escort_cil.trainer import train
 from escort_codec.container import Reader
-from escort_codec.encode import encode_folder
+from escort_codec.encode.folder import encode_folder
 from escort_codec.errors import ImageError
 from escort_codec.export.options import ExportOptions
 from escort_codec.export.tree import export_file
@@ -294,7 +294,7 @@ def test_a_run_says_who_made_the_copies_that_it_was_given(small_data: Path, tmp_
     config = quick(small_data, prompts_file=str(out), exemplars=str(tmp_path / "tree"), epochs=1)
     with logged(lines.append):
         train(config, out=tmp_path / "run")
-    assert f"images in {tmp_path / 'tree'} are used; they were made by harmonic" in lines
+    assert f"uses the images in {tmp_path / 'tree'}, made by harmonic" in lines
     assert not [line for line in lines if "images regenerated" in line]
     assert not list((tmp_path / "run").rglob("cache/*/*.jpg"))
 

@@ -32,7 +32,7 @@ def test_images_that_came_or_went() -> None:
     assert test == {"cat": (image("cat", "2.jpg"),), "dog": ()}
     assert notes == [
         "not used: 2 images added since the run began: cat/4.jpg and cat/5.jpg",
-        "2 held-out images of the run are gone",
+        "2 held-out images of the run are missing",
     ]
 
 
@@ -127,5 +127,5 @@ def test_training_images_that_are_all_gone(folder: Path, run: RunFolder, tmp_pat
     shutil.copytree(folder, data)
     for name in split["balloon"].train:
         (data / "balloon" / name).unlink()
-    with pytest.raises(SourceError, match="the training images of balloon are gone"):
+    with pytest.raises(SourceError, match="the training images of balloon are missing"):
         read_data(str(data), recorded=split)

@@ -214,7 +214,9 @@ def test_a_memory_whose_pictures_are_not_what_they_declare_is_refused(change: di
     path.write_bytes(pack([whole]))
     assert len(read_contents(path, ["a"])[0]) == 1
     path.write_bytes(pack([replace(whole, **change)]))
-    with pytest.raises(EscortError, match=r"a/b\.png: (is no image|declares 21 x 20 pixels, but its file has 20 x 20)"):
+    with pytest.raises(
+        EscortError, match=r"a/b\.png: (is not an image|declares 21 x 20 pixels, but its file has 20 x 20)"
+    ):
         read_contents(path, ["a"])
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from escort_cil.demo.drawings import draw_dataset
 from escort_cil.memory.hub_datasets import memory_dataset, save_folder
 from escort_codec.container import Writer
+from escort_codec.encode.images import encode_image
 from escort_codec.errors import OutputError, SourceError, UsageError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import image_size, scan
 
@@ -47,7 +47,7 @@ def test_a_data_set_is_a_folder(tmp_path: Path) -> None:
     features = datasets.Features({"img": datasets.Image(), "cls": datasets.ClassLabel(names=["a/b", "dog"])})
     split = datasets.Dataset.from_dict({"img": pictures, "cls": [0, 1, 1, 0]}, features=features)
     whole = datasets.DatasetDict({"train": split, "validation": split.select([0])})
-    with pytest.raises(SourceError, match="the columns 'image' and 'label' are not an image and a class"):
+    with pytest.raises(SourceError, match="the columns 'image' and 'label' must be an Image and a ClassLabel"):
         save_folder(whole, tmp_path / "out")
     assert save_folder(whole, tmp_path / "out", image="img", label="cls") == {"train": 4, "test": 1}
     found = scan(tmp_path / "out")
@@ -60,5 +60,5 @@ def test_a_data_set_is_a_folder(tmp_path: Path) -> None:
     assert Image.open(found[1].path).getpixel((0, 0)) == (120, 0, 0)
     with pytest.raises(OutputError, match="is not empty"):
         save_folder(whole, tmp_path / "out", image="img", label="cls")
-    with pytest.raises(UsageError, match="what is the split 'extra'"):
+    with pytest.raises(UsageError, match="the split 'extra' is not known"):
         save_folder(datasets.DatasetDict({"extra": split}), tmp_path / "other", image="img", label="cls")

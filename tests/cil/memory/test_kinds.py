@@ -15,7 +15,7 @@ from escort_cil.memory.keep import STORED, Keep
 from escort_cil.memory.kinds import ExemplarKind, Latent, Original, Prompt, WebP, is_regenerated, kinds
 from escort_cil.memory.prompts import Prompts
 from escort_cil.trainer import train
-from escort_codec.copies import LatentCopy, WebPCopy
+from escort_codec.encode.copies import LatentCopy, WebPCopy
 from escort_codec.errors import ConfigError, UnknownNameError
 from escort_codec.exemplar import Exemplar
 from escort_codec.latent.picture import DEFAULT_QUALITY

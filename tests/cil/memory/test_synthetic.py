@@ -23,11 +23,11 @@ from escort_cil.memory.kinds import Original, Prompt, WebP
 from escort_cil.memory.prompts import Prompts, options_of
 from escort_cil.memory.synthetic import ExportedImages, SyntheticCache, SyntheticImages
 from escort_codec.container import Reader, pack
-from escort_codec.copies import WebPCopy
-from escort_codec.encode import encode_folder
+from escort_codec.encode.copies import WebPCopy
+from escort_codec.encode.folder import encode_folder
+from escort_codec.encode.images import encode_image
 from escort_codec.errors import ConfigError, OutputError, RegenerationError, SourceError
 from escort_codec.exemplar import Exemplar
-from escort_codec.exemplars import encode_image
 from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.regenerate import make_regenerator
 from escort_codec.source import SourceImage, load_image, load_rgb, scan
@@ -213,8 +213,8 @@ def test_copies_of_escort_decode_are_found_by_their_manifest(
             assert [exported.find(prompt, 0) for prompt in others] == [None, None]
         assert exported.find(prompts[0], 0) is not None
     (line,) = caplog.messages
-    assert f"{tree}: the images of {prompts[0].key} are of another exemplar of that name" in line
-    assert line.endswith("such images are not used but made anew")
+    assert f"{tree}: the images of {prompts[0].key} are of another exemplar with that name" in line
+    assert line.endswith("such images are made anew")
     # Two images with seed 0 were there; the others are made, not left out.
     assert cache.made == 4
     assert [path.is_relative_to(tree) for row in paths for path in row] == [True, False, True, False, False, False]

@@ -1,4 +1,4 @@
-"""Image files to exemplars: prompts or copies, each made from one decoding, in parallel threads."""
+"""Encodes image files as exemplars: prompts or copies; each file is decoded once, in parallel threads."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from escort_codec.coding import EdgeMap, codings
-from escort_codec.copies import EncodedImage, LatentCopy, copied, opened, parse_copy, too_little
 from escort_codec.edges import edge_map
+from escort_codec.encode.copies import EncodedImage, LatentCopy, copied, opened, parse_copy, too_little
+from escort_codec.encode.rate import HINT_SHARE, LATENT_HINT, VP8, fit_hint, fit_map, map_fidelity
 from escort_codec.errors import ImageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import HINT_QUALITY, encode_hint
 from escort_codec.latent.picture import encode_latent
 from escort_codec.limits import MAX_HINT_SIDE
 from escort_codec.progress import Progress
-from escort_codec.rate import HINT_SHARE, LATENT_HINT, VP8, fit_hint, fit_map, map_fidelity
 from escort_codec.ray_engine import LOCAL, RayEngine, parse_engine
 from escort_codec.recipe import EdgeSettings, EncodeOptions, Recipe
 from escort_codec.source import SourceImage, read_ahead, read_file
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _GROUP: Final = 8  # images per task of a thread
-_SHARD: Final = 128  # images per task of a cluster: what a worker that dies costs
+_SHARD: Final = 128  # images per task of a cluster, lost when a worker dies
 _BATCH_PIXELS: Final = 1 << 22  # pixels of edge maps that are coded in one go, at most
 
 
 HINT_QUALITY_LATENT: Final = 59
-"""A hint's quality if none is asked for: as true as a WebP frame's of quality 20, in 0.6 of its bytes."""
+"""The default quality of a latent hint: as faithful as a WebP frame of quality 20, in 0.6 of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptParts:
-    """What a prompt keeps of an image: edge map (bool, H, W), the settings it was made with, and the hint or None."""
+    """The parts of a prompt: edge map (bool, H, W), its settings, and the hint or None."""
 
     edges: EdgeMap
     settings: EdgeSettings
@@ -46,7 +46,7 @@ class PromptParts:
 
 
 def prompt_parts(picture: Image.Image, options: EncodeOptions) -> PromptParts:
-    """The parts of a prompt of a picture (Pillow, mode RGB), as ``options`` say: within so many bytes, or as asked."""
+    """The parts of a prompt of a picture (Pillow, mode RGB): by rate control, or with the settings of ``options``."""
     rgb, most = np.asarray(picture), options.bytes_per_exemplar
     latent = options.hint_codec == LatentCopy.name
 
@@ -113,7 +113,7 @@ def _encode_shard(options: EncodeOptions, images: Sequence[SourceImage]) -> list
 
 @dataclass(frozen=True, slots=True)
 class _Features:
-    """What an exemplar keeps of an image, its edge map not yet coded."""
+    """The parts of a prompt before its edge map is coded."""
 
     image: SourceImage
     parts: PromptParts
@@ -155,7 +155,7 @@ def _encode_map(features: _Features, options: EncodeOptions) -> EncodedImage:
 def _encode_group(images: Sequence[SourceImage], options: EncodeOptions) -> list[EncodedImage | ImageError]:
     """A few images as exemplars or errors.
 
-    Their maps are coded one after another in batches, so that the tables of the coder stay in the processor's cache.
+    It codes the maps in batches, so that the tables of the coder stay in the processor's cache.
     """
     found: list[EncodedImage | ImageError] = []
     if options.bytes_per_exemplar is not None or parse_copy(options.kind):

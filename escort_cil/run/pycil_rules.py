@@ -1,4 +1,4 @@
-"""Rules of PyCIL's and the paper's code that their files do not spell out: methods, stems, AutoAugment."""
+"""Rules in the code of PyCIL and the paper that their files do not spell out: methods, stems, AutoAugment."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ METHODS: Final = (
     *("gacil", "g-acil", "gem", "gkeal", "icarl", "il2a", "lwf", "memo", "pass", "podnet", "replay", "rmm-foster"),
     *("rmm-icarl", "rmm-pretrain", "simplecil", "ssre", "tagfex", "ucir", "wa"),
 )
-"""PyCIL's names of methods."""
+"""The methods of PyCIL by its names."""
 
 
 def check_method(name: Any, path: str) -> None:
-    """Raises ConfigError unless ``model_name`` is a method that is here, in any letter case."""
+    """Raises ConfigError unless ``model_name`` is one of our learners, in any letter case."""
     from escort_cil.learners import learners
 
     plain = name.lower() if isinstance(name, str) else ""
@@ -28,12 +28,12 @@ def check_method(name: Any, path: str) -> None:
         return
     there = f"the methods are {', '.join(learners.names())}"
     if plain in METHODS:
-        raise ConfigError(f"{path}: model_name = {name!r}: this method of PyCIL's is not in escort: {there}")
+        raise ConfigError(f"{path}: model_name = {name!r}: escort does not have this method of PyCIL: {there}")
     raise ConfigError(f"{path}: model_name = {name!r}: there is no such method: {there}")
 
 
 def stem_of(network: str, values: Mapping[str, Any]) -> str:
-    """The stem that PyCIL's and the paper's code give a large network.
+    """The stem that the code of PyCIL and the paper gives a large network.
 
     ``network`` is the file's convnet_type, and ``values`` are the settings, those of the command line included.
     """
@@ -44,7 +44,7 @@ def stem_of(network: str, values: Mapping[str, Any]) -> str:
     try:
         increment = int(values.get("increment") or 0)
         return IMAGENET if int(values.get("init_cls") or increment) == increment else "pycil"
-    except (TypeError, ValueError, OverflowError):  # no number: the settings refuse it
+    except (TypeError, ValueError, OverflowError):  # not a number: the settings will refuse it
         return IMAGENET
 
 

@@ -1,6 +1,6 @@
-"""Places in stores (``s3://``, ``gs://``, ``hf://``, ``https://``, ``memory://``) through fsspec, and their errors.
+"""Paths and URLs of stores (``s3://``, ``gs://``, ``hf://``, ``https://``, ``memory://``) through fsspec; their errors.
 
-A place is a ``Path`` or a ``Url``. Credentials and endpoints are fsspec's own: its configuration files and environment
+A place is a ``Path`` or a ``Url``. Credentials and endpoints come from fsspec's configuration files and environment
 variables. fsspec is imported when the first URL is used.
 """
 
@@ -24,7 +24,7 @@ HTTP: Final = ("http", "https")
 
 
 class Url(os.PathLike[str]):
-    """A file or folder in a store. ``str`` shows it without passwords and signatures; ``os.fspath`` is all of it."""
+    """A file or folder in a store. ``str`` hides passwords and signatures; ``os.fspath`` gives all."""
 
     __slots__ = ("_raw",)
 
@@ -53,7 +53,7 @@ class Url(os.PathLike[str]):
 
     @property
     def has_pattern(self) -> bool:
-        """Whether ``*``, ``?`` or ``[`` stand in the path; in a web address ``?`` begins the query."""
+        """Whether the path has ``*``, ``?`` or ``[``; in a web address ``?`` begins the query."""
         return bool(_GLOB.search(self._path))
 
     @property
@@ -110,7 +110,7 @@ def connect(url: Url) -> tuple[Any, str]:
 
 
 def exists(path: Place) -> bool:
-    """Whether there is something at ``path``. Raises StoreError if a store does not say."""
+    """Whether there is a file or folder at ``path``. Raises StoreError if the store fails."""
     if isinstance(path, Path):
         return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for a long name
     fs, name = connect(path)

@@ -1,4 +1,4 @@
-"""What can be kept of an image beside a prompt: its file, a WebP copy, a learned picture; named ``webp:64:20``."""
+"""Copies: what an exemplar can keep of an image instead of a prompt (``original``, ``webp:64:20``, ``latent:64``)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
+from escort_codec.encode.rate import (
+    LATENT,
+    WEBP,
+    fit_picture,
+    picture_fidelity,
+)
 from escort_codec.errors import FidelityError, UnknownNameError, UsageError
 from escort_codec.exemplar import Exemplar
 from escort_codec.hint import thumbnail_shape
 from escort_codec.latent.picture import DEFAULT_QUALITY, LEAST_BYTES, decode_latent, encode_latent, prepare
 from escort_codec.latent.tables import QUALITIES
 from escort_codec.limits import MAX_LATENT, MAX_LATENT_SIDE, MAX_PAYLOAD
-from escort_codec.rate import (
-    LATENT,
-    WEBP,
-    fit_picture,
-    picture_fidelity,
-)
 from escort_codec.recipe import EncodeOptions
 from escort_codec.registry import Registry
 from escort_codec.source import SourceImage, image_size, load_image, load_rgb, read_file
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PROMPT = "prompt"
-"""The name of what is not here: an edge map with a hint."""
+"""The kind that is not a copy: an edge map with a hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class EncodedImage:
 
 
 class Copy(ABC):
-    """One way to keep an image. Frozen; ``str`` gives its name with options. ``decodes``: made of the pixels."""
+    """One way to keep an image. Frozen; ``str`` gives its name with options. ``decodes``: it needs the pixels."""
 
     name: ClassVar[str]
     decodes: ClassVar[bool] = True
@@ -53,7 +53,7 @@ class Copy(ABC):
     @classmethod
     @abstractmethod
     def parse(cls, options: str) -> Self:
-        """The copy with the ``options`` behind its name, "64:20" of "webp:64:20". Raises UsageError."""
+        """The copy with the ``options`` after its name, "64:20" in "webp:64:20". Raises UsageError."""
 
     def prepare(self) -> None:
         """Compiles or loads what ``make`` needs. Call it once before threads start."""
@@ -70,9 +70,9 @@ copies: Registry[type[Copy]] = Registry("kind of exemplar")
 
 
 def parse_copy(text: str, most_bytes: int | None = None) -> Copy | None:
-    """``original``, ``webp:64:20``, ``latent:64`` ...; None for ``prompt``. Raises UsageError.
+    """Parses ``original``, ``webp:64:20``, ``latent:64`` ...; None for ``prompt``. Raises UsageError.
 
-    With ``most_bytes``, ``latent`` is what ``latent:250B`` is without, and ``latent:64`` is ``latent:64:250B``.
+    With ``most_bytes`` 250, ``latent`` means ``latent:250B`` and ``latent:64`` means ``latent:64:250B``.
     """
     name, _, options = text.partition(":")
     if name == PROMPT and not options:
@@ -94,7 +94,7 @@ def parse_copy(text: str, most_bytes: int | None = None) -> Copy | None:
 def copied(image: SourceImage, copy: Copy, options: EncodeOptions, data: bytes | None = None) -> EncodedImage:
     """The exemplar of an image file and the file's size; ``data`` are its bytes if already read. Raises ImageError.
 
-    The file is decoded in any case, so that no damaged one is kept.
+    The file is always decoded, so that a damaged one is not kept.
     """
     data = read_file(image.path) if data is None else data
     with DECODED.holding() as reserve:
@@ -108,14 +108,14 @@ def copied(image: SourceImage, copy: Copy, options: EncodeOptions, data: bytes |
 
 
 def too_little(image: SourceImage, kept: float, options: EncodeOptions) -> FidelityError:
-    """What is raised for an image of which less is ``kept`` than ``options`` ask for."""
+    """The error for an image whose fidelity ``kept`` is below that of ``options``."""
     return FidelityError(f"{image.path}: {kept:.3f} of it is kept, less than {options.min_fidelity:g}")
 
 
 def opened(image: SourceImage, options: EncodeOptions, data: bytes, reserve: Callable[[int], None]) -> Image.Image:
-    """The picture in the bytes of an image file (Pillow, mode RGB), as ``options`` say. Raises ImageError.
+    """Decodes the bytes of an image file (to Pillow, mode RGB) with ``options``. Raises ImageError.
 
-    ``reserve`` waits for the memory: see ``workers.DECODED``.
+    ``reserve`` waits for memory: see ``workers.DECODED``.
     """
     name, background = str(image.path), options.background_colour
     return load_image(data, max_pixels=options.max_pixels, name=name, background=background, reserve=reserve)
@@ -147,7 +147,7 @@ class OriginalFile(Copy):
 class WebPCopy(Copy):
     """A WebP file whose longer side is at most ``side`` pixels; ``quality`` is WebP's, 0 to 100.
 
-    With ``most_bytes`` the quality is found for each image, and without a ``side`` the side as well.
+    With ``most_bytes`` the quality is chosen for each image, and without a ``side`` the side as well.
     """
 
     side: int | None
@@ -159,7 +159,7 @@ class WebPCopy(Copy):
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``, bytes with a B behind them."""
+        """Options are ``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``; bytes have the suffix B."""
         if limited := _limited(options, cls.name, cls.MAX_SIDE, WEBP.least, MAX_PAYLOAD):
             return cls(limited[0], most_bytes=limited[1])
         match = re.fullmatch(r"([0-9]{1,5})(?::([0-9]{1,3}))?", options)
@@ -189,7 +189,7 @@ def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
 
     height, width = thumbnail_shape((picture.height, picture.width), side)
     small = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    small.info = {}  # a colour profile is not kept
+    small.info = {}  # drops a colour profile
     file = io.BytesIO()
     small.save(file, "WEBP", quality=quality, method=4)
     return file.getvalue()
@@ -208,7 +208,7 @@ def _limited(options: str, name: str, largest: int, least: int, most: int) -> tu
 
 
 def _named(name: str, side: int | None, quality: int, most_bytes: int | None) -> str:
-    """A copy with its options, as it is written."""
+    """A copy with its options, as ``parse_copy`` reads it."""
     parts = [name, *([] if side is None else [str(side)]), str(quality) if most_bytes is None else f"{most_bytes}B"]
     return ":".join(parts)
 
@@ -217,7 +217,7 @@ def _named(name: str, side: int | None, quality: int, most_bytes: int | None) ->
 class LatentCopy(Copy):
     """A learned picture whose longer side is at most ``side`` pixels; ``quality`` 0 to 63, or at most ``most_bytes``.
 
-    Without a ``side`` it is found for each image.
+    Without a ``side`` it is chosen for each image.
     """
 
     side: int | None
@@ -228,7 +228,7 @@ class LatentCopy(Copy):
 
     @classmethod
     def parse(cls, options: str) -> Self:
-        """``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``, bytes with a B behind them."""
+        """Options are ``SIDE``, ``SIDE:QUALITY``, ``BYTES`` or ``SIDE:BYTES``; bytes have the suffix B."""
         if limited := _limited(options, cls.name, MAX_LATENT_SIDE, LEAST_BYTES, MAX_LATENT):
             return cls(limited[0], DEFAULT_QUALITY, limited[1])
         match = re.fullmatch(r"([0-9]{1,4})(?::([0-9]{1,2}))?", options)

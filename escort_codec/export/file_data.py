@@ -1,4 +1,4 @@
-"""The bytes of each file of an export, and what the manifest says of them. Nothing is written here."""
+"""The bytes of each file of an export, and its digest and recipe for the manifest. Writes nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from escort_codec.regenerate.latent import LearnedPictures, enlarged, learned_di
 
 
 @dataclass(frozen=True, slots=True)
-class MadeFile:
-    """A file's bytes and digest; for an image, by which regenerator and with which recipe it was made."""
+class FileData:
+    """A file's bytes and digest; for an image also the regenerator and the recipe."""
 
     data: bytes
     digest: str
@@ -26,32 +26,32 @@ class MadeFile:
     recipe: dict[str, Any] | None = None
 
 
-def made_image(task: Task, result: JobResult, regenerator: str, options: ExportOptions) -> MadeFile:
-    """A regenerated image. Raises the result's error, OutputError."""
+def image_file(task: Task, result: JobResult, regenerator: str, options: ExportOptions) -> FileData:
+    """The file of a regenerated image. Raises the result's error, OutputError."""
     if result.image is None:
         raise result.error or EscortError("no image was made")
     recipe = result.recipe.to_map()
     digest = image_digest(task.exemplar, task.seed, regenerator, recipe)
-    return MadeFile(encode_image(result.image, options), digest, regenerator, recipe)
+    return FileData(encode_image(result.image, options), digest, regenerator, recipe)
 
 
-def made_copy(task: Task, options: ExportOptions) -> MadeFile:
-    """An edge map, a real exemplar's file or a learned picture. Raises EscortError."""
+def exemplar_file(task: Task, options: ExportOptions) -> FileData:
+    """The file of an edge map, a real exemplar or a learned picture. Raises EscortError."""
     exemplar = task.exemplar
     if task.kind == "latent":
         data = encode_image(enlarged(exemplar, task.seed), options)
         recipe = recipe_of(exemplar).to_map()
-        return MadeFile(data, learned_digest(exemplar, task.seed), LearnedPictures.name, recipe)
+        return FileData(data, learned_digest(exemplar, task.seed), LearnedPictures.name, recipe)
     if task.kind == "edges":
         file = io.BytesIO()
         Image.fromarray(exemplar.edges).save(file, "PNG", optimize=True)
-        return MadeFile(file.getvalue(), image_digest(exemplar))
+        return FileData(file.getvalue(), image_digest(exemplar))
     check_real(exemplar)
-    return MadeFile(exemplar.image, image_digest(exemplar))
+    return FileData(exemplar.image, image_digest(exemplar))
 
 
-def copy_memory(task: Task) -> int:
-    """Bytes that an edge map, a real exemplar or a learned picture needs while it is made."""
+def memory_needed(task: Task) -> int:
+    """The memory in bytes that ``exemplar_file`` takes for a task."""
     height, width = task.exemplar.map_shape if task.kind != "latent" else task.exemplar.size
     return len(task.exemplar.payload) + 3 * height * width
 
@@ -61,7 +61,7 @@ def encode_image(image: RGBImage, options: ExportOptions) -> bytes:
     longest = LONGEST[options.format]
     if max(image.shape) > longest:
         raise OutputError(
-            f"has {max(image.shape):,} pixels a side, and {options.format} takes {longest:,}: set `format` to png"
+            f"has {max(image.shape):,} pixels on a side, and {options.format} takes {longest:,}: set `format` to png"
         )
     file = io.BytesIO()
     more = {} if options.used_quality is None else {"quality": options.used_quality}

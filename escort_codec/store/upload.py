@@ -1,6 +1,6 @@
-"""Writing to a store: the file is made on this machine and appears at its URL whole, or not at all.
+"""Writes to a store: a file is written on this machine first, and appears at its URL whole or not at all.
 
-It is made in ``~/.cache/escort/upload`` (``XDG_CACHE_HOME`` moves it), in a folder for each URL, so that ``resume``
+It is written to ``~/.cache/escort/upload`` (or below ``XDG_CACHE_HOME``), in a folder for each URL, so that ``resume``
 finds what a killed run left.
 """
 
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from escort_codec.errors import OutputError
-from escort_codec.store import Url, connect, reason, store_errors
+from escort_codec.names import make_folders
+from escort_codec.store.urls import Url, connect, reason, store_errors
 
 ATOMIC: Final = frozenset(
     ("s3", "s3a", "gs", "gcs", "hf", "memory", "abfs", "abfss", "az", "adl", "oss", "tos", "r2", "oci")
 )
-"""Protocols of stores in which an object appears when its upload is complete; in others it is renamed then."""
+"""Protocols of stores in which an object appears when its upload is complete; in others it is renamed at the end."""
 
 READ_ONLY: Final = frozenset(("http", "https", "github", "zip", "tar", "git", "data"))
 """Protocols that fsspec cannot write to."""
@@ -29,7 +30,7 @@ _PIECE: Final = 8 << 20
 
 
 class Upload:
-    """A file to write at ``url``; ``staged`` is where it is made. Raises OutputError, StoreError."""
+    """A file to write at ``url``; ``staged`` is its path on this machine. Raises OutputError, StoreError."""
 
     def __init__(self, url: Url, *, overwrite: bool) -> None:
         self.url = url
@@ -43,10 +44,7 @@ class Upload:
         raw = os.fspath(url)
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = cache / "escort" / "upload" / hashlib.sha256(raw.encode()).hexdigest()[:16]
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as exc:
-            raise OutputError(f"{folder}: cannot be created: {exc.strerror}") from exc
+        make_folders(folder, mode=0o700)
         self.staged: Path = folder / url.name
 
     def _check(self) -> None:
@@ -61,7 +59,7 @@ class Upload:
                     raise OutputError(f"{self.url}: cannot be written: there is no bucket {bucket!r}, or no permission")
 
     def send(self, file: Path) -> None:
-        """Copies ``file`` to the URL. Raises OutputError; then nothing is at the URL that was not there before."""
+        """Copies ``file`` to the URL. If it raises OutputError, the URL is unchanged."""
         self._check()
         target = self._name
         if self.url.protocol not in ATOMIC:

@@ -14,9 +14,9 @@ from typing import Final
 from escort_codec.coding import codings
 from escort_codec.container import Writer, pack
 from escort_codec.container.reader import Reader
-from escort_codec.copies import EncodedImage, parse_copy
+from escort_codec.encode.copies import EncodedImage, parse_copy
+from escort_codec.encode.images import encode_image, encode_images, prepare
 from escort_codec.errors import FidelityError, ImageError, LimitError, SourceError, UsageError
-from escort_codec.exemplars import encode_image, encode_images, prepare
 from escort_codec.limits import MAX_EXEMPLARS, MAX_LABELS, MAX_PAYLOAD
 from escort_codec.measure import prepare as prepare_measures
 from escort_codec.progress import Progress
@@ -29,7 +29,7 @@ from escort_codec.words import counted
 log: Final = logging.getLogger(__name__)
 
 SAMPLED: Final = 64
-"""Images, at least, that are encoded to see what a budget allows."""
+"""The least number of images that are encoded to estimate what a budget allows."""
 LEAST: Final = int(settings_of(EncodeOptions)["bytes_per_exemplar"].least or 1)
 
 
@@ -37,9 +37,8 @@ LEAST: Final = int(settings_of(EncodeOptions)["bytes_per_exemplar"].least or 1)
 class EncodeReport:
     """The result of ``encode_folder``. ``skipped`` has a line for each skipped file: path and reason.
 
-    ``left_out`` counts images of which too little would be kept. ``source_bytes`` and ``pixel_bytes`` (24 bits per
-    pixel) leave out the ``resumed`` exemplars of an earlier call. ``bytes_per_exemplar`` is the most that rate control
-    gave each exemplar.
+    ``left_out`` counts images whose fidelity would be too low. ``source_bytes`` leaves out the ``resumed`` exemplars of
+    an earlier call. ``bytes_per_exemplar`` is the most that rate control gave each exemplar.
     """
 
     exemplars: int = 0
@@ -47,7 +46,6 @@ class EncodeReport:
     left_out: int = 0
     bytes_per_exemplar: int | None = None
     source_bytes: int = 0
-    pixel_bytes: int = 0
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
 
@@ -85,7 +83,7 @@ def encode_folder(
         if most < LEAST:
             what = f"{counted(len(images), 'image')} do not fit: give more"
             raise UsageError(what, setting="budget", value=options.budget)
-        log.info("the file would have %s bytes: once more, with at most %d an exemplar", f"{size:,}", most)
+        log.info("the file would have %s bytes: encoding again with at most %d per exemplar", f"{size:,}", most)
         done, size = _encode(images, data, out, replace(options, bytes_per_exemplar=most), report, progress)
     if done.left_out:
         log.warning("%s left out: less than %g would be kept", counted(done.left_out, "image"), options.min_fidelity)
@@ -101,8 +99,8 @@ def _encode(
     before: EncodeReport,
     progress: Progress,
 ) -> tuple[EncodeReport, int | None]:
-    """Encodes images into ``out``; returns the report, and None, or the bytes of a file that would be above the budget,
-    which is not left."""
+    """Encodes images into ``out``. Returns the report and None; or, if the file would be above the budget, its size in
+    bytes, and writes no file."""
     report = replace(before, skipped=[*before.skipped], bytes_per_exemplar=options.bytes_per_exemplar)
     copy = parse_copy(options.kind, options.bytes_per_exemplar)
     background = options.background_code
@@ -137,16 +135,16 @@ def _encode(
 
 
 def _nothing(report: EncodeReport) -> str:
-    """Why there is no exemplar."""
+    """Why there are no exemplars."""
     if report.left_out and not report.skipped:
-        return "of each image less than `min_fidelity` would be kept: give a lower one, or more bytes"
+        return "all images would be below `min_fidelity`: give a lower one, or more bytes"
     return f"none of its {len(report.skipped) + report.left_out} files is usable"
 
 
 def first_rate(images: Sequence[SourceImage], options: EncodeOptions) -> int:
-    """Bytes an exemplar with which a file of ``images`` should just stay within the budget.
+    """Bytes per exemplar with which a file of ``images`` should just fit into the budget.
 
-    What the tables take is measured on a sample. Raises UsageError if the budget is too small for so many images.
+    The size of the tables is measured on a sample. Raises UsageError if the budget is too small for so many images.
     """
     assert options.budget is not None
     count, budget = len(images), options.budget
@@ -165,9 +163,9 @@ def first_rate(images: Sequence[SourceImage], options: EncodeOptions) -> int:
     most = min(MAX_PAYLOAD, int((budget - fixed) / max(1.0, kept) - each))
     if most < LEAST:
         needed = math.ceil(fixed + max(1.0, kept) * (LEAST + each))
-        message = f"{counted(count, 'image')} need some {needed:,} bytes at least"
+        message = f"{counted(count, 'image')} need at least about {needed:,} bytes"
         raise UsageError(message, setting="budget", value=budget)
-    log.info("at most %d bytes an exemplar, for a file of %s bytes", most, f"{budget:,}")
+    log.info("at most %d bytes per exemplar, for a file of %s bytes", most, f"{budget:,}")
     return most
 
 
@@ -187,8 +185,6 @@ def _add(
     except LimitError as exc:
         raise LimitError(f"{image.path}: {exc}") from exc
     report.source_bytes += encoded.source_bytes
-    height, width = encoded.exemplar.size
-    report.pixel_bytes += 3 * height * width
 
 
 def _skip(fault: str, report: EncodeReport) -> None:
@@ -225,7 +221,7 @@ def _usable_images(data: str, options: EncodeOptions, report: EncodeReport) -> l
 def _remaining(images: list[SourceImage], partial: Path, data: str, options: EncodeOptions) -> list[SourceImage]:
     """The images that are missing in the file of a killed run. Raises UsageError if its data or options differ.
 
-    Encodes the last exemplar again and compares it: any different option shows in it.
+    Encodes the last exemplar again and compares it: any other option would change it.
     """
     by_key = {image.key: image for image in images}
     with Reader(partial, recover=True) as reader:
@@ -238,5 +234,5 @@ def _remaining(images: list[SourceImage], partial: Path, data: str, options: Enc
         except ImageError:
             same = False
     if not same:
-        raise UsageError(f"{partial} comes from other options or another data folder: repeat those, or remove it")
+        raise UsageError(f"{partial} has other options or another data folder: use those again, or remove it")
     return [image for image in images if image.key not in done]

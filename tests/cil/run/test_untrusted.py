@@ -170,7 +170,7 @@ def test_a_full_disk_under_the_log_is_said_once(
             log.info("a line")
     said = [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()]
     assert len(said) == 1
-    assert said[0].endswith("log.txt: cannot be written: No space left on device: the run goes on without it")
+    assert said[0].endswith("log.txt: cannot be written: No space left on device: the run continues without it")
 
 
 def test_a_stopped_run_without_its_checkpoint_says_what_can_be_done(
@@ -180,7 +180,9 @@ def test_a_stopped_run_without_its_checkpoint_says_what_can_be_done(
     shutil.copytree(half, run)
     shutil.rmtree(run / "checkpoint")
     before = tree(run)
-    with pytest.raises(TrainingError, match=r"1 of 3 phases are finished, but checkpoint/ is gone.*evaluate.*`force`"):
+    with pytest.raises(
+        TrainingError, match=r"1 of 3 phases are finished, but checkpoint/ is missing.*evaluate.*`force`"
+    ):
         resume(run)
     assert tree(run) == before
     assert evaluate_run(run, small_data).main.groups == (2,)
@@ -258,7 +260,7 @@ def test_a_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
     if line not in ("[]", "{}", '"x"'):  # torn by a kill, which a report passes over
         notices: list[str] = []
         assert read_records(path, notices=notices) == RECORDS[:1]
-        assert notices == ["the last line of metrics.jsonl is incomplete and was left out"]
+        assert notices == ["the last line of metrics.jsonl is incomplete and was skipped"]
 
 
 STATE = {"format": 1, "phase": 1, "epoch": 2, "tensors": "phase001-epoch00002.safetensors", "records": RECORDS[:1]}
@@ -386,6 +388,6 @@ def test_a_continued_run_follows_no_links(whole: Path, tmp_path: Path) -> None:
 def test_a_run_is_written_by_one_process_at_a_time(half: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(half, run)
-    with RunFolder(run).logging(), pytest.raises(BusyError, match="another process is at this run"):
+    with RunFolder(run).logging(), pytest.raises(BusyError, match="another process is training this run"):
         resume(run)
     resume(run)

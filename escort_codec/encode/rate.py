@@ -1,9 +1,9 @@
-"""Rate control: what keeps most of an image within so many bytes, found for each image by coding it a few times.
+"""Rate control: the best version of an image within a number of bytes, found by coding it a few times.
 
-A **prompt** gets its scale, blur, thresholds and shortest contour from the image, and what its map leaves goes to the
-hint. First the largest whole map that fits is looked for, then larger ones whose short contours are left out; the one
-with the best F measure against the full map's long contours stays. A **picture** (WebP, learned) gets its side and
-quality: at each of three sides the best quality that fits; the one with the best SSIM stays.
+For a **prompt** it chooses scale, blur, thresholds and shortest contour; the bytes that the map does not need go to the
+hint. It looks for the largest whole map that fits, then for larger maps without their short contours, and takes the one
+with the best F measure against the long contours of the full map. For a **picture** (WebP, learned) it chooses side and
+quality: at each of a few sides the best quality that fits, and of these the one with the best SSIM.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LONG: Final = 21
-"""Least pixels of the full map's contours that a kept map is compared with: shorter ones are texture."""
+"""Pixels of the shortest contour of the full map that counts in the F measure: shorter ones are texture."""
 FULL_SIDE: Final = 512
-"""Shorter side at which a larger image's full map is drawn, as it is regenerated."""
+"""Shorter side of the full map of larger images, as they are regenerated."""
 HINT_SHARE: Final = 0.25
-"""Of the bytes, what the hint gets at least."""
+"""The least share of the bytes that the hint gets."""
 WHOLE_TRIES: Final = 3
 STRIPPED: Final = ((1.2, EdgeSettings()), (1.25, EdgeSettings(low=75, high=150, blur=0.7)))
-"""Larger maps without their short contours that are tried beside the whole one: scale relative to it, and settings."""
+"""Larger maps to try without their short contours: their scale relative to the whole map, and settings."""
 STRIP_TRIES: Final = 3
 FULL_ENOUGH: Final = 0.97
-"""Of the bytes, what ends a search."""
+"""The share of the bytes that ends a search."""
 MOST_CONTOUR: Final = 0xFFFF
 SEEN_SIDE: Final = 128
 """Pixels of the longer side at which pictures are compared."""
@@ -46,10 +46,10 @@ SEEN_SIDE: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What usually fits, as a first guess: ``bytes`` at 16 pixels and a middling ``quality``, the ``power`` of the side
-    with which they grow, and the logarithm ``growth`` with which they grow by a step of quality there. ``best`` is the
-    highest quality; fewer than ``least`` bytes make no picture. ``sides`` are tried, relative to the side that usually
-    fits, with ``tries`` codings each. ``head`` bytes more are in every file."""
+    """A model of a codec's sizes for first guesses: ``bytes`` at 16 pixels and a medium ``quality`` grow with the
+    ``power`` of the side, and by the logarithm ``growth`` per step of quality. ``best`` is the highest quality; fewer
+    than ``least`` bytes cannot hold a picture. The search tries ``sides``, relative to the predicted side, with
+    ``tries`` codings each. Every file has ``head`` more bytes."""
 
     bytes: float
     power: float
@@ -62,7 +62,7 @@ class Scale:
     head: int = 0
 
     def side(self, most_bytes: float) -> float:
-        """The side that usually fits."""
+        """The predicted side."""
         return float(16 * max(1e-3, (most_bytes - self.head) / self.bytes) ** (1 / self.power))
 
 
@@ -74,8 +74,8 @@ LATENT_HINT: Final = Scale(26, 1.5, 48, 0.045, 63, 12, tries=3)
 
 @dataclass(frozen=True, slots=True)
 class FittedMap:
-    """An edge map of some ``bytes``, the settings that it was made with, and its F measure (``measure.edge_score``)
-    against the contours of the full map that have at least ``LONG`` pixels."""
+    """An edge map of ``bytes`` bytes, its settings, and its F measure (``measure.edge_score``) against the contours of
+    the full map that have at least ``LONG`` pixels."""
 
     edges: EdgeMap
     settings: EdgeSettings
@@ -92,13 +92,13 @@ class FittedPicture:
 
 
 Coder = Callable[[int, int], bytes]
-"""A side in pixels and a quality to the coded picture."""
+"""(side in pixels, quality) -> the coded picture."""
 
 
 def fit_map(rgb: NDArray[np.uint8], most_bytes: int, coding: str) -> FittedMap:
-    """The edge map that keeps most of an image, uint8 RGB (H, W, 3), in ``most_bytes`` under ``coding``.
+    """The best edge map of an image, uint8 RGB (H, W, 3), in ``most_bytes`` under ``coding``.
 
-    At most 9 codings. The map is empty if not one contour fits.
+    Takes at most 9 codings. The map is empty if no contour fits.
     """
     return _MapSearch(rgb, most_bytes, coding).best()
 
@@ -114,18 +114,18 @@ class _MapSearch:
         self.largest = min(self.wanted.shape)
 
     def best(self) -> FittedMap:
-        """The map with the best F measure; of equal ones the smallest."""
-        side, whole, dearness = self._whole()
+        """The map with the best F measure; a tie goes to the smallest."""
+        side, whole, cost = self._whole()
         found = [] if whole is None else [whole]
         if whole is None or side < self.largest:
             for scale, settings in STRIPPED:
-                found.append(self._stripped(min(self.largest, round(side * scale)), settings, dearness))
+                found.append(self._stripped(min(self.largest, round(side * scale)), settings, cost))
         return max(found, key=lambda each: (each.fidelity, -each.bytes))
 
     def _whole(self) -> tuple[int, FittedMap | None, float]:
-        """The side of the largest map that was seen to fit with all its contours, the map, and its bytes a pixel.
+        """The side of the largest whole map that fits, the map, and its bytes per edge pixel.
 
-        If none fits, the smallest side that was tried.
+        If none fits: the smallest side tried, None, and its bytes per edge pixel.
         """
         side = self._clipped(44 * (self.most / 100) ** 0.55)
         tried: dict[int, tuple[int, EdgeMap]] = {}
@@ -142,17 +142,17 @@ class _MapSearch:
         whole = self._scored(edges, EdgeSettings(), size) if fitting else None
         return side, whole, size / max(1, int(edges.sum()))
 
-    def _stripped(self, side: int, settings: EdgeSettings, dearness: float) -> FittedMap:
-        """The map of a side with as many of its longest contours as fit; ``dearness`` is a first guess of bytes a
+    def _stripped(self, side: int, settings: EdgeSettings, cost: float) -> FittedMap:
+        """The map of a side with as many of its longest contours as fit; ``cost`` is a first guess of bytes per edge
         pixel."""
         contours = Contours.of(edge_map(self.rgb, settings=settings, side=side))
         lengths = np.sort(contours.lengths[1:])[::-1]
         steps = np.unique(lengths)[::-1]
-        pixels = np.cumsum(lengths)[np.searchsorted(-lengths, -steps, side="right") - 1]  # kept at each step
+        pixels = np.cumsum(lengths)[np.searchsorted(-lengths, -steps, side="right") - 1]  # edge pixels at each step
         fits, fails = -1, len(steps)
         best = np.zeros_like(contours.edges), MOST_CONTOUR, self._size(np.zeros_like(contours.edges))
         for _ in range(STRIP_TRIES):
-            guess = int(np.searchsorted(pixels, self.most / max(1e-6, dearness), side="right")) - 1
+            guess = int(np.searchsorted(pixels, self.most / max(1e-6, cost), side="right")) - 1
             step = min(max(guess, fits + 1), fails - 1)
             if step <= fits:
                 break
@@ -165,7 +165,7 @@ class _MapSearch:
                     break
             else:
                 fails = step
-            dearness = size / max(1, int(pixels[step]))
+            cost = size / max(1, int(pixels[step]))
         edges, least, size = best
         return self._scored(edges, replace(settings, min_contour=least), size)
 
@@ -180,7 +180,7 @@ class _MapSearch:
 
 
 def fit_quality(code: Coder, most_bytes: int, side: int, scale: Scale, tries: int) -> bytes | None:
-    """The coded picture of a side with the highest quality that was seen to fit in ``tries`` codings, or None."""
+    """The picture of a side with the highest quality that fits, found in ``tries`` codings, or None."""
     low, high, quality, best = -1, scale.best + 1, scale.quality, None
     below = above = 0.0  # logarithms of the bytes at ``low`` and ``high``
     for _ in range(tries):
@@ -201,7 +201,7 @@ def fit_quality(code: Coder, most_bytes: int, side: int, scale: Scale, tries: in
 
 
 def fit_hint(code: Coder, most_bytes: int, longest: int, scale: Scale) -> bytes | None:
-    """The hint of an image whose longer side is ``longest``, at most 7 codings; None if none fits."""
+    """The hint of an image with the longer side ``longest``, in at most 7 codings; None if none fits."""
     if most_bytes < scale.least:
         return None
     side = max(1, min(longest, round(scale.side(most_bytes))))
@@ -222,10 +222,10 @@ def fit_picture(
     scale: Scale,
     side: int | None = None,
 ) -> FittedPicture:
-    """The coded picture (of ``side`` pixels, or of the best side) that keeps most.
+    """The coded picture with the best SSIM, of ``side`` pixels or of any side.
 
-    About 12 codings at most. ``decode`` turns the bytes into uint8 RGB (h, w, 3). Where no quality of these sides fits,
-    the side is halved until one does. Raises LimitError if not one pixel fits.
+    Takes about 12 codings at most. ``decode`` turns the bytes into uint8 RGB (h, w, 3). If nothing fits, the side is
+    halved until something does. Raises LimitError if one pixel does not fit.
     """
     longest, usual = max(picture.size), scale.side(most_bytes)
     sides = [side] if side is not None else [max(1, min(longest, round(usual * each))) for each in scale.sides]
@@ -248,9 +248,9 @@ def fit_picture(
 def map_fidelity(edges: EdgeMap, rgb: NDArray[np.uint8]) -> float:
     """The F measure of a prompt's edge map, drawn at the image's size, against the image's full map; 0 if it is empty.
 
-    The full map is the paper's, of contours of at least ``LONG`` pixels (all, if there is no such); of an image with a
-    shorter side above ``FULL_SIDE`` that of the image reduced to it. A larger map than that is reduced: a pixel is an
-    edge if one of those that it covers is.
+    The full map is the paper's, without contours below ``LONG`` pixels (unless all are shorter). Images with a shorter
+    side above ``FULL_SIDE`` are first reduced to it. A larger edge map is reduced as well: a pixel is an edge if one of
+    the pixels that it covers is.
     """
     wanted = _wanted(rgb)
     return _score(edges, wanted)

@@ -1,4 +1,4 @@
-"""Trains a prior of coding 2 (``context``) on photographs: ``python benchmarks/train_prior.py DATA... --out FILE``.
+"""Trains a prior of coding 2 (``context``) on photographs: ``python training/train_prior.py DATA... --out FILE``.
 
 Turns every image under each DATA into edge maps (Canny, OpenCV) of many sizes: native size, native times a random
 factor, short sides 64, 128, 256 and 512, and the size of preset ``lowres``; mirrored at random, and with both
@@ -177,6 +177,7 @@ def train(images: list[NDArray[np.uint8]], training: Training) -> NDArray[np.flo
 
 
 def main() -> None:
+    """Trains a prior and writes its file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path, help="folders of images, searched recursively")
     parser.add_argument("--out", type=Path, required=True)

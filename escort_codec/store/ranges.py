@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Final
 
 from escort_codec.errors import StoreError
-from escort_codec.store import HTTP, Url, connect, store_errors
+from escort_codec.store.urls import HTTP, Url, connect, store_errors
 
 BLOCK: Final = 1 << 19
 """Bytes of a block of the cache; a request asks for one or more whole blocks."""
@@ -27,8 +27,8 @@ TRIES: Final = 3
 class RangeFile:
     """A file in a store, read by ranges through a cache of ``CACHED`` bytes. Threads and forked processes may share it.
 
-    Opening takes one request. Neighbouring blocks that are missing come with one request; reading on and on asks for
-    longer ranges. Raises StoreError.
+    Opening takes one request. Missing neighbouring blocks are fetched in one request; sequential reading fetches longer
+    ranges. Raises StoreError.
     """
 
     def __init__(self, url: Url) -> None:
@@ -50,7 +50,7 @@ class RangeFile:
         self._checked = url.protocol not in HTTP
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; both lie in the file."""
+        """``length`` bytes from ``offset``, a range inside the file."""
         if self._closed:
             raise StoreError(f"{self.url}: cannot be read: the reader was closed")
         self._after_fork()
@@ -73,7 +73,7 @@ class RangeFile:
         if last == total - 1:
             first = min(first, max(0, total - 2))  # the last block may be short; the index lies before the end
         with self._lock:
-            most = min(AHEAD, max(1, self.limit // BLOCK // 2))  # the cache keeps it all until it is used
+            most = min(AHEAD, max(1, self.limit // BLOCK // 2))  # the cache must hold all of it
             self._run = min(2 * self._run, most) if first == self._end else 1
             last = min(max(last, first + self._run - 1), total - 1)
             self._end = last + 1
@@ -96,8 +96,8 @@ class RangeFile:
                 if len(data) == end - start:
                     return data
                 raise StoreError(
-                    f"{self.url}: cannot be read: {len(data):,} bytes came for {end - start:,}: the connection was "
-                    "lost, or the file was replaced, or the server does not send parts of a file"
+                    f"{self.url}: cannot be read: got {len(data):,} of {end - start:,} bytes: the connection was "
+                    "lost, the file was replaced, or the server does not send parts of a file"
                 )
             except StoreError as exc:
                 if not left or isinstance(exc.__cause__, FileNotFoundError | PermissionError | ValueError):
@@ -108,13 +108,13 @@ class RangeFile:
     def _request(self, start: int, end: int) -> bytes:
         if self._fs.async_impl and self._checked:
             return bytes(self._fs.cat_file(self._name, start=start, end=end))
-        # A web server that sends no parts would send all: fsspec's file stops reading then. And file systems that are
-        # not asynchronous ask for the size again in ``cat_file``.
+        # A web server without range requests would send the whole file: fsspec's file stops reading then. And file
+        # systems that are not asynchronous fetch the size again in ``cat_file``.
         more = {} if self._checked else {"size": self.size}
         with self._fs.open(self._name, "rb", cache_type="none", **more) as file:
             file.seek(start)
             data = bytes(file.read(end - start))
-        self._checked = self._checked or start > 0  # a server that ignores ranges answers the first one rightly
+        self._checked = self._checked or start > 0  # a server that ignores ranges gives the right first range
         return data
 
     def _after_fork(self) -> None:

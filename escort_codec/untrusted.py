@@ -1,7 +1,7 @@
-"""Files that may be a stranger's: opened without following links, read up to a cap, and JSON without surprises.
+"""Untrusted files: opened without following links, read up to a cap; and JSON within limits.
 
-A run folder, a manifest or a configuration can come from anywhere. What stands at its place may be a link to a file
-that is nobody's business, a folder, a pipe that never ends, or text made to break its reader.
+A run folder, a manifest or a configuration can come from anywhere. The path may be a link to a private file, a folder,
+a pipe that never ends, or text made to break its reader.
 """
 
 from __future__ import annotations

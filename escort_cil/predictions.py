@@ -1,4 +1,4 @@
-"""Evaluation: features, the linear head's ranking and the nearest mean's, in each view of the test images."""
+"""Predictions: features, and the rankings of the linear head and the nearest mean in each view of the test images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from escort_codec.source import SourceImage
 if TYPE_CHECKING:
     from escort_cil.run.settings import EvalViews
 
-CHUNK_BYTES = 256 << 20  # bytes of pixels that are decoded at a time, if they are not kept
+CHUNK_BYTES = 256 << 20  # bytes of pixels that are decoded at once, if they are not kept
 
 
 class Evaluator:
@@ -57,7 +57,7 @@ class Evaluator:
         )
 
     def features(self, network: GrowingNet, sources: Sequence[Source], names: Sequence[str]) -> Tensor:
-        """Features (N, D) of images, which are decoded for this and not kept."""
+        """Features (N, D) of images, which are decoded for this only."""
         found = [torch.empty(0, network.feature_dim)]
         store = ImageStore.for_evaluation(self._transform)
         chunk = max(1, CHUNK_BYTES // store.image_bytes)
@@ -113,11 +113,11 @@ def _ranking(scores: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
 
 
 class TestSet:
-    """Test images, decoded once, when their class is added.
+    """Test images; each is decoded once, when its class is added.
 
     The view "real" needs only the images. For "regenerated" and "both" each image's first copy is stored as well, and
-    all three views are evaluated, the chosen one first. ``synthetic`` is for these images alone: their names may be
-    those of training images. ``cache_bytes`` of the decoded images are kept in memory (None: all), the rest in a file
+    all three views are evaluated, the chosen one first. ``synthetic`` must serve these images only: they may have the
+    names of training images. ``cache_bytes`` of the decoded images are kept in memory (None: all), the rest in a file
     in ``folder``.
     """
 
