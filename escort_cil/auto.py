@@ -1,9 +1,10 @@
 """``keep`` auto: chooses the kind and rate to keep by training small networks on the first phase's classes.
 
-It holds out a part of each class's training images. For each candidate it fills a memory with these classes' share of
-the budget from the other images, trains a small network on this memory alone, and tests it on the held-out images. It
-tries all candidates briefly, and the best with more steps on all folds. It reads only the first phase's training
-images: neither the run's test images nor later classes.
+It holds out a part of each class's training images. Half of the classes play the old ones: for each candidate it fills
+a memory with their share of the budget. It trains a small network on this memory and on the other classes' images as they
+are, as in a later phase, and tests it on the held-out images of all classes. It tries all candidates briefly, and the
+best with more steps on all folds, the halves swapped. It reads only the first phase's training images: neither the
+run's test images nor later classes.
 """
 
 from __future__ import annotations
@@ -103,10 +104,17 @@ def choose_keep(plan: RunPlan, table: Path, regenerator: Regenerator, progress: 
     def accuracy(candidate: Candidate, fold: int, training: ReplaySettings) -> float | None:
         train, test = folds[fold]
         training = replace(training, image_size=size, seed=fold + 1)
+        old = list(train)[fold % 2 :: 2] or list(train)  # of a single class all
+        new = {label: images for label, images in train.items() if label not in old}
+        remembered = {label: train[label] for label in old}
         with ReplayTest(
-            train, test, regenerator, training, encoder=encoder, device=config.device, workers=config.workers
+            *(remembered, test, regenerator, training),
+            new=new,
+            encoder=encoder,
+            device=config.device,
+            workers=config.workers,
         ) as replayed:
-            result = replayed.run(Keep.parse(candidate.keep), share)
+            result = replayed.run(Keep.parse(candidate.keep), share * len(old) // len(train))
         candidate.exemplars = max(candidate.exemplars, result.exemplars)
         return result.accuracy
 
@@ -178,7 +186,7 @@ def _write(table: Path, key: str, found: Sequence[Candidate]) -> None:
 
 def _log(found: Sequence[Candidate], best: Candidate, share: int, classes: int) -> None:
     """Logs all candidates and the choice."""
-    log.info("keep auto: memories of %s bytes of the first %d classes, the rest held out", f"{share:,}", classes)
+    log.info("keep auto: memories of half of the first %d classes, %s bytes for all of them", classes, f"{share:,}")
     for each in sorted(found, key=lambda each: each.score, reverse=True):
         brief = "-" if each.brief is None else f"{each.brief:.1f} %"
         full = f", {mean(each.full):.1f} % in {len(each.full)} full trainings" if each.full else ""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import numpy as np
@@ -26,7 +26,7 @@ from escort_cil.memory.keep import Keep
 from escort_cil.memory.prompts import Prompts
 from escort_cil.memory.synthetic import SyntheticCache, SyntheticImages
 from escort_cil.networks import backbone_maker
-from escort_cil.phase_data import memory_items
+from escort_cil.phase_data import image_items, memory_items
 from escort_cil.predictions import Evaluator
 from escort_codec.errors import ConfigError
 from escort_codec.recipe import EncodeOptions
@@ -68,8 +68,9 @@ class ReplayResult:
 class ReplayTest:
     """Trains on memories of some images and tests on others. Use it in a ``with`` block.
 
-    ``encode`` are the options of prompts that ``keep`` does not set; several tests with one ``encoder`` share its
-    exemplars. Deterministic on one machine.
+    ``new`` are images of other classes, trained on as they are beside the memory, as in a later phase of a run.
+    ``test`` has images of all classes. ``encode`` are the options of prompts that ``keep`` does not set. Several tests with one
+    ``encoder`` share its exemplars. Deterministic on one machine.
     """
 
     def __init__(
@@ -79,13 +80,15 @@ class ReplayTest:
         regenerator: Regenerator,
         settings: ReplaySettings = ReplaySettings(),
         *,
+        new: Images = MappingProxyType({}),
         encode: EncodeOptions | None = None,
         encoder: ExemplarEncoder | None = None,
         device: str = "cpu",
         workers: int | None = None,
     ) -> None:
         self.train, self.settings = train, settings
-        self._labels = {label: number for number, label in enumerate(train)}
+        self._new = [image for images in new.values() for image in images]
+        self._labels = {label: number for number, label in enumerate((*train, *new))}
         self._transform = transforms.get("small")(settings.image_size)
         self._devices = Devices(device, "no")
         self._regenerator = regenerator
@@ -96,7 +99,7 @@ class ReplayTest:
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="escort-replay-")))
             self._test = ImageStore.for_evaluation(self._transform)
             stack.callback(self._test.close)
-            shown = [image for label in train for image in test.get(label, ())]
+            shown = [image for label in self._labels for image in test.get(label, ())]
             names = [str(image.path) for image in shown]
             self._ids = self._test.add([image.path for image in shown], names=names, workers=workers)
             self._targets = torch.tensor([self._labels[image.label] for image in shown], dtype=torch.int64)
@@ -132,9 +135,13 @@ class ReplayTest:
             return ReplayResult(str(keep), None, count, size)
         images = DecodedImages(self._transform, evaluates=False, workers=self._workers)
         try:
-            items = store_items(memory_items(contents, self._labels, synthetic, False), images, evaluated=False)
-            batch = min(self.settings.batch_size, count)
-            epochs = max(1, round(self.settings.steps * batch / count))
+            shown = [
+                *image_items(self._new, self._labels, None),
+                *memory_items(contents, self._labels, synthetic, False),
+            ]
+            items = store_items(shown, images, evaluated=False)
+            batch = min(self.settings.batch_size, len(shown))
+            epochs = max(1, round(self.settings.steps * batch / len(shown)))
             kind = learners.get("replay")
             hyperparameters = replace(
                 kind.hyperparameters(), batch_size=batch, init_lr=self.settings.lr, lr=self.settings.lr
