@@ -1,9 +1,9 @@
 """``keep`` auto: chooses the kind and rate to keep by training small networks on the first phase's classes.
 
 It holds out a part of each class's training images. Half of the classes play the old ones: for each candidate it fills
-a memory with their share of the budget. It trains a small network on this memory and on the other classes' images as they
-are, as in a later phase, and tests it on the held-out images of all classes. It tries all candidates briefly, and the
-best with more steps on all folds, the halves swapped. It reads only the first phase's training images: neither the
+a memory with their share of the budget. It trains a small network on this memory and on the other classes' images as
+they are, as in a later phase, and tests it on the held-out images of all classes. It tries all candidates briefly, and
+the best with more steps on all folds, the halves swapped. It reads only the first phase's training images: neither the
 run's test images nor later classes.
 """
 

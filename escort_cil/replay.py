@@ -69,8 +69,8 @@ class ReplayTest:
     """Trains on memories of some images and tests on others. Use it in a ``with`` block.
 
     ``new`` are images of other classes, trained on as they are beside the memory, as in a later phase of a run.
-    ``test`` has images of all classes. ``encode`` are the options of prompts that ``keep`` does not set. Several tests with one
-    ``encoder`` share its exemplars. Deterministic on one machine.
+    ``test`` has images of all classes. ``encode`` are the options of prompts that ``keep`` does not set. Several tests
+    with one ``encoder`` share its exemplars. Deterministic on one machine.
     """
 
     def __init__(
