@@ -117,6 +117,7 @@ POLICIES = {
     "webp 32": Policy({"keep": "webp:32:20"}),
     "latent 64": Policy({"keep": "latent:64:40"}),
     "latent 64, finer": Policy({"keep": "latent:64:52"}),
+    "latent 64, finest": Policy({"keep": "latent:64:60"}, augmented=False),
     "AVIF 64": Policy({"keep": "avif"}, augmented=False),
     "prompts with hint": Policy({"keep": "prompt"}, augmented=False),
     "prompts without hint": Policy({"keep": "prompt", "hint": 0}, augmented=False),
