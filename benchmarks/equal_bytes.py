@@ -11,6 +11,8 @@ memory) and `joint` (all data) are the lower and the upper bound. With augmentat
 whole remembered ones, are shown as copies: regenerated from prompts (by `harmonic`, two seeds), or reduced, as the
 memory keeps them. `--memory-only` trains one network on the memory alone, chosen at random, of all classes at once.
 
+Whole originals are not among them: these budgets cannot hold one of each class, which escort refuses.
+
 Beside the policies with names, each kind of `--rated` is tried with rate control at `--rates` bytes an image (`webp
 250 B` keeps webp:250B), and the best rate of each kind stands below each table. `auto` is `--keep auto`. `--setting
 large` is resnet18 at 112 pixels on the first ten classes. `AVIF 64` is a peer that escort has no kind for: its budget
@@ -111,7 +113,6 @@ def boxes_share(data: str) -> float:
 
 
 POLICIES = {
-    "originals": Policy({"keep": "original"}, augmented=False),
     "webp 64": Policy({"keep": "webp:64:20"}),
     "webp 48": Policy({"keep": "webp:48:20"}, augmented=False),
     "webp 32": Policy({"keep": "webp:32:20"}),
