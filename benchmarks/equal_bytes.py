@@ -11,10 +11,12 @@ memory) and `joint` (all data) are the lower and the upper bound. With augmentat
 whole remembered ones, are shown as copies: regenerated from prompts (by `harmonic`, two seeds), or reduced, as the
 memory keeps them. `--memory-only` trains one network on the memory alone, chosen at random, of all classes at once.
 
-Beside the policies with names, each kind is tried with rate control at `--rates` bytes an image (`webp 250 B` keeps
-webp:250B), and the best rate of each kind stands below each table; `auto` is `--keep auto`. `--setting large` is
-resnet18 at 112 pixels on the first ten classes. `AVIF 64` is a peer that escort has no kind for: its budget counts
-bare payloads (the `mdat` box), so its file is larger by the boxes around each.
+Whole originals are not among them: these budgets cannot hold one of each class, which escort refuses.
+
+Beside the policies with names, each kind of `--rated` is tried with rate control at `--rates` bytes an image (`webp
+250 B` keeps webp:250B), and the best rate of each kind stands below each table. `auto` is `--keep auto`. `--setting
+large` is resnet18 at 112 pixels on the first ten classes. `AVIF 64` is a peer that escort has no kind for: its budget
+counts bare payloads (the `mdat` box), so its file is larger by the boxes around each.
 
 Runs are kept in the work folder. Finished runs are not repeated, so the script can be stopped and started again.
 `--jobs` of them run at a time, each in one thread; the figures do not depend on it.
@@ -66,10 +68,11 @@ VIEWS = ("real", "both")
 
 @dataclass(frozen=True)
 class Policy:
-    """A kind of memory: settings, and the name of its file of prompts."""
+    """A kind of memory: settings, the name of its file of prompts, and whether it is tried with augmentation, too."""
 
     values: Mapping[str, Any]
     prompts: str = "full"
+    augmented: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,17 @@ def boxes_share(data: str) -> float:
 
 
 POLICIES = {
-    "originals": Policy({"keep": "original"}),
     "webp 64": Policy({"keep": "webp:64:20"}),
+    "webp 48": Policy({"keep": "webp:48:20"}, augmented=False),
     "webp 32": Policy({"keep": "webp:32:20"}),
     "latent 64": Policy({"keep": "latent:64:40"}),
-    "latent 48": Policy({"keep": "latent:48:40"}),
-    "AVIF 64": Policy({"keep": "avif"}),
-    "prompts with hint": Policy({"keep": "prompt"}),
-    "prompts without hint": Policy({"keep": "prompt", "hint": 0}),
+    "latent 64, finer": Policy({"keep": "latent:64:52"}),
+    "latent 64, finest": Policy({"keep": "latent:64:60"}, augmented=False),
+    "AVIF 64": Policy({"keep": "avif"}, augmented=False),
+    "prompts with hint": Policy({"keep": "prompt"}, augmented=False),
+    "prompts without hint": Policy({"keep": "prompt", "hint": 0}, augmented=False),
     "sketches with hint": Policy({"keep": "prompt"}, "sketch"),
-    "0.3 originals, 0.7 prompts": Policy({"keep": "30% original + 70% prompt"}),
-    "auto": Policy({"keep": "auto"}, ""),
+    "0.3 originals, 0.7 prompts": Policy({"keep": "30% original + 70% prompt"}, augmented=False),
 }
 RATED = ("prompt", "latent", "webp")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -131,9 +134,11 @@ LARGE_CLASSES = 10
 
 
 def policy_of(name: str) -> Policy:
-    """A policy by name, or ``prompt 400 B``."""
+    """A policy by name, or ``prompt 400 B``, or what is kept, such as ``latent:64:52``."""
     if name in POLICIES:
         return POLICIES[name]
+    if ":" in name or name == "auto":
+        return Policy({"keep": name}, "")
     kind, rate, _ = name.split(" ")
     return Policy({"keep": f"{kind}:{rate}B"}, "")
 
@@ -169,6 +174,8 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
         for augmentation in args.augmentation:
             for budget in map(parse_bytes, args.budgets):
                 for policy in args.policies:
+                    if augmentation and not policy_of(policy).augmented:
+                        continue
                     for method in ("replay",) if args.memory_only else args.methods:
                         yield Cell(method, policy, budget, augmentation, order)
 
@@ -326,8 +333,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/equal_bytes"))
     parser.add_argument("--memory-only", action="store_true")
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--policies", nargs="*", default=tuple(POLICIES), choices=tuple(POLICIES))
-    parser.add_argument("--rates", nargs="*", type=int, default=(250, 400), help="bytes an image of each kind")
+    parser.add_argument(
+        "--policies", nargs="*", default=tuple(POLICIES), help="names of POLICIES, or what `keep` takes"
+    )
+    parser.add_argument("--rates", nargs="*", type=int, default=(), help="bytes an image of each kind")
+    parser.add_argument("--rated", nargs="*", default=RATED, choices=RATED, help="the kinds that --rates is of")
     parser.add_argument("--setting", default="small", choices=tuple(SETTINGS))
     parser.add_argument("--budgets", nargs="+", default=("100KB", "300KB"))
     parser.add_argument("--augmentation", nargs="+", type=float, default=(0.0, 0.5))
@@ -338,7 +348,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=300, help="of training on the memory alone")
     args = parser.parse_args()
-    args.policies = [*args.policies, *(f"{kind} {rate} B" for kind in RATED for rate in args.rates)]
+    args.policies = [*args.policies, *(f"{kind} {rate} B" for kind in args.rated for rate in args.rates)]
     if args.setting != "small":
         args.work, args.out = args.work / args.setting, args.out.with_name(f"{args.out.name}_{args.setting}")
         args.data = first_classes(args.data, args.work / "data")

@@ -8,7 +8,7 @@ longer than 20 pixels (within 2 pixels), images a second on one core, and how ma
 plain Canny at the image's size with both thresholds raised, for each image the lowest that fit into the same bytes as
 the whole prompt, found by bisection: it has no hint to pay for. With `--bench` the figures of `escort bench` on DATA
 and on drawn pictures, recognised by an EfficientNet-Lite2 if it is installed (see `recognised.py`), go into OUT too.
-A table for the README with small pictures goes into the folder of OUT's name.
+The README's table goes to OUT.md.
 Parts that are done are kept in OUT and not repeated: delete it to begin anew.
 """
 
@@ -28,7 +28,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import escort_codec
 from escort_cil.bench.classifier import Classifier
@@ -43,6 +42,8 @@ from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.source import SourceImage, load_rgb, scan
 
 RATES = (200, 400, 800, 1600)
+TABLE_RATES = (200, 400, 800)
+"""Of the README's table; docs/make_pictures.py makes its pictures."""
 
 
 def raised(rgb: NDArray[np.uint8], most_bytes: int) -> tuple[int, float]:
@@ -83,7 +84,7 @@ def rate_row(images: list[SourceImage], rate: int, hint_codec: str) -> dict[str,
     }
 
 
-def bench_rows(data: str, args: argparse.Namespace, pictures: Path | None = None) -> dict[str, Any]:
+def bench_rows(data: str, args: argparse.Namespace, table: Path | None = None) -> dict[str, Any]:
     import torch
 
     from escort_cil.bench.advice import advice
@@ -100,15 +101,14 @@ def bench_rows(data: str, args: argparse.Namespace, pictures: Path | None = None
     except ImportError as exc:
         print(f"nothing is recognised: {exc}")
     result = run_bench(data, options, classifier=classifier)
-    if pictures is not None:
-        write_table(result, pictures)
+    if table is not None:
+        write_table(result, table)
     values = result.to_map() | {"advice": advice(result)}
     return {key: value for key, value in values.items() if key != "data"}
 
 
-def write_table(result: BenchResult, folder: Path) -> None:
-    """The kinds of exemplar at every second rate as Markdown with small pictures, for the README: FOLDER/table.md."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_table(result: BenchResult, path: Path) -> None:
+    """The kinds of exemplar at some rates as Markdown, for the README, with the pictures of docs/make_pictures.py."""
     accuracy = {(way, rate): outcome.accuracy for way, rate, outcome in result.replay}
 
     def shown(value: float | None) -> str:
@@ -116,15 +116,12 @@ def write_table(result: BenchResult, folder: Path) -> None:
 
     lines = ["| bytes | kind | what it looks like | recognised, % | replay, % |", "|--:|---|---|--:|--:|"]
     for point in sorted(result.points, key=lambda each: (each.rate, each.way)):
-        if point.way not in KINDS or point.rate not in result.options.rates[1::2]:
+        if point.way not in KINDS or point.rate not in TABLE_RATES:
             continue
-        pixels = Image.fromarray(result.sheet[point.way, point.rate][1])
-        pixels.thumbnail((112, 112))
-        place = folder / f"{point.way}-{point.rate}.webp"
-        pixels.save(place, "WEBP", quality=80)
+        picture = f"![{point.way}, {point.rate} bytes](docs/pictures/{point.way}-{point.rate}.webp)"
         figures = f"{shown(point.recognised)} | {shown(accuracy.get((point.way, point.rate)))}"
-        lines.append(f"| {point.bytes:.0f} | {point.way} | ![{point.way}, {point.rate} bytes]({place}) | {figures} |")
-    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines.append(f"| {point.bytes:.0f} | {point.way} | {picture} | {figures} |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 class _Recogniser(Classifier):
@@ -171,7 +168,7 @@ def main() -> None:
     for rate in args.rates:
         keep(f"rate control, {rate} bytes, {args.hint_codec} hints", partial(rate_row, images, rate, args.hint_codec))
     if args.bench:
-        keep("bench, photographs", lambda: bench_rows(args.data, args, args.out.with_suffix("")))
+        keep("bench, photographs", lambda: bench_rows(args.data, args, args.out.with_suffix(".md")))
         with tempfile.TemporaryDirectory() as folder:
             from escort_cil.demo.drawings import draw_dataset
 

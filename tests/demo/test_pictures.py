@@ -15,12 +15,16 @@ SHOWN = Path(make_pictures.__file__).parent / "pictures"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures.write_overview(tmp_path_factory.mktemp("work") / "pictures")
+    folder = tmp_path_factory.mktemp("work") / "pictures"
+    overview = make_pictures.write_overview(folder)
+    make_pictures.write_small(folder)
+    return overview
 
 
 def test_the_pictures_are_what_the_pages_link_to_and_small(made: Path) -> None:
     names = sorted(path.name for path in made.parent.iterdir())
-    assert names == sorted(path.name for path in SHOWN.iterdir()) == [make_pictures.NAME]
+    assert names == sorted(path.name for path in SHOWN.iterdir())
+    assert {make_pictures.NAME, "latent-400.webp", "prompt-200.webp", "webp-800.webp"} <= set(names)
     for folder in (made.parent, SHOWN):
         assert 20_000 < sum(path.stat().st_size for path in folder.iterdir()) <= make_pictures.MOST_BYTES
 
