@@ -8,7 +8,7 @@ longer than 20 pixels (within 2 pixels), images a second on one core, and how ma
 plain Canny at the image's size with both thresholds raised, for each image the lowest that fit into the same bytes as
 the whole prompt, found by bisection: it has no hint to pay for. With `--bench` the figures of `escort bench` on DATA
 and on drawn pictures, recognised by an EfficientNet-Lite2 if it is installed (see `recognised.py`), go into OUT too.
-The README's table goes to OUT.md.
+The table of the first is printed for the README.
 Parts that are done are kept in OUT and not repeated: delete it to begin anew.
 """
 
@@ -84,7 +84,7 @@ def rate_row(images: list[SourceImage], rate: int, hint_codec: str) -> dict[str,
     }
 
 
-def bench_rows(data: str, args: argparse.Namespace, table: Path | None = None) -> dict[str, Any]:
+def bench_rows(data: str, args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from escort_cil.bench.advice import advice
@@ -101,13 +101,12 @@ def bench_rows(data: str, args: argparse.Namespace, table: Path | None = None) -
     except ImportError as exc:
         print(f"nothing is recognised: {exc}")
     result = run_bench(data, options, classifier=classifier)
-    if table is not None:
-        write_table(result, table)
+    print(table(result))
     values = result.to_map() | {"advice": advice(result)}
     return {key: value for key, value in values.items() if key != "data"}
 
 
-def write_table(result: BenchResult, path: Path) -> None:
+def table(result: BenchResult) -> str:
     """The kinds of exemplar at some rates as Markdown, for the README, with the pictures of docs/make_pictures.py."""
     accuracy = {(way, rate): outcome.accuracy for way, rate, outcome in result.replay}
 
@@ -121,7 +120,7 @@ def write_table(result: BenchResult, path: Path) -> None:
         picture = f"![{point.way}, {point.rate} bytes](docs/pictures/{point.way}-{point.rate}.webp)"
         figures = f"{shown(point.recognised)} | {shown(accuracy.get((point.way, point.rate)))}"
         lines.append(f"| {point.bytes:.0f} | {point.way} | {picture} | {figures} |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines)
 
 
 class _Recogniser(Classifier):
@@ -168,7 +167,7 @@ def main() -> None:
     for rate in args.rates:
         keep(f"rate control, {rate} bytes, {args.hint_codec} hints", partial(rate_row, images, rate, args.hint_codec))
     if args.bench:
-        keep("bench, photographs", lambda: bench_rows(args.data, args, args.out.with_suffix(".md")))
+        keep("bench, photographs", lambda: bench_rows(args.data, args))
         with tempfile.TemporaryDirectory() as folder:
             from escort_cil.demo.drawings import draw_dataset
 

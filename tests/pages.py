@@ -51,7 +51,6 @@ SHELL_RUN: Final = {
 """By page, the test that runs its shell blocks."""
 
 OTHERS_RUN: Final = {
-    ("README.md", "python"): "tests/cli/test_docs_commands.py",
     ("docs/view.md", "js"): "tests/viewer/test_reader.py",
 }
 """By page and language, the test that runs other blocks."""
@@ -64,6 +63,8 @@ NOT_RUN: Final = {
         "make demo": SET_UP,
         "python3 -m venv .venv &&…": SET_UP,
         "make test": "runs these tests",
+        " source files…": "output of the commands above it, on photographs",
+        "phase 5 finished…": "output of the command above it, on photographs",
     },
     "CONTRIBUTING.md": {
         "make test-fast": "runs these tests",

@@ -111,7 +111,7 @@ class ShardedReader(Reader):
         self._prepare(path)
         self._open: Cache[_OpenPart] = Cache(OPEN)
         found, disjoint = by_key([read_part(part) for part in parts])
-        self.parts = tuple(part.place for part in found)
+        self.parts: tuple[Place, ...] = tuple(part.place for part in found)
         self._where: list[tuple[int, int]] = []  # by block: its part, and its number in there
         for number, part in enumerate(found):
             self._where += ((number, block) for block in range(len(part.index.offsets)))

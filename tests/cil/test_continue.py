@@ -165,7 +165,7 @@ def test_the_run_before_stays_and_names_the_next(
         ({"backbone": "resnet18"}, r"backbone = 'resnet18': .*first has resnet10"),
         ({"image_size": 32}, r"image_size = 32: .*first has 16"),
         ({"transform": "large"}, r"transform = 'large': .*first has small"),
-        ({"eval_views": "both"}, r"eval_views = 'both': .*first has real, which"),
+        ({"eval_views": "both"}, r"eval_views = 'both': .*first has real: leave it out"),
     ],
 )
 def test_what_stays_as_it_was(typed: dict[str, object], message: str, begun: Path, small_data: Path) -> None:

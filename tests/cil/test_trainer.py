@@ -77,10 +77,10 @@ def test_a_first_phase_without_test_images(small_data: Path, tmp_path: Path, cac
     lines: list[str] = []
     with logged(lines.append):
         result = train(quick(data, cache=cache, shuffle=False, eval_views="both"), out=tmp_path / "run")
-    over = [line for line in lines if is_event(line) and "over" in line]
-    assert re.fullmatch(r"phase 1 finished: no test images yet, memory [\d,]+ bytes", over[0])
+    ended = [line for line in lines if is_event(line) and "finished" in line]
+    assert re.fullmatch(r"phase 1 finished: no test images yet, memory [\d,]+ bytes", ended[0])
     assert re.fullmatch(
-        r"phase 2 finished: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", over[1]
+        r"phase 2 finished: top-1 .* %, nearest mean .* %, average incremental .* %, memory .*", ended[1]
     )
     assert [record["images"] for record in result.records] == [0, 6, 9]
     assert result.records[0]["average_incremental_accuracy"] is None

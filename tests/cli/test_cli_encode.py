@@ -186,7 +186,7 @@ def test_a_system_that_refuses_is_one_line(data: Path, tmp_path: Path) -> None:
     run("encode", data, tmp_path / "a.escx", "--hint", 0)
     assert fails(1, "verify", tmp_path / ("x" * 300)).endswith("File name too long")
     assert fails(1, "merge", tmp_path / "a.escx", "--out", tmp_path / ("x" * 300)).endswith("File name too long")
-    assert fails(1, "decode", tmp_path / "a.escx", "--out", tmp_path / ("x" * 300)).endswith("(File name too long)")
+    assert fails(1, "decode", tmp_path / "a.escx", "--out", tmp_path / ("x" * 300)).endswith("File name too long")
 
 
 def test_verify_and_recover_name_the_damage(data: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_print_config(tmp_path: Path) -> None:
         (["--set", "blur=-1"], 2, "--blur -1: give a number from 0 to 655.35"),
         (["--set", "method.epochs=0"], 2, "method.epochs"),
         (["--set", "blur"], 2, "write KEY=VALUE"),
-        (["--resume", "run", "--continue", "run"], 2, "not both"),
+        (["--resume", "run", "--continue", "run"], 2, "give either --resume, for a stopped run, or --continue"),
         (["--method", "icrl"], 2, "did you mean 'icarl'"),
         (["--set", "method.temprature=3"], 2, "did you mean 'temperature'"),
         (["--resume", "run", "--force"], 2, "--resume names the run folder"),

@@ -137,7 +137,7 @@ def test_a_kind_that_the_budget_cannot_hold_is_named_and_left_out(tmp_path: Path
     output = escort("demo", "--data", tmp_path / "data", "--out", tmp_path / "out", *QUICK).stdout
     budget = plan_demo(str(tmp_path / "data"), DemoOptions()).budget
     assert f"Originals are the image files as they are: {budget:,} bytes cannot hold one of each class." in output
-    assert output.count("phase 3 over") == 4
+    assert output.count("phase 3 finished") == 4
     assert "of 4" in output
     assert not (tmp_path / "out" / "runs" / "original").exists()
 

@@ -87,7 +87,7 @@ def test_existing_pictures_are_kept_if_they_are_the_same(tmp_path: Path) -> None
         assert (plan.skipped, outcome.latent) == (0, 2)
         assert "other exemplars" in plan.notes[0]
     (out / "cat" / "a_plain.jpg").write_bytes(b"mine")
-    with written(tmp_path / "h.escx", learned("a.png")) as reader, pytest.raises(OutputError, match="not of"):
+    with written(tmp_path / "h.escx", learned("a.png")) as reader, pytest.raises(OutputError, match="not from `escort"):
         export_file(reader, out, ExportOptions(plain=True), HARMONIC)
 
 

@@ -203,7 +203,12 @@ def test_the_command_refuses_what_is_no_escx_file(tmp_path: Path) -> None:
 
 def test_the_command_serves_until_ctrl_c(tmp_path: Path) -> None:
     write_file(tmp_path / "a.escx")
-    command = [sys.executable, "-m", "cli", "view", str(tmp_path / "a.escx"), "--no-open"]
+    # A shell's job in the background would start the tests, and so the command, with Ctrl-C ignored.
+    heeding = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('cli', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", heeding, "view", str(tmp_path / "a.escx"), "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
