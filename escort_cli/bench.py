@@ -28,7 +28,9 @@ def bench(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Measure every kind of exemplar, JPEG, WebP, AVIF and JPEG XL at equal bytes on your own photographs.
+    """Measure all kinds and formats at equal bytes on your images.
+
+    Every kind of exemplar, with JPEG, WebP, AVIF and JPEG XL beside.
 
     Writes one page with plots and pictures, and recommends a kind and rate for these data and budget.
     """

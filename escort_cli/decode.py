@@ -78,7 +78,9 @@ def decode(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
     typed: dict[str, Any],
 ) -> None:
-    """Make images from a file's prompts and learned pictures, and write its real images unchanged.
+    """Make images of a file's prompts and learned pictures.
+
+    Its real images are written unchanged.
 
     Writes DIR/<class>/<stem>_seed00.jpg ... at the source image's size, and DIR/manifest.jsonl, which says what each
     file was made of. Existing files are kept if they are what would be written; after Ctrl-C the same command

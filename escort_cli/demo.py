@@ -27,7 +27,9 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     browser: Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")] = False,
 ) -> None:
-    """Draw pictures, encode, decode, train with five kinds of memory at equal bytes, and report the results.
+    """Show it all on drawn pictures, in about a minute.
+
+    Draw, encode, decode, train with five kinds of memory at equal bytes, and report the results.
 
     Needs no data, no weights, no network and no GPU.
     """

@@ -38,7 +38,9 @@ def encode(
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Encode only the K-th of N parts of DATA.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the sizes as JSON.")] = False,
 ) -> None:
-    """Turn a folder of images into a file of prompts: edge maps, class tags, colour hints.
+    """Turn a folder of images into a file of exemplars.
+
+    By default these are prompts: edge maps, class tags, colour hints.
 
     A caption is taken from <stem>.txt beside the image or from metadata.jsonl or metadata.csv;
     else the prompt is the class name.

@@ -44,7 +44,9 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     typed: dict[str, Any],
 ) -> None:
-    """Evaluate the model of a run folder on a folder of images; no training data is needed.
+    """Evaluate a run's model on a folder of images.
+
+    No training data is needed.
 
     The figures are those of metrics.jsonl, and each class's. RUN stays as it is.
     """

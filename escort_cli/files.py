@@ -56,7 +56,7 @@ def inspect(
     classes: Annotated[bool, typer.Option("--classes", help="List the classes with their counts.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show what is in a file: version, recipes, seeds, classes, and what its bytes are spent on."""
+    """Show what is in a file and what its bytes are spent on."""
     import escort_codec
     from escort_cli.terminal import format_bytes, print_facts, print_json, print_table
     from escort_codec.container.measure import measure_file
@@ -145,7 +145,10 @@ def bits_row(sizes: FileSizes) -> list[tuple[str, str, str]]:
 
 
 def verify(file: OptionalFile = None) -> None:
-    """Check every byte: checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault."""
+    """Check every byte of a file.
+
+    Checksums, places, lengths, names, edge maps and hints. Exit code 1 names the first fault.
+    """
     from escort_cli.terminal import print_line, terminal
     from escort_codec.container.verify import verify
 
@@ -167,7 +170,10 @@ def recover(
     good: Annotated[Path, typer.Argument(metavar="GOOD.escx", help="The new file.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Save all whole blocks of a damaged or unfinished file, and list what was lost."""
+    """Save what is whole of a damaged or unfinished file.
+
+    Lists what was lost.
+    """
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import recover
 
@@ -185,7 +191,10 @@ def merge(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Merge files without decoding them; the shards of one encoding give the file of a single run."""
+    """Merge files without decoding them.
+
+    The shards of one encoding give the file of a single run.
+    """
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import merge
 
@@ -201,7 +210,10 @@ def split(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new files.")] = Path(),
     overwrite: Overwrite = False,
 ) -> None:
-    """Split a file into equal parts (merge joins them again) or into one file per class."""
+    """Split a file into equal parts, or into a file per class.
+
+    ``escort merge`` joins them again.
+    """
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import split
 
@@ -217,7 +229,7 @@ def extract(
     name: Annotated[list[str] | None, typer.Option(metavar="CLASS/NAME", help="An exemplar; may be repeated.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Copy the exemplars of some classes, or single ones, into a new file."""
+    """Copy some classes or exemplars into a new file."""
     from escort_cli.terminal import print_line
     from escort_codec.container.parts import extract
 

@@ -33,7 +33,9 @@ def import_(
     typed: dict[str, Any],
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Make a data folder of other data: DIR/train/<class>/<image>, with captions beside the images.
+    """Make a data folder of archives, parquet or Hugging Face data.
+
+    It is DIR/train/<class>/<image>, with captions beside the images.
 
     Image files stay as they are. After Ctrl-C the same command continues. Next: escort encode DIR OUT.escx.
     """

@@ -23,7 +23,9 @@ def report(
         str, typer.Option("--regenerator", metavar="NAME", help="Makes the images of the prompts that are shown.")
     ] = DEFAULT,
 ) -> None:
-    """Write one page about runs: curves, confusions, memory and configuration. It needs no other file and no network.
+    """Write one page about runs.
+
+    Curves, confusions, memory and configuration; the page needs no other file and no network.
 
     Runs that differ in their seeds alone become mean and deviation; the others are named by what differs.
     """

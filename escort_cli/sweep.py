@@ -27,7 +27,7 @@ def sweep(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all runs, list them and stop.")] = False,
 ) -> None:
-    """Train a table of settings: each row is a run, and all end in one report.
+    """Train a table of settings, and report all runs on one page.
 
     All rows are checked before the first is trained. After an interruption the same command continues: it keeps
     finished runs and resumes the stopped one. Runs that differ only in what they remember share their first phase.

@@ -72,7 +72,9 @@ def train(
     ] = False,
     typed: dict[str, Any],
 ) -> None:
-    """Learn classes phase by phase; a file of a fixed size remembers the old ones.
+    """Learn classes phase by phase with a memory of a fixed size.
+
+    The memory is a file; its size on disk is the budget.
 
     RUN gets config.json, metrics.jsonl, memory.escx and the weights.
     """

@@ -42,7 +42,9 @@ def view(
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     overwrite: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
 ) -> None:
-    """Look at files in a browser: every exemplar's edge map, hint, prompt, seeds and bytes.
+    """Look into files in a browser.
+
+    Shows every exemplar's edge map, hint, prompt, seeds and bytes.
 
     The page is served on this machine alone, under an address that cannot be guessed, until Ctrl-C.
     """
