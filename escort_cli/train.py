@@ -74,8 +74,6 @@ def train(
 ) -> None:
     """Learn classes phase by phase with a memory of a fixed size.
 
-    The memory is a file; its size on disk is the budget.
-
     RUN gets config.json, metrics.jsonl, memory.escx and the weights.
     """
     from escort_cil.data.protocol import read_labels
