@@ -1,1 +1,1 @@
-"""The demo: a drawn data set, and three kinds of memory compared on it."""
+"""The demo: a drawn data set, and five kinds of memory compared on it."""
