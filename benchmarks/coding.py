@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -33,7 +32,7 @@ import zstandard
 from numpy.typing import NDArray
 from PIL import Image, features
 
-import escort_codec
+from benchmarks.about import about
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.encode.folder import encode_folder
 from escort_codec.recipe import EncodeOptions
@@ -247,6 +246,7 @@ def main() -> None:
     parser.add_argument("--title", default="", help="what DATA is, for the results")
     parser.add_argument("--out", type=Path, help="results without their suffix")
     options = parser.parse_args()
+    facts = about(data=options.title)
     cv2.setNumThreads(1)
 
     images = [load_rgb(image.path) for image in scan(options.data, options.split)]
@@ -329,16 +329,11 @@ def main() -> None:
         print(f"{name:36} {number(value, 9, 3)}")
     if options.out:
         result = {
-            "command": f"python benchmarks/coding.py DATA --rounds {options.rounds}",
-            "data": options.title,
+            "about": facts,
             "maps": len(maps),
             "mpixel": pixels / 1e6,
             "edges": float(np.mean([m.mean() for m in maps])),
             "rounds": options.rounds,
-            "escort": escort_codec.__version__,
-            "opencv": cv2.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
             "missing": missing,
             "coders": rows,
             "summary": summary,

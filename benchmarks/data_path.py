@@ -28,7 +28,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import random
 import statistics
 import time
@@ -37,12 +36,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.about import about
 from escort_cil.augment import Transform, augment, transforms
 from escort_cil.augment.crops import ATTEMPTS, crop_boxes, crop_pictures
 from escort_cil.augment.policy import IMAGENET_POLICY, image_operations
@@ -309,6 +308,7 @@ def main() -> None:
     parser.add_argument("--sharpness", action="store_true", help="how sharp the crops are, and nothing else")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    facts = about(torch_threads=torch.get_num_threads())
     images = scan(options.data)
     classes = sorted({image.label for image in images})
     files, labels = [image.path for image in images], [classes.index(image.label) for image in images]
@@ -323,12 +323,7 @@ def main() -> None:
 
     result: dict[str, object] = {
         "data": f"{options.name or Path(options.data).name}, {len(files)} training images",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores; {os.getloadavg()[0]:.1f} programs ran already",
-        "command": "python benchmarks/data_path.py DATA --rounds "
-        + str(options.rounds)
-        + " --data-only" * options.data_only,
-        "threads of torch": torch.get_num_threads(),
-        "versions": {"torch": torch.__version__, "pillow": PIL.__version__},
+        "about": facts,
         "batch": BATCH,
         "rounds": options.rounds,
     }

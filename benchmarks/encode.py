@@ -3,28 +3,41 @@
     python benchmarks/encode.py DATA [--repeats 5] [--out benchmarks/results/encode.json]
 
 All variants run in turn in one process, in the opposite order every other round. A ratio compares two runs of the same
-round; the median over the rounds is reported. DATA is a folder for `escort encode`; hints are WebP frames.
+round; the median over the rounds is reported. DATA is a folder for `escort encode`. The first variants have hints as
+WebP frames, which cost least time; "prompt" is the default, with a learned picture as its hint.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-import escort_codec
+from benchmarks.about import about
 from escort_codec.encode.folder import encode_folder
 from escort_codec.recipe import EncodeOptions
 from escort_codec.source import scan
+
+VARIANTS = {
+    "rle": EncodeOptions(coding="rle", hint_codec="vp8"),
+    "context": EncodeOptions(hint_codec="vp8"),
+    "prompt": EncodeOptions(),
+    "latent:64": EncodeOptions(kind="latent:64"),
+    "webp:64:20": EncodeOptions(kind="webp:64:20"),
+}
+
+
+def named(variant: str, workers: int) -> str:
+    return f"{variant}, {workers} worker{'s' * (workers > 1)}"
 
 
 def plain_loop(data: str, folder: Path) -> None:
@@ -40,19 +53,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    facts = about()
     images = len(scan(options.data))
 
-    def encode(coding: str, workers: int) -> Callable[[Path], None]:
-        chosen = EncodeOptions(coding=coding, workers=workers, hint_codec="vp8", overwrite=True)
+    def encode(chosen: EncodeOptions) -> Callable[[Path], None]:
         return lambda folder: void(encode_folder(options.data, folder / "out.escx", chosen))
 
     def void(_: object) -> None:
         pass
 
     variants: dict[str, Callable[[Path], None]] = {"plain loop": lambda folder: plain_loop(options.data, folder)}
-    for coding in ("rle", "context"):
+    for name, chosen in VARIANTS.items():
         for workers in (1, 2):
-            variants[f"{coding}, {workers} worker{'s' * (workers > 1)}"] = encode(coding, workers)
+            variants[named(name, workers)] = encode(replace(chosen, workers=workers, overwrite=True))
     rates: dict[str, list[float]] = {name: [] for name in variants}
     with tempfile.TemporaryDirectory() as folder:
         cv2.setNumThreads(1)  # one thread means one: OpenCV has threads of its own
@@ -72,27 +85,21 @@ def main() -> None:
         }
         for name, values in rates.items()
     }
-    pairs = {
-        "rle, 2 workers / 1 worker": ("rle, 2 workers", "rle, 1 worker"),
-        "context / rle, 1 worker": ("context, 1 worker", "rle, 1 worker"),
-        "context / rle, 2 workers": ("context, 2 workers", "rle, 2 workers"),
-    }
+    pairs = [(named("rle", 2), named("rle", 1)), *((named("context", n), named("rle", n)) for n in (1, 2))]
+    pairs += [(named("prompt", n), named("context", n)) for n in (1, 2)]
     ratios = {
-        name: round(statistics.median(x / y for x, y in zip(rates[a], rates[b], strict=True)), 3)
-        for name, (a, b) in pairs.items()
+        f"{a} / {b}": round(statistics.median(x / y for x, y in zip(rates[a], rates[b], strict=True)), 3)
+        for a, b in pairs
     }
     print(f"{images} images, {options.repeats} rounds")
     for name, row in rows.items():
         print(f"{name:20} {row['images_per_second']:8.1f} images/s {row['ratio_to_plain_loop']:6.2f} x plain loop")
     for name, ratio in ratios.items():
-        print(f"{name:28} {ratio:6.2f}")
+        print(f"{name:40} {ratio:6.2f}")
     if options.out:
         result = {
-            "command": f"python benchmarks/encode.py DATA --repeats {options.repeats}",
+            "about": facts,
             "images": images,
-            "escort": escort_codec.__version__,
-            "opencv": cv2.__version__,
-            "python": platform.python_version(),
             "variants": rows,
             "ratios": ratios,
         }

@@ -20,8 +20,8 @@ counts bare payloads (the `mdat` box), so its file is larger by the boxes around
 
 Runs are kept in the work folder. Finished runs are not repeated, so the script can be stopped and started again.
 `--jobs` of them run at a time, each in one thread; the figures do not depend on it.
-Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*). `--methods`, `--policies`, `--budgets` and
-so on choose a part.
+`--known` takes the runs of an earlier OUT.json as they are, and runs the rest. `--methods`, `--policies`, `--budgets`
+and so on choose a part. Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*).
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ import functools
 import io
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,6 +44,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from benchmarks.about import about
 from benchmarks.latent import mdat
 from escort_cil.memory.kinds import ExemplarKind, kinds
 from escort_cil.memory.prompts import Prompts
@@ -317,6 +317,15 @@ def cost(group: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(record['cpu'] for record in group):.0f} s of one core"
 
 
+def known_results(path: Path | None) -> dict[Cell, dict[str, Any]]:
+    """The runs in the results of an earlier call."""
+    found = {}
+    for row in json.loads(path.read_text())["runs"] if path else ():
+        cell = Cell(**{field.name: row.pop(field.name) for field in fields(Cell)})
+        found[cell] = {**row, "cpu": row["cpu_seconds"], "wall": row["wall_seconds"]}
+    return found
+
+
 def first_classes(data: str, folder: Path) -> str:
     """A copy of the first classes of the data, made once."""
     for part in ("train", "test"):
@@ -346,6 +355,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--known", type=Path, help="an OUT.json whose runs are taken as they are")
     parser.add_argument("--steps", type=int, default=300, help="of training on the memory alone")
     args = parser.parse_args()
     args.policies = [*args.policies, *(f"{kind} {rate} B" for kind in args.rated for rate in args.rates)]
@@ -356,33 +366,29 @@ def main() -> None:
     for name, options in PROMPTS.items():
         if not (args.work / f"{name}.escx").exists():
             encode_folder(args.data, args.work / f"{name}.escx", options)
-    results = []
-    wanted = list(cells(args))
+    results = known_results(args.known)
+    every = list(cells(args))
+    wanted = [cell for cell in every if cell not in results]
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for i, (cell, record) in enumerate(zip(wanted, pool.map(partial(run, args=args), wanted), strict=True)):
-            results.append((cell, record))
+            results[cell] = record
             main_figure = record["views"]["real"]["top1" if args.memory_only else "average_incremental_accuracy"]
             print(
                 f"{i + 1}/{len(wanted)} {cell.name}: {main_figure:.1f}, {record['memory_bytes']:,} bytes, "
                 f"{record['cpu']:.0f} s of one core",
                 flush=True,
             )
-    text = table(results, args)
+    rows = [(cell, results[cell]) for cell in every]
+    text = table(rows, args)
     print(text)
     out = args.out.with_name(args.out.name + ("_memory_only" if args.memory_only else ""))
     out.parent.mkdir(parents=True, exist_ok=True)
-    shown = {k: v for k, v in vars(args).items() if k not in ("data", "work", "out", "jobs")}
-    about = {
-        "command": "python benchmarks/equal_bytes.py DATA" + (" --memory-only" if args.memory_only else ""),
-        "options": json.loads(json.dumps(shown, default=list)),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": 1,
-    }
-    rows = ",\n".join(json.dumps({**vars(cell), **figures(record)}) for cell, record in results)
-    head = json.dumps(about, indent=1)
-    out.with_suffix(".json").write_text(f'{{"about": {head},\n"runs": [\n{rows}\n]}}\n')
-    out.with_suffix(".md").write_text(f"`{about['command']}`\n\n{text}\n")
+    shown = {k: v for k, v in vars(args).items() if k not in ("data", "work", "out", "jobs", "known")}
+    facts = about(options=json.loads(json.dumps(shown, default=list)), torch_threads=1)
+    lines = ",\n".join(json.dumps({**vars(cell), **figures(record)}) for cell, record in rows)
+    head = json.dumps(facts, indent=1)
+    out.with_suffix(".json").write_text(f'{{"about": {head},\n"runs": [\n{lines}\n]}}\n')
+    out.with_suffix(".md").write_text(f"`{facts['command']}` ({facts['date']})\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import random
 import resource
 import subprocess
@@ -32,6 +31,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import escort_codec
+from benchmarks.about import about
 from escort_codec import Exemplar, Reader, Writer
 from escort_codec.container.measure import measure_file
 from escort_codec.container.verify import verify
@@ -225,8 +225,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    result: dict[str, Any] = {"command": " ".join(["python", "benchmarks/large.py", *sys.argv[1:]])}
-    result |= {"escort": escort_codec.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
+    result: dict[str, Any] = {"about": about()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result["million"] = million(folder / "million.escx", options.exemplars)

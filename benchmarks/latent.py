@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.about import about
 from escort_codec.hint import thumbnail_shape
 from escort_codec.latent.picture import decode_latent, encode_latent
 from escort_codec.workers import single_threaded_opencv
@@ -164,10 +165,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/latent"))
     args = parser.parse_args()
     results: dict[str, Any] = {}
+    facts = about()
     with single_threaded_opencv():
         for place in args.data:
             found = list(images([place]))[-(args.last or 0) :]
             found = found[:: max(1, len(found) // args.limit)][: args.limit]
+            name = place.stem if place.is_file() else "/".join(place.resolve().parts[-2:])
             for side in args.sides:
                 pictures = [reduced(image, side) for image in found]
                 if side > args.sides[0] and max(map(max, (image.size for image in found))) < side:
@@ -178,10 +181,12 @@ def main() -> None:
                     "curves": curves,
                     "bytes_of_latent_over": {name: ratios(curves, name) for name in curves if name != "latent"},
                 }
-                results[f"{place.stem}, {side} pixels"] = entry
-                print(place.stem, side, json.dumps(entry["bytes_of_latent_over"]), flush=True)
+                results[f"{name}, {side} pixels"] = entry
+                print(name, side, json.dumps(entry["bytes_of_latent_over"]), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    args.out.with_suffix(".json").write_text(
+        json.dumps({"about": facts, "curves": results}, indent=1) + "\n", encoding="utf-8"
+    )
     plot(results, args.out.with_suffix(".png"))
 
 

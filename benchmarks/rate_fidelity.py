@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import escort_codec
+from benchmarks.about import about
 from escort_cil.bench.classifier import Classifier
 from escort_cil.bench.figures import BenchResult
 from escort_cil.bench.ways import KINDS
@@ -145,14 +144,15 @@ def main() -> None:
     parser.add_argument("--hint-codec", default=EncodeOptions().hint_codec)
     parser.add_argument("--bench", action="store_true")
     parser.add_argument("--images", type=int, default=32, help="photographs of --bench")
+    parser.add_argument("--anew", action="store_true", help="parts in OUT are measured again")
     parser.add_argument("--replay", action="store_true", help="with --bench: train on each memory, too")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/rate_fidelity.json"))
     args = parser.parse_args()
     cv2.setNumThreads(1)
     prepare("context")
     prepare_measures()
-    done: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
-    done["about"] = {"escort": escort_codec.__version__, "opencv": cv2.__version__, "python": platform.python_version()}
+    done: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() and not args.anew else {}
+    done["about"] = about()
     every = list(scan(args.data))
     images = every[:: max(1, len(every) // args.limit)][: args.limit]
     encode_image(images[0], replace(EncodeOptions(), bytes_per_exemplar=400, hint_codec=args.hint_codec))  # warms up

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.about import about
 from benchmarks.latent import CODECS, Pixels, images, reduced
 from escort_codec.workers import single_threaded_opencv
 
@@ -77,6 +78,7 @@ def main() -> None:
     found = list(images([args.data]))
     found = found[:: max(1, len(found) // args.limit)][: args.limit]
     sizes = [image.size for image in found]
+    facts = about()
     network = Network()
     wanted, originals = network([np.asarray(image) for image in found], sizes)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SETTINGS}
@@ -98,7 +100,7 @@ def main() -> None:
     table = {name: {str(size): best_at(each, size, "recognised") for size in AT} for name, each in rows.items()}
     for name, line in table.items():
         print(name, line)
-    result = {"images": len(found), "recognised_at_bytes": table, "settings": rows}
+    result = {"about": facts, "images": len(found), "recognised_at_bytes": table, "settings": rows}
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -258,8 +258,10 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, size: Size, ways: list[str], rounds: list[dict[str, dict[str, Any]]]) -> None:
+    from benchmarks.about import about
+
     found: dict[str, Any] = {
-        "command": "python benchmarks/regenerate.py " + " ".join(sys.argv[1:]),
+        "about": about(),
         "setting": f"{size.scale} architecture, random weights, {options.resolution} x {options.resolution}, DDIM, "
         f"{options.steps} steps, guidance 9",
         "rounds": len(rounds),

@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.about import about
 from escort_cil.demo.drawings import draw_dataset
 from escort_codec.ray_engine import LOCAL, RayEngine
 from escort_codec.workers import usable_cores
@@ -59,6 +59,7 @@ def _sizes(text: str) -> list[int]:
 def measure(folder: Path, encode: list[int], decode: list[int], side: int) -> dict[str, Any]:
     draw_dataset(folder / "drawn", classes=10, train=DRAWN // 10, test=1, size=side)
     rows: list[dict[str, Any]] = []
+    facts = about()
     for work, sizes in (("encode", encode), ("decode", decode)):
         for size in sizes:
             source = prepare(folder, work, size)
@@ -73,11 +74,9 @@ def measure(folder: Path, encode: list[int], decode: list[int], side: int) -> di
             ray["overhead"] = round(ray["seconds"] / local["seconds"] - 1, 3)
             ray["overhead_with_start"] = round((ray["seconds"] + ray["start"]) / local["seconds"] - 1, 3)
     return {
+        "about": facts,
         "side": side,
         "cores": usable_cores(),
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "load": os.getloadavg(),
         "runs": rows,
     }
 

@@ -2,20 +2,19 @@
 
     python benchmarks/viewer.py DATA [--rounds 9] [--exemplars 20000] [--far 1000000000] [--out FILE]
 
-DATA is a folder for `escort encode`; its prompts, with WebP hints, repeat under new names. `escort view` serves the
-file, headless Chromium opens the page with 1920 x 1300 pixels, and a script in the page notes when 40 tiles show their
-hints, and when 40 show their edge maps, in milliseconds from the beginning of the navigation. The first round starts
-the browser's processes and is reported apart. Decoders run in turn on the same maps, one core each; the best of the
-rounds counts, which other work on the machine disturbs least. `--far` writes a file of about that many bytes and counts
-what is read of it, in single ranges, until the first block's names and hints are there. Needs node, Chromium and its
-driver.
+DATA is a folder for `escort encode`; its prompts, with learned pictures as hints, repeat under new names. `escort view`
+serves the file, headless Chromium opens the page with 1920 x 1300 pixels, and a script in the page notes when 40 tiles
+show their hints, and when 40 show their edge maps, in milliseconds from the beginning of the navigation. The first
+round starts the browser's processes and is reported apart. Decoders run in turn on the same maps, one core each; the
+best of the rounds counts, which other work on the machine disturbs least. `--far` writes a file of about that many
+bytes and counts what is read of it, in single ranges, until the first block's names and hints are there. Needs node,
+Chromium and its driver.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import escort_codec
+from benchmarks.about import about
 from escort_codec import Exemplar, Writer
 from escort_codec.coding import codings
 from escort_codec.encode.folder import encode_folder
@@ -121,17 +121,15 @@ def main() -> None:
     parser.add_argument("--far", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    facts = about()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        encode_folder(options.data, folder / "small.escx", EncodeOptions(split=options.split, hint_codec="vp8"))
+        encode_folder(options.data, folder / "small.escx", EncodeOptions(split=options.split))
         with escort_codec.open(folder / "small.escx") as reader:
             exemplars = list(reader)
         write_repeated(folder / "many.escx", exemplars, options.exemplars)
         result: dict[str, Any] = {
-            "command": f"python benchmarks/viewer.py DATA --rounds {options.rounds} --exemplars {options.exemplars}"
-            f" --far {options.far}",
-            "escort": escort_codec.__version__,
-            "python": platform.python_version(),
+            "about": facts,
             "node": subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
             "exemplars": options.exemplars,
             "bytes": (folder / "many.escx").stat().st_size,

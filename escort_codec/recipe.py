@@ -176,14 +176,14 @@ class EncodeOptions:
         0.0, "Leave out images of which less is kept, 0 to 1: F of edge maps, SSIM of pictures.", least=0, most=1
     )
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds of the regenerated images.", form="seeds")
-    hint: int = setting(32, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
+    hint: int = setting(48, "Longer side of the colour hint in pixels; 0: none.", least=0, most=MAX_HINT_SIDE)
     hint_codec: str = setting(
         HINT_CODECS[1],
         "latent: the hint is a learned picture; vp8: a WebP frame, larger and quicker.",
         choices=HINT_CODECS,
     )
     hint_quality: int | None = setting(
-        None, "Quality of the hint: for latent 0 to 63, 59 if left out; for vp8 0 to 100, 20.", least=0, most=100
+        None, "Quality of the hint: for latent 0 to 63, 54 if left out; for vp8 0 to 100, 20.", least=0, most=100
     )
     background: str = setting("white", "Colour under transparent pixels: white, black or #rrggbb.")
     coding: str = setting("context", "Coding of the edge maps: context, rle or packed.")

@@ -162,7 +162,7 @@ class TrainConfig:
         EncodeOptions,
         "hint",
         default=None,
-        help="Longer side of the colour hint in pixels, 0: none; as in the prompts, or 32, if left out.",
+        help="Longer side of the colour hint in pixels, 0: none; as in the prompts, or 48, if left out.",
     )
     hint_codec: str = _as_in(EncodeOptions, "hint_codec")
     hint_quality: int | None = _as_in(EncodeOptions, "hint_quality")

@@ -24,7 +24,7 @@ def _picture(height: int, width: int) -> NDArray[np.uint8]:
     return np.stack([np.where(disc, 255 - p, p) for p in planes], axis=2).astype(np.uint8)
 
 
-PLAIN = encode_hint(_picture(90, 120))
+PLAIN = encode_hint(_picture(90, 120), 32)
 
 
 def _header(width: int = 32, height: int = 24, tag: int = 0x10, first: int = 0, code: bytes = b"\x9d\x01\x2a") -> bytes:
@@ -100,7 +100,7 @@ def test_the_thumbnails_shape(shape: tuple[int, int], side: int, expected: tuple
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3)])
 def test_the_smallest_pictures(shape: tuple[int, int]) -> None:
-    hint = encode_hint(np.full((*shape, 3), 200, np.uint8))
+    hint = encode_hint(np.full((*shape, 3), 200, np.uint8), 32)
     assert hint_size(hint) == thumbnail_shape(shape, 32)
     assert np.abs(decode_hint(hint).astype(int) - 200).max() <= 8
 

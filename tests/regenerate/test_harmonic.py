@@ -35,7 +35,7 @@ def _scene() -> RGBImage:
 
 def _exemplar(rgb: RGBImage, *, hint: bool = True, **options: Any) -> Exemplar:
     edges = cv2.Canny(rgb, 100, 200) > 0
-    return Exemplar.from_edges(edges, label="a", name="b.png", hint=encode_hint(rgb) if hint else None, **options)
+    return Exemplar.from_edges(edges, label="a", name="b.png", hint=encode_hint(rgb, 32) if hint else None, **options)
 
 
 def _psnr(one: NDArray[Any], two: NDArray[Any]) -> float:
