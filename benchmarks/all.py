@@ -29,7 +29,7 @@ def commands(data: Path, pictures: Path | None, work: Path) -> dict[str, list[li
         "viewer": [["viewer", source, "--split", "test", "--out", str(RESULTS / "viewer.json")]],
         "large": [["large", "--out", str(RESULTS / "large.json")]],
         "data_path": [
-            ["data_path", source, "--rounds", "4", "--out", str(RESULTS / "data_path.json")],
+            ["data_path", source, "--rounds", "3", "--data-only", "--out", str(RESULTS / "data_path.json")],
             ["data_path", source, "--sharpness", "--out", str(RESULTS / "data_path.json")],
         ],
         "scale": [["scale", "--out", str(RESULTS / "scale.json")]],

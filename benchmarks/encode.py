@@ -4,7 +4,7 @@
 
 All variants run in turn in one process, in the opposite order every other round. A ratio compares two runs of the same
 round; the median over the rounds is reported. DATA is a folder for `escort encode`. The first variants have hints as
-WebP frames, which cost least time; "prompt" is the default, with a learned picture as its hint.
+WebP frames of 32 pixels, which cost least time; "prompt" is the default, with a learned picture as its hint.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from escort_codec.recipe import EncodeOptions
 from escort_codec.source import scan
 
 VARIANTS = {
-    "rle": EncodeOptions(coding="rle", hint_codec="vp8"),
-    "context": EncodeOptions(hint_codec="vp8"),
+    "rle": EncodeOptions(coding="rle", hint=32, hint_codec="vp8"),
+    "context": EncodeOptions(hint=32, hint_codec="vp8"),
     "prompt": EncodeOptions(),
     "latent:64": EncodeOptions(kind="latent:64"),
     "webp:64:20": EncodeOptions(kind="webp:64:20"),
@@ -40,11 +40,15 @@ def named(variant: str, workers: int) -> str:
     return f"{variant}, {workers} worker{'s' * (workers > 1)}"
 
 
-def plain_loop(data: str, folder: Path) -> None:
+def plain_loop(data: str, folder: Path) -> int:
+    size = 0
     for number, image in enumerate(scan(data)):
         with Image.open(image.path) as picture:
             rgb = np.asarray(picture.convert("RGB"))
-        Image.fromarray(cv2.Canny(rgb, 100, 200)).save(folder / f"{number}.bmp")
+        path = folder / f"{number}.bmp"
+        Image.fromarray(cv2.Canny(rgb, 100, 200)).save(path)
+        size += path.stat().st_size
+    return size
 
 
 def main() -> None:
@@ -56,24 +60,26 @@ def main() -> None:
     facts = about()
     images = len(scan(options.data))
 
-    def encode(chosen: EncodeOptions) -> Callable[[Path], None]:
-        return lambda folder: void(encode_folder(options.data, folder / "out.escx", chosen))
+    def encode(chosen: EncodeOptions) -> Callable[[Path], int]:
+        def run(folder: Path) -> int:
+            encode_folder(options.data, folder / "out.escx", chosen)
+            return (folder / "out.escx").stat().st_size
 
-    def void(_: object) -> None:
-        pass
+        return run
 
-    variants: dict[str, Callable[[Path], None]] = {"plain loop": lambda folder: plain_loop(options.data, folder)}
+    variants: dict[str, Callable[[Path], int]] = {"plain loop": lambda folder: plain_loop(options.data, folder)}
     for name, chosen in VARIANTS.items():
         for workers in (1, 2):
             variants[named(name, workers)] = encode(replace(chosen, workers=workers, overwrite=True))
     rates: dict[str, list[float]] = {name: [] for name in variants}
+    sizes = dict.fromkeys(variants, 0)
     with tempfile.TemporaryDirectory() as folder:
         cv2.setNumThreads(1)  # one thread means one: OpenCV has threads of its own
         for round_ in range(options.repeats + 1):  # the first round warms up caches and compiles
             for name in list(variants)[:: 1 if round_ % 2 else -1]:
                 run = variants[name]
                 started = time.perf_counter()
-                run(Path(folder))
+                sizes[name] = run(Path(folder))
                 if round_:
                     rates[name].append(images / (time.perf_counter() - started))
     rows = {
@@ -82,6 +88,7 @@ def main() -> None:
             "ratio_to_plain_loop": round(
                 statistics.median(a / b for a, b in zip(values, rates["plain loop"], strict=True)), 3
             ),
+            "bytes_per_image": round(sizes[name] / images, 1),
         }
         for name, values in rates.items()
     }

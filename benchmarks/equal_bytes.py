@@ -68,11 +68,13 @@ VIEWS = ("real", "both")
 
 @dataclass(frozen=True)
 class Policy:
-    """A kind of memory: settings, the name of its file of prompts, and whether it is tried with augmentation, too."""
+    """A kind of memory: settings, the name of its file of prompts, and whether it is tried with augmentation, too, or
+    on the memory alone only."""
 
     values: Mapping[str, Any]
     prompts: str = "full"
     augmented: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,8 @@ POLICIES = {
     "latent 64, finest": Policy({"keep": "latent:64:60"}, augmented=False),
     "AVIF 64": Policy({"keep": "avif"}, augmented=False),
     "prompts with hint": Policy({"keep": "prompt"}, augmented=False),
-    "prompts without hint": Policy({"keep": "prompt", "hint": 0}, augmented=False),
+    "prompts without hint": Policy({"keep": "prompt", "hint": 0}, augmented=False, alone=True),
     "sketches with hint": Policy({"keep": "prompt"}, "sketch"),
-    "0.3 originals, 0.7 prompts": Policy({"keep": "30% original + 70% prompt"}, augmented=False),
 }
 RATED = ("prompt", "latent", "webp")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -174,7 +175,8 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
         for augmentation in args.augmentation:
             for budget in map(parse_bytes, args.budgets):
                 for policy in args.policies:
-                    if augmentation and not policy_of(policy).augmented:
+                    of = policy_of(policy)
+                    if augmentation and not of.augmented or of.alone and not args.memory_only:
                         continue
                     for method in ("replay",) if args.memory_only else args.methods:
                         yield Cell(method, policy, budget, augmentation, order)

@@ -30,8 +30,6 @@ from numpy.typing import NDArray
 
 from benchmarks.about import about
 from escort_cil.bench.classifier import Classifier
-from escort_cil.bench.figures import BenchResult
-from escort_cil.bench.ways import KINDS
 from escort_codec.edges import edge_map
 from escort_codec.encode.images import encode_image, prepare
 from escort_codec.encode.rate import map_fidelity
@@ -41,8 +39,6 @@ from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.source import SourceImage, load_rgb, scan
 
 RATES = (200, 400, 800, 1600)
-TABLE_RATES = (200, 400, 800)
-"""Of the README's table; docs/make_pictures.py makes its pictures."""
 
 
 def raised(rgb: NDArray[np.uint8], most_bytes: int) -> tuple[int, float]:
@@ -100,26 +96,8 @@ def bench_rows(data: str, args: argparse.Namespace) -> dict[str, Any]:
     except ImportError as exc:
         print(f"nothing is recognised: {exc}")
     result = run_bench(data, options, classifier=classifier)
-    print(table(result))
     values = result.to_map() | {"advice": advice(result)}
     return {key: value for key, value in values.items() if key != "data"}
-
-
-def table(result: BenchResult) -> str:
-    """The kinds of exemplar at some rates as Markdown, for the README, with the pictures of docs/make_pictures.py."""
-    accuracy = {(way, rate): outcome.accuracy for way, rate, outcome in result.replay}
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1f}"
-
-    lines = ["| bytes | kind | what it looks like | recognised, % | replay, % |", "|--:|---|---|--:|--:|"]
-    for point in sorted(result.points, key=lambda each: (each.rate, each.way)):
-        if point.way not in KINDS or point.rate not in TABLE_RATES:
-            continue
-        picture = f"![{point.way}, {point.rate} bytes](docs/pictures/{point.way}-{point.rate}.webp)"
-        figures = f"{shown(point.recognised)} | {shown(accuracy.get((point.way, point.rate)))}"
-        lines.append(f"| {point.bytes:.0f} | {point.way} | {picture} | {figures} |")
-    return "\n".join(lines)
 
 
 class _Recogniser(Classifier):

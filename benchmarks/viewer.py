@@ -4,7 +4,7 @@
 
 DATA is a folder for `escort encode`; its prompts, with learned pictures as hints, repeat under new names. `escort view`
 serves the file, headless Chromium opens the page with 1920 x 1300 pixels, and a script in the page notes when 40 tiles
-show their hints, and when 40 show their edge maps, in milliseconds from the beginning of the navigation. The first
+show an edge map or a hint, and when 40 show both, in milliseconds from the beginning of the navigation. The first
 round starts the browser's processes and is reported apart. Decoders run in turn on the same maps, one core each; the
 best of the rounds counts, which other work on the machine disturbs least. `--far` writes a file of about that many
 bytes and counts what is read of it, in single ranges, until the first block's names and hints are there. Needs node,
@@ -37,7 +37,7 @@ WATCH = """
 addEventListener('DOMContentLoaded', () => {
   window.times = {};
   const look = () => {
-    for (const state of ['hinted', 'ready']) {
+    for (const state of ['shown', 'hinted', 'ready']) {
       const tiles = document.querySelectorAll(`.tile.${state}:not([hidden])`).length;
       if (tiles >= 40) times[state] ??= performance.now();
     }
@@ -62,7 +62,7 @@ def write_repeated(path: Path, exemplars: list[Exemplar], count: int) -> None:
 
 
 def first_thumbnails(path: Path, rounds: int, profile: Path) -> list[dict[str, float]]:
-    """Milliseconds until 40 tiles are ``hinted`` and ``ready``, for each round."""
+    """Milliseconds until 40 tiles are ``shown``, ``hinted`` and ``ready``, for each round."""
     command = [sys.executable, "-m", "cli", "view", str(path), "--no-open"]
     found = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -136,11 +136,11 @@ def main() -> None:
         }
         first, *others = first_thumbnails(folder / "many.escx", options.rounds, folder / "profile")
         result["milliseconds"] = {
-            "40 hints": statistics.median(each["hinted"] for each in others),
-            "40 edge maps": statistics.median(each["ready"] for each in others),
-            "slowest of the rounds, 40 hints": max(each["hinted"] for each in others),
-            "first round, 40 hints": first["hinted"],
-            "first round, 40 edge maps": first["ready"],
+            "40 thumbnails": statistics.median(each["shown"] for each in others),
+            "40 with hint and edge map": statistics.median(each["ready"] for each in others),
+            "slowest of the rounds, 40 thumbnails": max(each["shown"] for each in others),
+            "first round, 40 thumbnails": first["shown"],
+            "first round, 40 with hint and edge map": first["ready"],
         }
         result["decoder"] = decoders(folder / "small.escx", options.rounds)
         if options.far:

@@ -41,7 +41,9 @@ def edge_map(
         rgb = _generation_image(rgb)
     if settings.blur > 0:
         rgb = cv2.GaussianBlur(rgb, (0, 0), settings.blur).astype(np.uint8, copy=False)
-    return Contours.of(cv2.Canny(rgb, settings.low, settings.high) > 0).at_least(settings.min_contour)
+    edges = cv2.Canny(rgb, settings.low, settings.high) > 0
+    # Numbering the contours takes half of Canny's time, so it is left out where all are kept.
+    return Contours.of(edges).at_least(settings.min_contour) if settings.min_contour > 1 else edges
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,6 @@ class Contours:
 
     def at_least(self, pixels: int) -> EdgeMap:
         """The map without contours of fewer pixels."""
-        if pixels <= 1:
-            return self.edges
         return self.edges & (self.lengths >= pixels)[self.numbers]
 
 

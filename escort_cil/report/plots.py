@@ -129,7 +129,7 @@ def against_bytes(groups: Sequence[RunGroup], key: str = "bytes", *, models: boo
             axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda value, _: size_text(value, short=True))
         axes.xaxis.set_minor_formatter(lambda _value, _: "")
-        axes.set_xlabel(f"memory.escx{' and model.safetensors' if models else ''} after the last phase")
+        axes.set_xlabel(f"memory{' and model' if models else ''} after the last phase")
         axes.set_ylabel("average incremental accuracy, %")
         _percent_limits(axes, signed=False)
 

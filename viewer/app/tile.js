@@ -1,4 +1,5 @@
-// What a tile of the grid shows: first its text, then its hint, then its edge map or picture.
+// What a tile of the grid shows: first its text, then its hint, then its edge map or picture. A hint that is a learned
+// picture takes a worker as long as several maps, so there the map comes first.
 
 import { isDrawn } from './library.js';
 
@@ -7,7 +8,7 @@ export function colours() {
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue('--map-ink').trim();
   const rgb = [1, 3, 5].map((at) => parseInt(ink.slice(at, at + 2), 16));
-  return { ink: rgb, over: [0, 0, 0], paper: style.getPropertyValue('--map-paper').trim(), ground: style.getPropertyValue('--raised').trim() };
+  return { ink: rgb, over: [0, 0, 0], blank: '#b0b0b0', paper: style.getPropertyValue('--map-paper').trim(), ground: style.getPropertyValue('--raised').trim() };
 }
 
 const KIND_WORDS = { prompt: 'prompt', real: 'real', latent: 'picture' };
@@ -28,15 +29,24 @@ export async function fillTile(tile, library, number, side) {
     const [height, width] = row.mapSize ?? row.size;
     const hinted = isDrawn(row, hint);
     const device = Math.round(side * devicePixelRatio);
-    const hintBitmap = hinted ? await library.hintBitmap(number, wanted) : null;
-    if (!wanted()) return;
-    const draw = (bitmap) => drawTile(tile.canvas, { row, height, width, hintBitmap, bitmap, theme });
-    draw(null);
-    if (hintBitmap) tile.classList.add('hinted');
-    const bitmap = await library.thumbnail(number, device, hinted ? theme.over : theme.ink, wanted);
-    if (!wanted()) return;
-    draw(bitmap);
-    if (bitmap) tile.classList.add('ready');
+    const shown = { row, height, width, hinted, hintBitmap: null, bitmap: null, theme };
+    const takeHint = async () => {
+      shown.hintBitmap = hinted ? await library.hintBitmap(number, wanted) : null;
+    };
+    const takePicture = async () => {
+      shown.bitmap = await library.thumbnail(number, device, hinted ? theme.over : theme.ink, wanted);
+    };
+    const slow = hinted && row.hintCodec !== 0;
+    let fault = null;
+    for (const take of slow ? [takePicture, takeHint] : [takeHint, takePicture]) {
+      await take().catch((error) => (fault = error));
+      if (!wanted()) return;
+      drawTile(tile.canvas, shown);
+      if (shown.hintBitmap || shown.bitmap) tile.classList.add('shown');
+      if (shown.hintBitmap) tile.classList.add('hinted');
+    }
+    if (fault) throw fault;
+    if (shown.bitmap) tile.classList.add('ready');
   } catch (error) {
     if (!wanted()) return;
     tile.classList.add('fault');
@@ -46,7 +56,7 @@ export async function fillTile(tile, library, number, side) {
 }
 
 function describe(tile, exemplar, number) {
-  tile.classList.remove('fault', 'hinted', 'ready');
+  tile.classList.remove('fault', 'shown', 'hinted', 'ready');
   tile.title = '';
   if (!exemplar) {
     tile.title1.textContent = `#${number}`;
@@ -69,7 +79,7 @@ function prepare(canvas, side) {
   canvas.width = canvas.height = device; // also clears it
 }
 
-function drawTile(canvas, { row, height, width, hintBitmap, bitmap, theme }) {
+function drawTile(canvas, { row, height, width, hinted, hintBitmap, bitmap, theme }) {
   const context = canvas.getContext('2d');
   const device = canvas.width;
   context.fillStyle = theme.ground;
@@ -80,7 +90,7 @@ function drawTile(canvas, { row, height, width, hintBitmap, bitmap, theme }) {
   const h = Math.max(1, Math.round(height * scale));
   const x = Math.round((device - w) / 2);
   const y = Math.round((device - h) / 2);
-  context.fillStyle = row.kind === 'prompt' ? theme.paper : theme.ground;
+  context.fillStyle = row.kind === 'prompt' ? (hinted ? theme.blank : theme.paper) : theme.ground;
   context.fillRect(x, y, w, h);
   context.imageSmoothingEnabled = true;
   if (hintBitmap) {

@@ -96,14 +96,16 @@ function varint(bytes, place) {
   }
 }
 
-/** Numbers in half precision as Float32Array. */
+/** Numbers in half precision as Float32Array: the bits of each are moved into those of a single-precision number. */
 function halves(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => {
-    const half = view.getUint16(2 * i, true);
-    const exponent = (half >> 10) & 31;
-    const fraction = half & 1023;
-    const size = exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction;
-    return half & 0x8000 ? -size : size;
-  });
+  const halfBits = new Uint16Array(bytes.slice().buffer);
+  const values = new Float32Array(halfBits.length);
+  const bits = new Uint32Array(values.buffer);
+  for (let i = 0; i < halfBits.length; i++) {
+    const half = halfBits[i];
+    const size = half & 0x7fff;
+    if (size >= 0x400) bits[i] = ((half & 0x8000) << 16) | ((size << 13) + 0x38000000);
+    else values[i] = (half & 0x8000 ? -1 : 1) * size * 2 ** -24; // below the least normal number
+  }
+  return values;
 }
