@@ -176,7 +176,7 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
             for budget in map(parse_bytes, args.budgets):
                 for policy in args.policies:
                     of = policy_of(policy)
-                    if augmentation and not of.augmented or of.alone and not args.memory_only:
+                    if (augmentation and not of.augmented) or (of.alone and not args.memory_only):
                         continue
                     for method in ("replay",) if args.memory_only else args.methods:
                         yield Cell(method, policy, budget, augmentation, order)

@@ -3,7 +3,8 @@
     python benchmarks/large.py [--exemplars 1000000] [--bytes 1000000000] [--images 20000] [--out FILE]
 
 Everything is drawn here, in a temporary folder (1.2 gigabytes). Rates are given as ratios to the sequential pass over
-the same file, which cancels out how fast the machine is. `--bytes 0` and `--images 0` leave a part out.
+the same file, which cancels out how fast the machine is. `--bytes 0` and `--images 0` leave a part out; OUT
+keeps what it says of it.
 """
 
 from __future__ import annotations
@@ -225,7 +226,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    result: dict[str, Any] = {"about": about()}
+    known = json.loads(options.out.read_text("utf-8")) if options.out and options.out.exists() else {}
+    result: dict[str, Any] = known | {"about": about()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result["million"] = million(folder / "million.escx", options.exemplars)

@@ -161,6 +161,10 @@ def rates() -> str:
         one, two = variants[f"{name}, 1 worker"], variants[f"{name}, 2 workers"]
         speeds = (number(each["images_per_second"], 0) for each in (one, two))
         rows.append([label, *speeds, number(one["bytes_per_image"], 0)])
+    writing = result("large")["million"]["writing_per_second"]
+    decoding = [run for run in result("scale")["runs"] if (run["work"], run["engine"]) == ("decode", "local")]
+    rows.append(["writing a file, whatever made the exemplars", number(writing, 0), "-", "-"])
+    rows.append(["regeneration with `harmonic`, 96 pixels a side", "-", number(decoding[-1]["per_second"], 0), "-"])
     return markdown(("one image of 69,200 pixels", "one core, images/s", "two cores, images/s", "bytes"), rows)
 
 
