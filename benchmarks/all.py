@@ -38,7 +38,6 @@ def commands(data: Path, pictures: Path | None, work: Path) -> dict[str, list[li
         "equal_bytes": [
             ["equal_bytes", source, "--augmentation", "0", *equal],
             ["equal_bytes", source, *augmented, *equal],
-            ["equal_bytes", source, "--memory-only", "--augmentation", "0", *equal],
         ],
     }
     if pictures:

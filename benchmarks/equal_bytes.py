@@ -319,6 +319,14 @@ def cost(group: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(record['cpu'] for record in group):.0f} s of one core"
 
 
+def with_hint(options: EncodeOptions, hint: str | None) -> EncodeOptions:
+    """The options with the hints that ``--hint`` asks for."""
+    if not hint:
+        return options
+    side, codec, quality = hint.split(":")
+    return replace(options, hint=int(side), hint_codec=codec, hint_quality=int(quality))
+
+
 def known_results(path: Path | None) -> dict[Cell, dict[str, Any]]:
     """The runs in the results of an earlier call."""
     found = {}
@@ -357,6 +365,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--hint", help="hints of the prompts in a new --work: SIDE:CODEC:QUALITY, such as 32:vp8:20")
     parser.add_argument("--known", type=Path, help="an OUT.json whose runs are taken as they are")
     parser.add_argument("--steps", type=int, default=300, help="of training on the memory alone")
     args = parser.parse_args()
@@ -367,7 +376,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     for name, options in PROMPTS.items():
         if not (args.work / f"{name}.escx").exists():
-            encode_folder(args.data, args.work / f"{name}.escx", options)
+            encode_folder(args.data, args.work / f"{name}.escx", with_hint(options, args.hint))
     results = known_results(args.known)
     every = list(cells(args))
     wanted = [cell for cell in every if cell not in results]

@@ -33,7 +33,6 @@ MEMORIES = {
     "sketches with hint": "sketches with hint",
     "prompts with hint": "prompts with hint",
 }
-ALONE = {**MEMORIES, "prompts without hint": "prompts without hint"}
 SETS = {"caltech20/test": "Caltech-101", "tinyimagenet-160": "Tiny-ImageNet"}
 KINDS = ("latent", "prompt", "webp")
 README_RATES = (200, 400, 800)
@@ -80,15 +79,6 @@ def equal_bytes() -> str:
         rows.append([label, *map(number, values), number(fmean(held), 0)])
     heads = ("memory", "100 KB", "augmentation 0.5", "300 KB", "augmentation 0.5", "exemplars in 100 KB")
     return markdown(heads, rows)
-
-
-def memory_only() -> str:
-    runs = result("equal_bytes_memory_only")["runs"]
-    rows = [
-        [label, *(number(accuracy(runs, "top1", policy=policy, budget=budget)) for budget in (100_000, 300_000))]
-        for label, policy in ALONE.items()
-    ]
-    return markdown(("memory", "100 KB", "300 KB"), rows)
 
 
 def latent() -> str:
@@ -181,7 +171,7 @@ def scale() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (coding, equal_bytes, memory_only, latent, recognised, rate, kinds, rates, scale)
+    table.__name__: table for table in (coding, equal_bytes, latent, recognised, rate, kinds, rates, scale)
 }
 
 

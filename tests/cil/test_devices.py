@@ -59,7 +59,7 @@ def test_two_processes_learn_what_one_does(small_data: Path, tmp_path: Path) -> 
     from safetensors.torch import load_file
 
     # Small steps: what differs at first are last digits, and training multiplies them.
-    options: dict[str, Any] = {"cache": str(tmp_path / "cache"), "batch_size": 9, "image_size": 32, "lr": 0.001}
+    options: dict[str, Any] = {"cache": str(tmp_path / "cache"), "batch_size": 9, "image_size": 32, "lr": 0.0003}
     runs = {"icarl": {**options, "eval_views": "both"}, "der": {**options, "keep": "50% original + 50% prompt"}}
     runs |= {name: {**options, "epochs": 1} for name in ("bic", "ewc")}  # several stages; a stage of gradients
     for method, each in runs.items():

@@ -471,7 +471,7 @@ def test_gallery_shows_what_the_file_holds(tmp_path: Path) -> None:
     with Writer(tmp_path / "again.escx") as writer:
         writer.add(exemplars(LABELS, 1, 3)[1])
     assert (np.array(decoded(edges.uri)) == ~exemplars(LABELS, 1, 3)[1].edges).all()
-    assert decoded(hint.uri).size == (hint.width, hint.height) == (32, 24)
+    assert decoded(hint.uri).size == (hint.width, hint.height) == (48, 36)
     assert made.caption == "seed 0"
     red = np.array(decoded(made.uri).convert("RGB")).reshape(-1, 3).mean(axis=0)
     assert red[0] > 240
