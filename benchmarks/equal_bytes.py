@@ -19,9 +19,9 @@ large` is resnet18 at 112 pixels on the first ten classes. `AVIF 64` is a peer t
 counts bare payloads (the `mdat` box), so its file is larger by the boxes around each.
 
 Runs are kept in the work folder. Finished runs are not repeated, so the script can be stopped and started again.
-`--jobs` of them run at a time, each in one thread; the figures do not depend on it.
-`--known` takes the runs of an earlier OUT.json as they are, and runs the rest. `--methods`, `--policies`, `--budgets`
-and so on choose a part. Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*).
+`--jobs` of them run at a time, each in one thread; the figures do not depend on it. `--known` takes the runs of an
+earlier OUT.json as they are, and adds those that it lacks. `--methods`, `--policies`, `--budgets` and so on choose a
+part. Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.*).
 """
 
 from __future__ import annotations
@@ -262,14 +262,16 @@ def table(results: Sequence[tuple[Cell, dict[str, Any]]], args: argparse.Namespa
     if lines:
         lines.append("")
     methods = ("replay",) if args.memory_only else args.methods
-    for budget in map(parse_bytes, args.budgets):
-        for augmentation in args.augmentation:
+    tried = [cell for cell, _ in results if cell.policy != "none"]
+    policies = [name for name in dict.fromkeys((*POLICIES, *args.policies)) if any(c.policy == name for c in tried)]
+    for budget in sorted({cell.budget for cell in tried}):
+        for augmentation in sorted({cell.augmentation for cell in tried}):
             lines += [f"### {budget:,} bytes, augmentation {augmentation:g}", ""]
             heads = ["on the memory alone"] if args.memory_only else list(methods)
             columns = [f"{head}, {view}" for head in heads for view in VIEWS]
             lines.append(f"| memory | exemplars | bytes | {' | '.join(columns)} |")
             lines.append("|---|--:|--:|" + "--:|" * len(columns))
-            for policy in args.policies:
+            for policy in policies:
                 groups = [values.get((method, policy, budget, augmentation)) for method in methods]
                 some = next((group for group in groups if group), None)
                 if some is None:
@@ -278,7 +280,7 @@ def table(results: Sequence[tuple[Cell, dict[str, Any]]], args: argparse.Namespa
                 size = max(record["memory_bytes"] for group in groups if group for record in group)
                 figures = " | ".join(shown(group, view) for group in groups for view in VIEWS)
                 lines.append(f"| {policy} | {held:.0f} | {size:,} | {figures} |")
-            lines += ["", *best_rates(values, methods, budget, augmentation, args.policies, key), ""]
+            lines += ["", *best_rates(values, methods, budget, augmentation, policies, key), ""]
     every = [record for _, record in results]
     lines.append(f"{len(every)} runs, {sum(record['cpu'] for record in every) / 60:.0f} minutes of one core in all")
     return "\n".join(lines)
@@ -378,8 +380,7 @@ def main() -> None:
         if not (args.work / f"{name}.escx").exists():
             encode_folder(args.data, args.work / f"{name}.escx", with_hint(options, args.hint))
     results = known_results(args.known)
-    every = list(cells(args))
-    wanted = [cell for cell in every if cell not in results]
+    wanted = [cell for cell in cells(args) if cell not in results]
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for i, (cell, record) in enumerate(zip(wanted, pool.map(partial(run, args=args), wanted), strict=True)):
             results[cell] = record
@@ -389,7 +390,7 @@ def main() -> None:
                 f"{record['cpu']:.0f} s of one core",
                 flush=True,
             )
-    rows = [(cell, results[cell]) for cell in every]
+    rows = list(results.items())
     text = table(rows, args)
     print(text)
     out = args.out.with_name(args.out.name + ("_memory_only" if args.memory_only else ""))
