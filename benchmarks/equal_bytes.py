@@ -27,8 +27,6 @@ part. Tables go to OUT.md and OUT.json (with `--memory-only` to OUT_memory_only.
 from __future__ import annotations
 
 import argparse
-import functools
-import io
 import json
 import os
 import shutil
@@ -42,112 +40,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from benchmarks.about import about
-from benchmarks.latent import mdat
-from escort_cil.memory.kinds import ExemplarKind, kinds
-from escort_cil.memory.prompts import Prompts
+from benchmarks.memories import POLICIES, PROMPTS, RATED, SEEDS, boxes_share, policy_of, with_hint
 from escort_cil.metrics import mean_and_deviation
 from escort_cil.run.folder import METRICS, RunFolder
 from escort_cil.run.settings import TrainConfig
 from escort_cil.trainer import train
-from escort_codec.encode.copies import real_exemplar
 from escort_codec.encode.folder import encode_folder
-from escort_codec.exemplar import Exemplar
-from escort_codec.hint import thumbnail_shape
-from escort_codec.recipe import EdgeSettings, EncodeOptions
 from escort_codec.settings import parse_bytes
-from escort_codec.source import SourceImage, scan_folder
 
 METHODS = ("icarl", "wa", "der", "memo")
 BOUNDS = ("finetune", "joint")
-SEEDS = (0, 1)
 VIEWS = ("real", "both")
 
 
-@dataclass(frozen=True)
-class Policy:
-    """A kind of memory: settings, the name of its file of prompts, and whether it is tried with augmentation, too, or
-    on the memory alone only."""
-
-    values: Mapping[str, Any]
-    prompts: str = "full"
-    augmented: bool = True
-    alone: bool = False
-
-
-@dataclass(frozen=True)
-class Avif(ExemplarKind):
-    """A reduced picture as an AVIF file: longer side and Pillow's quality."""
-
-    side: int = 64
-    quality: int = 20
-
-    name = "avif"
-    stored = "real"
-    is_copy = True
-
-    def make(self, image: SourceImage, picture: Image.Image | None, prompts: Prompts) -> Exemplar:
-        """A real exemplar that holds the file."""
-        assert picture is not None
-        return real_exemplar(image, self.reduced(picture))
-
-    def reduced(self, picture: Image.Image) -> bytes:
-        """The file."""
-        height, width = thumbnail_shape((picture.height, picture.width), self.side)
-        small = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        small.info = {}
-        file = io.BytesIO()
-        small.save(file, "AVIF", quality=self.quality, speed=4)
-        return file.getvalue()
-
-
-kinds.add("avif", Avif)
-
-
-@functools.cache
-def boxes_share(data: str) -> float:
-    """Bytes of AVIF files over those of their payloads, on 60 photographs."""
-    images = scan_folder(data, "train").images
-    files = [Avif().reduced(Image.open(each.path).convert("RGB")) for each in images[:: max(1, len(images) // 60)]]
-    return sum(map(len, files)) / sum(map(mdat, files))
-
-
-POLICIES = {
-    "webp 64": Policy({"keep": "webp:64:20"}),
-    "webp 48": Policy({"keep": "webp:48:20"}, augmented=False),
-    "webp 32": Policy({"keep": "webp:32:20"}),
-    "latent 64": Policy({"keep": "latent:64:40"}),
-    "latent 64, finer": Policy({"keep": "latent:64:52"}),
-    "latent 64, finest": Policy({"keep": "latent:64:60"}, augmented=False),
-    "AVIF 64": Policy({"keep": "avif"}, augmented=False),
-    "prompts with hint": Policy({"keep": "prompt"}, augmented=False),
-    "prompts without hint": Policy({"keep": "prompt", "hint": 0}, augmented=False, alone=True),
-    "sketches with hint": Policy({"keep": "prompt"}, "sketch"),
-}
-RATED = ("prompt", "latent", "webp")
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {"backbone": "resnet10", "image_size": 64},
     "large": {"backbone": "resnet18", "image_size": 112},
 }
 LARGE_CLASSES = 10
-
-
-def policy_of(name: str) -> Policy:
-    """A policy by name, or ``prompt 400 B``, or what is kept, such as ``latent:64:52``."""
-    if name in POLICIES:
-        return POLICIES[name]
-    if ":" in name or name == "auto":
-        return Policy({"keep": name}, "")
-    kind, rate, _ = name.split(" ")
-    return Policy({"keep": f"{kind}:{rate}B"}, "")
-
-
-PROMPTS = {
-    "full": EncodeOptions(seeds=SEEDS, overwrite=True),
-    "sketch": EncodeOptions(settings=EdgeSettings(blur=2.0, min_contour=30), seeds=SEEDS, overwrite=True),
-}
 
 
 @dataclass(frozen=True)
@@ -321,14 +233,6 @@ def cost(group: Sequence[Mapping[str, Any]]) -> str:
     return f"{max(record['cpu'] for record in group):.0f} s of one core"
 
 
-def with_hint(options: EncodeOptions, hint: str | None) -> EncodeOptions:
-    """The options with the hints that ``--hint`` asks for."""
-    if not hint:
-        return options
-    side, codec, quality = hint.split(":")
-    return replace(options, hint=int(side), hint_codec=codec, hint_quality=int(quality))
-
-
 def known_results(path: Path | None) -> dict[Cell, dict[str, Any]]:
     """The runs in the results of an earlier call."""
     found = {}
@@ -380,6 +284,7 @@ def main() -> None:
         if not (args.work / f"{name}.escx").exists():
             encode_folder(args.data, args.work / f"{name}.escx", with_hint(options, args.hint))
     results = known_results(args.known)
+    taken = len(results)
     wanted = [cell for cell in cells(args) if cell not in results]
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for i, (cell, record) in enumerate(zip(wanted, pool.map(partial(run, args=args), wanted), strict=True)):
@@ -396,7 +301,7 @@ def main() -> None:
     out = args.out.with_name(args.out.name + ("_memory_only" if args.memory_only else ""))
     out.parent.mkdir(parents=True, exist_ok=True)
     shown = {k: v for k, v in vars(args).items() if k not in ("data", "work", "out", "jobs", "known")}
-    facts = about(options=json.loads(json.dumps(shown, default=list)), torch_threads=1)
+    facts = about(options=json.loads(json.dumps(shown, default=list)), torch_threads=1, runs_of_an_earlier_result=taken)
     lines = ",\n".join(json.dumps({**vars(cell), **figures(record)}) for cell, record in rows)
     head = json.dumps(facts, indent=1)
     out.with_suffix(".json").write_text(f'{{"about": {head},\n"runs": [\n{lines}\n]}}\n')
