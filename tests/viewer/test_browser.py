@@ -24,8 +24,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 import escort_codec
-from escort_cli.view import ViewServer
 from escort_cli.view_page import export_page
+from escort_cli.view_server import ViewServer
 from escort_codec import Exemplar, Writer
 from escort_codec.container.verify import verify
 from escort_codec.latent.picture import encode_latent

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from escort_cli.view import ViewServer
+from escort_cli.view_server import ViewServer
 from escort_codec.coding import EdgeMap, codings
 from escort_codec.errors import CodingError, EscortError
 from escort_codec.latent.picture import decode_latent, encode_latent, read_latents

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from escort_cli import view_page
-from escort_cli.view import ViewServer
+from escort_cli.view_server import ViewServer
 from escort_codec import Exemplar, Writer
 from escort_codec.coding.context import load_prior
 from escort_codec.errors import LimitError, OutputError, UsageError
