@@ -1,4 +1,4 @@
-"""How all tests run: hypothesis's profile, and which files are marked ``slow`` or ``browser``.
+"""How all tests run: hypothesis's profile, which files are marked ``slow`` or ``browser``, which run in one process.
 
 ``make test-fast`` runs what is not marked. A new file is unmarked: list it here when it trains, starts other programs,
 compiles, or takes more than about three seconds. A single slow test in a quick file is marked there.
@@ -43,6 +43,11 @@ MARKED = {
     ),
 }
 """By mark, the files that have it, below ``tests``."""
+ONE_PROCESS = (
+    *("cil/run/test_checkpoint.py", "cil/run/test_untrusted.py", "cil/test_report.py", "cli/test_report_browser.py"),
+    *("demo/test_command.py", "engine/test_ray.py", "test_packaging.py", "viewer/test_browser.py"),
+)
+"""Files whose tests share what takes seconds to make: one of pytest's processes runs them all."""
 
 
 def marks_of(path: Path) -> list[str]:
@@ -53,14 +58,23 @@ def marks_of(path: Path) -> list[str]:
     return [mark for mark, patterns in MARKED.items() if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
+def group_of(path: Path) -> str:
+    """The name of a test file in ``ONE_PROCESS``; else empty."""
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return name if name in ONE_PROCESS else ""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Files that ``make test-fast`` leaves out are not even imported."""
     wanted = config.option.markexpr == FAST and collection_path.is_file()
     return True if wanted and marks_of(collection_path) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of the files in ``MARKED``."""
+    """Marks the tests of the files in ``MARKED`` and ``ONE_PROCESS``."""
     for item in items:
         for mark in marks_of(item.path):
             item.add_marker(mark)
+        if group := group_of(item.path):
+            item.add_marker(pytest.mark.xdist_group(group))

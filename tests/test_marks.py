@@ -1,4 +1,5 @@
-"""The marks ``slow`` and ``browser``: listed names are files, and ``make test-fast`` leaves them out."""
+"""The marks ``slow`` and ``browser``, and the groups: listed names are files, ``make test-fast`` leaves the marked out,
+and one process runs a group."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAST, MARKED, TESTS, marks_of
+from tests.conftest import FAST, MARKED, ONE_PROCESS, TESTS, group_of, marks_of
 
 PATTERNS = [pattern for patterns in MARKED.values() for pattern in patterns]
 
@@ -21,6 +22,20 @@ def test_files_have_the_marks_of_the_list() -> None:
     assert marks_of(TESTS / "viewer" / "test_browser.py") == ["browser"]
     assert marks_of(TESTS / "codec" / "test_hint.py") == []
     assert marks_of(Path("/elsewhere/test_packaging.py")) == []
+
+
+def test_files_of_a_group_exist() -> None:
+    assert all((TESTS / name).is_file() for name in ONE_PROCESS)
+    assert group_of(TESTS / "engine" / "test_ray.py") == "engine/test_ray.py"
+    assert group_of(TESTS / "test_marks.py") == group_of(Path("/elsewhere/test_ray.py")) == ""
+
+
+def test_pytest_xdist_knows_the_groups(request: pytest.FixtureRequest) -> None:
+    """It reads them from the ends of the names, which a release of pytest may stop giving it without a word."""
+    grouped = [item for item in request.session.items if group_of(item.path)]
+    assert all(item.get_closest_marker("xdist_group") for item in grouped)
+    if hasattr(request.config, "workerinput"):
+        assert all(item.nodeid.endswith(f"@{group_of(item.path)}") for item in grouped)
 
 
 def test_every_test_that_needs_a_browser_is_marked() -> None:

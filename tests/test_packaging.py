@@ -23,8 +23,6 @@ from PIL import Image
 
 import escort_codec
 
-# One process runs these tests, so that the environment is made, and the kernels are compiled in it, once.
-pytestmark = pytest.mark.xdist_group("packaging")
 ROOT = Path(__file__).parents[1]
 
 

@@ -32,7 +32,7 @@ ray = pytest.importorskip("ray", reason="ray is not installed (extra ray)")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed (accelerate brings it)")
 
 # Ray warns of its own affairs. One process runs these tests, so that one cluster is started.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGES = 300
 
 
