@@ -9,12 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from escort_cil.demo.drawings import draw_dataset
+from escort_cil.networks import Backbone, BackboneKind, backbones
 from escort_cil.run.settings import TrainConfig
 
 CLASSES = 5
 TRAIN = 8
 TEST = 3
+
+
+def _tiny(stem: str) -> Backbone:
+    """Two stages of 8 and 16 channels: a step and a checkpoint cost next to nothing."""
+
+    def stage(before: int, after: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+
+    pooling = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Backbone(nn.Sequential(stage(3, 8)), nn.Sequential(stage(8, 16), *pooling), 16, stages=2)
+
+
+backbones.add("tiny", BackboneKind(_tiny))
 
 
 def draw_small(folder: Path) -> Path:
@@ -24,10 +40,11 @@ def draw_small(folder: Path) -> Path:
 
 
 def quick(data: Path | str, **options: Any) -> TrainConfig:
-    """Three phases of 2, 2 and 1 classes, 2 epochs each, in about a second; a budget in bytes keeps prompts."""
+    """Three phases of 2, 2 and 1 classes, 2 epochs each, in about a second, with a network that only these tests
+    know; a budget in bytes keeps prompts."""
     values: Mapping[str, Any] = {
         "data": str(data),
-        "backbone": "resnet10",
+        "backbone": "tiny",
         "image_size": 16,
         "epochs": 2,
         "increment": 2,

@@ -162,7 +162,7 @@ def test_the_run_before_stays_and_names_the_next(
     ("typed", "message"),
     [
         ({"method": "wa"}, r"method = 'wa': .*first has icarl: leave it out"),
-        ({"backbone": "resnet18"}, r"backbone = 'resnet18': .*first has resnet10"),
+        ({"backbone": "resnet18"}, r"backbone = 'resnet18': .*first has tiny"),
         ({"image_size": 32}, r"image_size = 32: .*first has 16"),
         ({"transform": "large"}, r"transform = 'large': .*first has small"),
         ({"eval_views": "both"}, r"eval_views = 'both': .*first has real: leave it out"),

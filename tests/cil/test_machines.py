@@ -48,11 +48,11 @@ def test_two_launchers_with_three_processes_learn_what_one_process_does(small_da
     encode = EncodeOptions(coding="rle", seeds=(0, 1), hint=16)
     escort_codec.encode_folder(small_data, tmp_path / "whole.escx", encode)
     escort_codec.split(tmp_path / "whole.escx", tmp_path / "parts", parts=3)
-    options = {"image_size": 16, "batch_size": 9, "lr": 0.001, "epochs": 1}
+    options = {"backbone": "resnet10", "image_size": 16, "batch_size": 9, "lr": 0.001, "epochs": 1}
     one = quick(small_data, **options, prompts_file=str(tmp_path / "whole.escx"), seeds=(), coding="context")
     train(one, out=tmp_path / "one")
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    flags += ["--backbone=resnet10", "--increment=2", "--budget=8000", "--device=cpu", "--workers=1"]
+    flags += ["--increment=2", "--budget=8000", "--device=cpu", "--workers=1"]
     common = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     command = ["-m", "escort_cli", "train", str(small_data), f"--memory={tmp_path / 'parts' / 'whole-*.escx'}", *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "USE_LIBUV": "0"}

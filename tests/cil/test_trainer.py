@@ -247,7 +247,8 @@ def test_errors_name_what_to_do(small_data: Path, tmp_path: Path) -> None:
         train(quick(small_data, budget="300", augmentation_prob=0.0), out=tmp_path / "run")
     with pytest.raises(TrainingError, match="lower the learning rate"):
         train(quick(small_data, lr=1e30, method="finetune"), out=tmp_path / "run2")
-    parts = quick(small_data, method="finetune", batch_size=3, gradient_accumulation=3)
+    small = {"backbone": "resnet10", "batch_size": 3, "gradient_accumulation": 3}  # its last maps are one pixel
+    parts = quick(small_data, method="finetune", **small)
     with pytest.raises(ConfigError, match="at least 6: batch normalisation needs two images"):
         train(parts, out=tmp_path / "run4")
     with pytest.raises(TrainingError, match=r"phase 1: a batch of one image cannot be used.*`increment`"):
