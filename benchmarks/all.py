@@ -23,6 +23,7 @@ def commands(data: Path, pictures: Path | None, work: Path) -> dict[str, list[li
     """What is run under each name: scripts and their options."""
     source, equal = str(data), ["--work", str(work / "equal_bytes")]
     augmented = ["--augmentation", "0.5", "--out", str(RESULTS / "equal_bytes_augmented")]
+    rates = ["--policies", "auto", "--rates", "150", "250", "400", "700", "--out", str(RESULTS / "auto")]
     found = {
         "coding": [["coding", source, "--split", "test", "--rounds", "3", "--out", str(RESULTS / "coding")]],
         "encode": [["encode", source, "--repeats", "10", "--out", str(RESULTS / "encode.json")]],
@@ -33,12 +34,15 @@ def commands(data: Path, pictures: Path | None, work: Path) -> dict[str, list[li
             ["data_path", source, "--sharpness", "--out", str(RESULTS / "data_path.json")],
         ],
         "scale": [["scale", "--out", str(RESULTS / "scale.json")]],
+        "networks": [["networks", "--out", str(RESULTS / "networks.json")]],
         "rate_fidelity": [["rate_fidelity", source, "--bench", "--replay", "--anew"]],
         "recognised": [["recognised", str(data / "test"), "--limit", "150"]],
         "equal_bytes": [
             ["equal_bytes", source, "--augmentation", "0", *equal],
             ["equal_bytes", source, *augmented, *equal],
+            ["equal_bytes", source, "--methods", "icarl", "--augmentation", "0", "--budgets", "100KB", *rates, *equal],
         ],
+        "methods": [["methods", source, "--work", str(work / "methods")]],
     }
     if pictures:
         found["latent"] = [["latent", str(data / "test"), str(pictures), "--last", "1600", "--limit", "100"]]

@@ -6,8 +6,8 @@
 For each rate: the bytes that prompts take (mean and most), their edge F against the contours of the full map that are
 longer than 20 pixels (within 2 pixels), images a second on one core, and how many images have an empty map. Beside it
 plain Canny at the image's size with both thresholds raised, for each image the lowest that fit into the same bytes as
-the whole prompt, found by bisection: it has no hint to pay for. With `--bench` the figures of `escort bench` on DATA
-and on drawn pictures, recognised by an EfficientNet-Lite2 if it is installed (see `recognised.py`), go into OUT too.
+the whole prompt, found by bisection: it has no hint to pay for. With `--bench` the figures of `escort bench` on DATA,
+recognised by an EfficientNet-Lite2 if it is installed (see `recognised.py`), go into OUT too.
 The table of the first is printed for the README.
 Parts that are done are kept in OUT and not repeated: delete it to begin anew.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -146,11 +145,6 @@ def main() -> None:
         keep(f"rate control, {rate} bytes, {args.hint_codec} hints", partial(rate_row, images, rate, args.hint_codec))
     if args.bench:
         keep("bench, photographs", lambda: bench_rows(args.data, args))
-        with tempfile.TemporaryDirectory() as folder:
-            from escort_cil.demo.drawings import draw_dataset
-
-            draw_dataset(folder, classes=9)
-            keep("bench, drawn pictures", lambda: bench_rows(folder, args))
 
 
 if __name__ == "__main__":

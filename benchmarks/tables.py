@@ -81,6 +81,16 @@ def equal_bytes() -> str:
     return markdown(heads, rows)
 
 
+def methods() -> str:
+    rows = []
+    for run in result("methods")["runs"]:
+        settings = (f"`{run['backbone']}`", str(run["lr"]), str(run["epochs"]))
+        figures = (number(run["linear"]), number(run["nearest_mean"]), number(run["cpu_seconds"], 0))
+        rows.append([f"`{run['method']}`", *settings, *figures])
+    heads = ("method", "backbone", "rate", "epochs", "linear", "nearest mean", "seconds of one core")
+    return markdown(heads, rows, left=2)
+
+
 def latent() -> str:
     sizes = (100, 150, 200, 250, 300, 400, 500, 600)
     rows = []
@@ -171,7 +181,7 @@ def scale() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (coding, equal_bytes, latent, recognised, rate, kinds, rates, scale)
+    table.__name__: table for table in (coding, equal_bytes, methods, latent, recognised, rate, kinds, rates, scale)
 }
 
 
