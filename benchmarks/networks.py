@@ -41,7 +41,7 @@ def measured(backbone: str, stem: str, side: int, batch: int, seconds: float) ->
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(images).logits, targets).backward()
+        torch.nn.functional.cross_entropy(network(images).logits, targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     step()

@@ -15,6 +15,7 @@ import os
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +80,8 @@ def answer(caller: socket.socket) -> None:
     process = os.fork()
     if not process:
         caller.close()
-        run(*json.loads(call), streams)
+        words, folder, environment = json.loads(call)
+        run(words, folder, environment, streams)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     caller.sendall(bytes([code if code >= 0 else 128 - code]))
 
@@ -102,7 +104,7 @@ def run(words: list[str], folder: str, environment: dict[str, str], streams: lis
     except SystemExit as exc:
         code = exc.code
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
