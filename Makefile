@@ -16,7 +16,8 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(READY)
 	$(BIN)/escort demo
 
-test: lint types pytest
+test: lint
+	$(MAKE) --jobs 2 types pytest  # mypy fills the time that tests wait
 
 lint: $(READY)
 	$(BIN)/ruff check .
