@@ -23,7 +23,7 @@ def commands(data: Path, pictures: Path | None, work: Path) -> dict[str, list[li
     """What is run under each name: scripts and their options."""
     source, equal = str(data), ["--work", str(work / "equal_bytes")]
     augmented = ["--augmentation", "0.5", "--out", str(RESULTS / "equal_bytes_augmented")]
-    rates = ["--policies", "auto", "--rates", "150", "250", "400", "700", "--out", str(RESULTS / "auto")]
+    auto = ["--policies", "auto", "--budgets", "100KB", "--augmentation", "0", "--out", str(RESULTS / "auto")]
     found = {
         "coding": [["coding", source, "--split", "test", "--rounds", "3", "--out", str(RESULTS / "coding")]],
         "encode": [["encode", source, "--repeats", "10", "--out", str(RESULTS / "encode.json")]],
@@ -40,7 +40,7 @@ def commands(data: Path, pictures: Path | None, work: Path) -> dict[str, list[li
         "equal_bytes": [
             ["equal_bytes", source, "--augmentation", "0", *equal],
             ["equal_bytes", source, *augmented, *equal],
-            ["equal_bytes", source, "--methods", "icarl", "--augmentation", "0", "--budgets", "100KB", *rates, *equal],
+            ["equal_bytes", source, "--methods", "icarl", *auto, *equal],
         ],
         "methods": [["methods", source, "--work", str(work / "methods")]],
     }
